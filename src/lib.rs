@@ -1,0 +1,33 @@
+//! The gateway node: an API gateway whose multi-backend writes happen at every backend or at none.
+//!
+//! It is a two-phase-commit coordinator (Gray, "Notes on Data Base Operating Systems", 1978) behind
+//! an HTTP front. It is *not* a saga engine: nothing here undoes what a backend has finished.
+//!
+//! ```text
+//!  request ─► gateway ─► coordinator ─► txn (pure) ─► journal ─► wal (disk)
+//!                             ▲                          │
+//!                             └──── answers ◄── participants ◄── Durable<Call>
+//! ```
+//!
+//! Layers, lowest first; a module may use only what stands above it (`tests/tidy.rs` holds this):
+#![doc = "- [`txn`], [`clock`], [`discovery`], and the crate `unanimous-wal`"]
+//! - [`journal`], [`participant`]
+//! - [`coordinator`]
+//! - [`recovery`], [`gateway`]
+//! - [`server`]
+//! - [`config`], [`telemetry`]
+//! - [`cli`]
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod coordinator;
+pub mod discovery;
+pub mod gateway;
+pub mod journal;
+pub mod participant;
+pub mod recovery;
+pub mod server;
+pub mod telemetry;
+pub mod txn;

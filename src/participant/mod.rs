@@ -1,0 +1,2 @@
+//! participant
+pub mod options;
