@@ -30,9 +30,11 @@
 #![allow(clippy::print_stderr, reason = "what a node said is shown where its test fails")]
 
 mod answer;
+mod caller;
 
 mod node;
 mod ports;
+mod process;
 mod stub;
 mod web;
 mod wire;
@@ -40,10 +42,12 @@ mod wire;
 use std::time::Duration;
 
 pub use answer::{Answer, Gate};
+pub use caller::Caller;
 pub use node::Node;
 pub use ports::free_port;
+pub use process::{Process, example};
 pub use stub::Stub;
-pub use web::{Reply, client, lines, list, send};
+pub use web::{Reply, client, get, lines, list, send};
 pub use wire::Call;
 
 /// The longest any wait of the kit may take. Two cores shared with other tests are slow now and then.

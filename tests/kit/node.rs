@@ -46,6 +46,18 @@ impl Node {
         node
     }
 
+    /// A node with the configuration file of an example: its `[node]` section is replaced by the kit's, and each port of
+    /// `ports` by the one beside it.
+    pub fn from_file(path: &str, ports: &[(&str, u16)]) -> Self {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let (_, after) = text.split_once("[node]").expect("the file has a [node] section");
+        let (_, rest) = after.split_once("\n[").expect("and something after it");
+        let with_ports = |text: String, (from, to): &(&str, u16)| {
+            text.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:{to}"))
+        };
+        Self::new(&ports.iter().fold(format!("[{rest}"), with_ports))
+    }
+
     /// Writes another configuration, for the next start.
     pub fn configure(&self, section: &str, config: &str) {
         let text = format!(

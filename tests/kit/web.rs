@@ -69,6 +69,11 @@ pub async fn send(
     Ok(Reply { status, headers, text: response.text().await? })
 }
 
+/// `GET` of JSON from an address that answers with 200.
+pub async fn get(url: &str) -> Value {
+    send(&client(), Method::GET, url, &[], None).await.unwrap().expect(200).json()
+}
+
 /// JSON lines, as `dump --format json` and `GET /v1/log` print them.
 #[track_caller]
 pub fn lines(text: &str) -> Vec<Value> {
