@@ -1,2 +1,3 @@
 //! `unanimous demo`: the whole story on one machine.
 pub mod bank;
+pub mod harness;
