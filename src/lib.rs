@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Layers, lowest first; a module may use only what stands above it (`tests/tidy.rs` holds this):
-#![doc = "- [`txn`], [`clock`], [`discovery`], and the crate `unanimous-wal`"]
+//! - [`txn`], [`plan`], [`clock`], [`discovery`], and the crate `unanimous-wal`
 //! - [`journal`], [`participant`]
 //! - [`coordinator`]
 //! - [`recovery`], [`gateway`]
@@ -27,6 +27,7 @@ pub mod discovery;
 pub mod gateway;
 pub mod journal;
 pub mod participant;
+pub mod plan;
 pub mod recovery;
 pub mod server;
 pub mod telemetry;

@@ -1,0 +1,111 @@
+//! What became of a transaction that is no longer in memory.
+//!
+//! It is looked for where its time is in the log. The answer is never a guess: `never_seen` is given
+//! only for a time that the log still covers, because participants take it for "abort is safe".
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use unanimous_wal::Lsn;
+
+use super::record::{Entry, Kept, Record};
+use super::{Journal, ReadError};
+use crate::clock::Timestamp;
+use crate::plan::{Plan, TransactionId};
+use crate::txn::{Decision, Reason, Votes};
+
+/// How far the order of records can differ from that of the times in their ids: a record is given
+/// up when it has waited this long for the disk.
+const DISORDER: Duration = Duration::from_secs(10);
+
+/// What the log says of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Search {
+    /// It was decided.
+    Decided(Box<Past>),
+    /// The log covers the time of its id and does not have it: it never began.
+    NeverSeen,
+    /// The log no longer covers the time of its id.
+    Expired,
+}
+
+/// A decided transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// Who took part and what was asked.
+    pub plan: Arc<Plan>,
+    /// The decision.
+    pub decision: Decision,
+    /// How the branches stood when it was taken.
+    pub votes: Votes,
+    /// Why it was an abort.
+    pub reason: Option<Reason>,
+    /// What the branches answered, where that was kept.
+    pub kept: Option<Kept>,
+}
+
+impl Journal {
+    /// Looks for `id` in the log. Reads the disk: not for an async task's own thread.
+    pub fn find(&self, id: TransactionId) -> Result<Search, ReadError> {
+        let (from, is_covered) = self.where_to_look(id);
+        let too_late = id.time().plus(DISORDER);
+        let mut plan = None;
+        for item in self.read(from) {
+            let (_, Entry { time, transaction, record }) = item?;
+            if plan.is_none() && time > too_late && self.index().carried(id).is_none() {
+                break;
+            }
+            if transaction != id {
+                continue;
+            }
+            match record {
+                Record::Begun(begun) => plan = Some(begun),
+                Record::Carried(carried) => match carried.txn.decision() {
+                    Some(decision) => {
+                        return Ok(decided(
+                            carried.plan,
+                            decision,
+                            carried.txn.votes(),
+                            &carried.txn,
+                            carried.kept,
+                        ));
+                    }
+                    None => plan = Some(carried.plan),
+                },
+                Record::Decided { decision, votes, reason, kept } => {
+                    let Some(plan) = plan else { break };
+                    return Ok(Search::Decided(Box::new(Past { plan, decision, votes, reason, kept })));
+                }
+                Record::Opened { .. }
+                | Record::Preparing { .. }
+                | Record::Acked(_)
+                | Record::Parked { .. }
+                | Record::Resolved { .. }
+                | Record::Ended(_) => {}
+            }
+        }
+        Ok(if is_covered { Search::NeverSeen } else { Search::Expired })
+    }
+
+    /// Where the first record of `id` can be, and whether the log still has all that is from there.
+    fn where_to_look(&self, id: TransactionId) -> (Lsn, bool) {
+        let low = self.wal().low();
+        let index = self.index();
+        let earliest = id.time().minus(DISORDER);
+        let oldest = index.oldest().unwrap_or(Timestamp(0));
+        let is_covered = low == Lsn::FIRST || oldest < earliest;
+        let from = index.carried(id).or_else(|| index.before(earliest)).unwrap_or(low);
+        (from.max(low), is_covered)
+    }
+}
+
+fn decided(
+    plan: Arc<Plan>,
+    decision: Decision,
+    votes: Votes,
+    txn: &crate::txn::Txn,
+    kept: Option<Kept>,
+) -> Search {
+    let reason = txn.state().reason();
+    Search::Decided(Box::new(Past { plan, decision, votes, reason, kept }))
+}
