@@ -23,6 +23,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod coordinator;
+pub mod crash;
 pub mod discovery;
 pub mod gateway;
 pub mod journal;

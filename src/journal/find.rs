@@ -23,6 +23,8 @@ const DISORDER: Duration = Duration::from_secs(10);
 pub enum Search {
     /// It was decided.
     Decided(Box<Past>),
+    /// It began, and no decision is on the disk yet.
+    Undecided,
     /// The log covers the time of its id and does not have it: it never began.
     NeverSeen,
     /// The log no longer covers the time of its id.
@@ -83,6 +85,9 @@ impl Journal {
                 | Record::Resolved { .. }
                 | Record::Ended(_) => {}
             }
+        }
+        if plan.is_some() {
+            return Ok(Search::Undecided);
         }
         Ok(if is_covered { Search::NeverSeen } else { Search::Expired })
     }

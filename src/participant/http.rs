@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{Client, Response};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 use unanimous_wal::Durable;
 
@@ -118,7 +118,14 @@ impl HttpParticipants {
 }
 
 impl Participants for HttpParticipants {
-    async fn deliver(&self, call: Durable<Call>) -> Answer {
+    /// None for a service that the configuration no longer has.
+    type Permit = Option<OwnedSemaphorePermit>;
+
+    async fn permit(&self, service: &str, operation: Operation) -> Self::Permit {
+        Some(self.services.get(service)?.permit(operation).await)
+    }
+
+    async fn deliver(&self, call: Durable<Call>, _permit: Self::Permit) -> Answer {
         let call = call.get();
         let Some(service) = self.services.get(call.service()) else {
             tracing::error!(
@@ -127,7 +134,6 @@ impl Participants for HttpParticipants {
             );
             return meaning(call.operation, Outcome::NeverSent);
         };
-        let _permit = service.permit(call.operation).await;
         let started = tokio::time::Instant::now();
         let outcome = self.attempt(call, service).await;
         self.observe(call, &outcome, started.elapsed());

@@ -6,7 +6,8 @@
 //! ```compile_fail
 //! # use unanimous::participant::{Call, Participants};
 //! async fn too_early(participants: impl Participants, call: Call) {
-//!     participants.deliver(call).await; // expected `Durable<Call>`, found `Call`
+//!     let permit = participants.permit(call.service(), call.operation).await;
+//!     participants.deliver(call, permit).await; // expected `Durable<Call>`, found `Call`
 //! }
 //! ```
 //!
@@ -84,8 +85,15 @@ impl Call {
 
 /// The way to the participants.
 pub trait Participants: Clone + Send + Sync + 'static {
+    /// A place among the calls that may be in flight to a service.
+    type Permit: Send;
+
+    /// Waits for a place. Apart from [`Self::deliver`], so that a call which is no longer wanted can
+    /// be given up while nothing of it was sent.
+    fn permit(&self, service: &str, operation: Operation) -> impl Future<Output = Self::Permit> + Send;
+
     /// Makes one attempt at `call` and says what the answer means.
-    fn deliver(&self, call: Durable<Call>) -> impl Future<Output = Answer> + Send;
+    fn deliver(&self, call: Durable<Call>, permit: Self::Permit) -> impl Future<Output = Answer> + Send;
 
     /// A counter that moves whenever this service answers again after it did not.
     fn recoveries(&self, service: &str) -> watch::Receiver<u64>;

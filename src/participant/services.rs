@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::options::TransactionOptions;
 use crate::discovery::{Discovery, Endpoint};
@@ -21,9 +21,9 @@ pub struct Service {
     /// What the configuration says of it.
     pub options: TransactionOptions,
     /// Work and prepare calls in flight.
-    asking: Semaphore,
+    asking: Arc<Semaphore>,
     /// Commit and abort calls in flight: apart, so that new work never holds up what is decided.
-    telling: Semaphore,
+    telling: Arc<Semaphore>,
     next_endpoint: AtomicUsize,
     is_silent: AtomicBool,
     recoveries: watch::Sender<u64>,
@@ -69,8 +69,8 @@ impl Services {
 impl Service {
     fn new(options: TransactionOptions) -> Self {
         Self {
-            asking: Semaphore::new(options.calls_max),
-            telling: Semaphore::new(options.calls_max),
+            asking: Arc::new(Semaphore::new(options.calls_max)),
+            telling: Arc::new(Semaphore::new(options.calls_max)),
             next_endpoint: AtomicUsize::new(0),
             is_silent: AtomicBool::new(false),
             recoveries: watch::Sender::new(0),
@@ -79,12 +79,12 @@ impl Service {
     }
 
     /// Waits until one more call may be in flight.
-    pub async fn permit(&self, operation: Operation) -> SemaphorePermit<'_> {
+    pub async fn permit(&self, operation: Operation) -> OwnedSemaphorePermit {
         let limit = match operation {
             Operation::Work | Operation::Prepare => &self.asking,
             Operation::Commit | Operation::Abort => &self.telling,
         };
-        limit.acquire().await.expect("nothing closes the limits of a service")
+        limit.clone().acquire_owned().await.expect("nothing closes the limits of a service")
     }
 
     /// A call got no usable answer.
