@@ -41,7 +41,8 @@ impl Txn {
     }
 
     fn after_commit(&self, votes: Votes) -> Option<Self> {
-        let everyone = votes.yes.or(votes.read_only) == self.shape.branches;
+        let agreed = votes.yes.or(votes.read_only);
+        let everyone = agreed == self.shape.branches && agreed == votes.answered();
         let asked = match self.state {
             State::Working => self.shape.prepare.minus(votes.read_only).is_empty(),
             State::Preparing { read_only } => self.keeps_votes_by_work(read_only, votes),
@@ -123,5 +124,26 @@ impl Txn {
             Reason::Late(branch) => nobody_refused && unanswered.has(branch),
             Reason::Restarted => nobody_refused && !unanswered.is_empty(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn branches(numbers: impl IntoIterator<Item = usize>) -> Branches {
+        numbers.into_iter().map(|number| Branch::new(number).unwrap()).collect()
+    }
+
+    fn two_branches(prepare: Branches) -> Txn {
+        Txn::begin(Shape::new(2, prepare, Timestamp(10_000)).unwrap())
+    }
+
+    #[test]
+    fn a_commit_that_counts_a_branch_nobody_declared_is_illegal() {
+        let votes = Votes { yes: branches([0, 1]), no: branches([2]), ..Votes::default() };
+        let step = Transition::Decided { decision: Decision::Commit, votes, reason: None };
+        assert!(two_branches(Branches::NONE).apply(step).is_err());
     }
 }
