@@ -121,8 +121,18 @@ impl Txn {
             Reason::Unreachable(branch, _) => {
                 self.state == State::Working && nobody_refused && unanswered.has(branch)
             }
-            Reason::Late(branch) => nobody_refused && unanswered.has(branch),
+            Reason::Late(branch) => nobody_refused && self.can_be_late(branch, unanswered),
             Reason::Restarted => nobody_refused && !unanswered.is_empty(),
+        }
+    }
+
+    /// A work call can take too long by itself; prepare is asked again until the deadline, which
+    /// names the first branch that is still missing.
+    fn can_be_late(&self, branch: Branch, unanswered: Branches) -> bool {
+        match self.state {
+            State::Working => unanswered.has(branch),
+            State::Preparing { .. } => unanswered.lowest() == Some(branch),
+            State::Committing(_) | State::Committed | State::Aborting(..) | State::Aborted(_) => false,
         }
     }
 }
@@ -145,5 +155,19 @@ mod tests {
         let votes = Votes { yes: branches([0, 1]), no: branches([2]), ..Votes::default() };
         let step = Transition::Decided { decision: Decision::Commit, votes, reason: None };
         assert!(two_branches(Branches::NONE).apply(step).is_err());
+    }
+
+    #[test]
+    fn only_the_first_missing_branch_can_be_late_at_prepare() {
+        let preparing = two_branches(branches([0, 1]))
+            .apply(Transition::Preparing { read_only: Branches::NONE })
+            .unwrap();
+        let late = |number| Transition::Decided {
+            decision: Decision::Abort,
+            votes: Votes::default(),
+            reason: Some(Reason::Late(Branch::new(number).unwrap())),
+        };
+        assert!(preparing.apply(late(0)).is_ok());
+        assert!(preparing.apply(late(1)).is_err());
     }
 }
