@@ -122,7 +122,7 @@ impl Txn {
                 self.state == State::Working && nobody_refused && unanswered.has(branch)
             }
             Reason::Late(branch) => nobody_refused && self.can_be_late(branch, unanswered),
-            Reason::Restarted => nobody_refused && !unanswered.is_empty(),
+            Reason::Restarted => votes == self.durable().votes,
         }
     }
 
@@ -169,5 +169,14 @@ mod tests {
         };
         assert!(preparing.apply(late(0)).is_ok());
         assert!(preparing.apply(late(1)).is_err());
+    }
+
+    #[test]
+    fn a_restart_knows_no_votes_but_those_in_the_log() {
+        let votes = Votes { yes: branches([0]), ..Votes::default() };
+        let step =
+            |votes| Transition::Decided { decision: Decision::Abort, votes, reason: Some(Reason::Restarted) };
+        assert!(two_branches(Branches::NONE).apply(step(Votes::default())).is_ok());
+        assert!(two_branches(Branches::NONE).apply(step(votes)).is_err());
     }
 }
