@@ -14,15 +14,22 @@
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
-use unanimous::txn::{Branch, Decision, Effect, Event, Operation, Reason, State, Step, Transition, Txn};
+use unanimous::txn::{Branch, Decision, Effect, Event, Operation, Step, Transition, Txn};
 
 use candidates::{every_decided_in, every_step_but_decided, every_transition};
+use promises::{
+    a_commit_has_everybodys_consent, a_decision_stays, a_restart_finishes_what_the_log_began,
+    at_most_one_decision_is_logged, decision_of, replay_gives_what_is_durable,
+    whoever_has_not_answered_is_called, whoever_has_not_confirmed_is_called, whoever_is_left_out_gave_cause,
+};
 use random::{nudged, plans};
-use run::{Run, Taken, good_answer};
+use run::{Run, good_answer};
 use space::{SPACES, runs, steps};
 
 #[path = "txn_state_space/candidates.rs"]
 mod candidates;
+#[path = "txn_state_space/promises.rs"]
+mod promises;
 #[path = "txn_state_space/random.rs"]
 mod random;
 #[path = "txn_state_space/run.rs"]
@@ -110,8 +117,21 @@ fn commit_is_decided_only_when_every_branch_agreed() {
 }
 
 #[test]
-fn only_read_only_and_never_called_branches_are_not_told_of_an_abort() {
+fn an_abort_names_the_event_that_brought_it() {
+    for taken in steps() {
+        let Some(Transition::Decided { reason: Some(reason), .. }) = taken.logged else { continue };
+        assert_eq!(Some(reason), taken.before.reason_given_by(taken.event), "{taken:?}");
+    }
+}
+
+#[test]
+fn only_read_only_and_never_reached_branches_are_left_out_of_the_end() {
     runs().for_each(whoever_is_left_out_gave_cause);
+}
+
+#[test]
+fn an_undecided_state_calls_exactly_the_branches_that_have_not_answered() {
+    runs().for_each(whoever_has_not_answered_is_called);
 }
 
 #[test]
@@ -127,6 +147,8 @@ fn every_state_ends_once_the_branches_answer_and_the_operator_resolves() {
             };
         }
         assert!(txn.state().is_final(), "{run:?} comes to a stand at {txn:?}");
+        // Nothing but trouble makes an abort.
+        assert_eq!(txn.decision(), run.txn.decision().or(Some(Decision::Commit)), "{run:?} ends at {txn:?}");
     }
 }
 
@@ -179,67 +201,11 @@ proptest! {
             at_most_one_decision_is_logged(&run);
             a_commit_has_everybodys_consent(&run);
             whoever_is_left_out_gave_cause(&run);
+            whoever_has_not_answered_is_called(&run);
             whoever_has_not_confirmed_is_called(&run);
             a_restart_finishes_what_the_log_began(&run);
         }
     }
-}
-
-fn replay_gives_what_is_durable(run: &Run) {
-    assert_eq!(run.replayed(), run.txn.durable(), "{run:?}");
-}
-
-fn at_most_one_decision_is_logged(run: &Run) {
-    let logged: Vec<_> = run.log.iter().copied().filter_map(decision_of).collect();
-    assert_eq!(logged, run.txn.decision().into_iter().collect::<Vec<_>>(), "{run:?}");
-}
-
-fn a_decision_stays(taken: &Taken) {
-    let before = taken.before.txn.decision();
-    assert!(before.is_none() || before == taken.after.txn.decision(), "{taken:?}");
-}
-
-fn a_commit_has_everybodys_consent(run: &Run) {
-    let agreed = run.heard.agreed(run.txn.shape());
-    let commits = run.txn.decision() == Some(Decision::Commit);
-    assert!(!commits || agreed == run.txn.shape().branches, "{run:?}");
-}
-
-fn whoever_is_left_out_gave_cause(run: &Run) {
-    let votes = run.txn.votes();
-    assert!(run.heard.read_only.covers(votes.read_only), "{run:?}");
-    assert!(run.heard.never_sent.covers(votes.never_sent), "{run:?}");
-}
-
-fn whoever_has_not_confirmed_is_called(run: &Run) {
-    let Some(decision) = run.txn.decision() else { return };
-    let operation = match decision {
-        Decision::Commit => Operation::Commit,
-        Decision::Abort => Operation::Abort,
-    };
-    let unconfirmed = run.unconfirmed();
-    let mut due = vec![Effect::Tell(decision)];
-    due.extend(unconfirmed.iter().map(|branch| Effect::Call(operation, branch)));
-    if unconfirmed.or(run.parked()).is_empty() && !run.txn.state().is_final() {
-        due.push(Effect::End);
-    }
-    assert_eq!(run.txn.owed(), due, "{run:?}");
-    assert_eq!(run.replayed().owed(), due, "{run:?}");
-}
-
-fn a_restart_finishes_what_the_log_began(run: &Run) {
-    let found = run.replayed();
-    if found.decision().is_some() {
-        assert_eq!(found.on(Event::Restarted), Step::Ignore, "{run:?}");
-        return;
-    }
-    let told = found.shape().branches.minus(found.votes().read_only);
-    let mut due = vec![Effect::Tell(Decision::Abort)];
-    due.extend(told.iter().map(|branch| Effect::Call(Operation::Abort, branch)));
-    let step = found.on(Event::Restarted);
-    let Step::Advance { next, effects, .. } = step else { unreachable!("{run:?} stays undecided") };
-    assert!(matches!(next.state(), State::Aborting(Reason::Restarted, _)), "{run:?}");
-    assert_eq!(effects, due, "{run:?}");
 }
 
 /// Which effects a record lets out (promise G1 of the design).
@@ -254,17 +220,6 @@ fn causes(step: Transition, effect: Effect) -> bool {
         Effect::Call(Operation::Abort, _) => decision_of(step) == Some(Decision::Abort),
         Effect::Tell(decision) => decision_of(step) == Some(decision),
         Effect::End => decision_of(step).is_some() || is_resolved,
-    }
-}
-
-fn decision_of(step: Transition) -> Option<Decision> {
-    match step {
-        Transition::Decided { decision, .. } => Some(decision),
-        Transition::Preparing { .. }
-        | Transition::Acked(_)
-        | Transition::Parked(..)
-        | Transition::Resolved(..)
-        | Transition::Ended => None,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use unanimous::clock::Timestamp;
 use unanimous::txn::{
-    Branch, Branches, Decision, Effect, Event, Loss, Operation, Shape, Step, Transition, Txn, Vote,
+    Branch, Branches, Decision, Effect, Event, Loss, Operation, Reason, Shape, Step, Transition, Txn, Vote,
 };
 
 /// When every transaction of these tests runs out of time.
@@ -74,6 +74,29 @@ impl Run {
     /// What a restart finds.
     pub(super) fn replayed(&self) -> Txn {
         Txn::replay(self.txn.shape(), self.log.iter().copied()).expect("a run logs only what replay accepts")
+    }
+
+    /// Why `event` would abort it, if it does.
+    pub(super) fn reason_given_by(&self, event: Event) -> Option<Reason> {
+        let first_missing = self.txn.owed().into_iter().find_map(|effect| match effect {
+            Effect::Call(_, branch) => Some(branch),
+            Effect::Tell(_) | Effect::WakeAt(_) | Effect::End => None,
+        });
+        match event {
+            Event::Refused(branch, status) => Some(Reason::Refused(branch, status)),
+            Event::Lost(branch, Loss::NeverSent) => Some(Reason::Unreachable(branch, None)),
+            Event::Lost(branch, Loss::Unreachable(status)) => Some(Reason::Unreachable(branch, status)),
+            Event::Lost(branch, Loss::Late) => Some(Reason::Late(branch)),
+            Event::Clock(now) if now >= DEADLINE => first_missing.map(Reason::Late),
+            Event::Restarted => Some(Reason::Restarted),
+            Event::Clock(_)
+            | Event::Worked(..)
+            | Event::Voted(..)
+            | Event::Confirmed(_)
+            | Event::Contradicted(..)
+            | Event::Resolved(..)
+            | Event::AllTold => None,
+        }
     }
 
     /// By the log: those who must hear of the decision, did not confirm it and are not parked.
