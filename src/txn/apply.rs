@@ -41,7 +41,8 @@ impl Txn {
     }
 
     fn after_commit(&self, votes: Votes) -> Option<Self> {
-        let everyone = votes.yes.or(votes.read_only) == self.shape.branches;
+        let agreed = votes.yes.or(votes.read_only);
+        let everyone = agreed == self.shape.branches && agreed == votes.answered();
         let asked = match self.state {
             State::Working => self.shape.prepare.minus(votes.read_only).is_empty(),
             State::Preparing { read_only } => self.keeps_votes_by_work(read_only, votes),
@@ -120,8 +121,62 @@ impl Txn {
             Reason::Unreachable(branch, _) => {
                 self.state == State::Working && nobody_refused && unanswered.has(branch)
             }
-            Reason::Late(branch) => nobody_refused && unanswered.has(branch),
-            Reason::Restarted => nobody_refused && !unanswered.is_empty(),
+            Reason::Late(branch) => nobody_refused && self.can_be_late(branch, unanswered),
+            Reason::Restarted => votes == self.durable().votes,
         }
+    }
+
+    /// A work call can take too long by itself; prepare is asked again until the deadline, which
+    /// names the first branch that is still missing.
+    fn can_be_late(&self, branch: Branch, unanswered: Branches) -> bool {
+        match self.state {
+            State::Working => unanswered.has(branch),
+            State::Preparing { .. } => unanswered.lowest() == Some(branch),
+            State::Committing(_) | State::Committed | State::Aborting(..) | State::Aborted(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    fn branches(numbers: impl IntoIterator<Item = usize>) -> Branches {
+        numbers.into_iter().map(|number| Branch::new(number).unwrap()).collect()
+    }
+
+    fn two_branches(prepare: Branches) -> Txn {
+        Txn::begin(Shape::new(2, prepare, Timestamp(10_000)).unwrap())
+    }
+
+    #[test]
+    fn a_commit_that_counts_a_branch_nobody_declared_is_illegal() {
+        let votes = Votes { yes: branches([0, 1]), no: branches([2]), ..Votes::default() };
+        let step = Transition::Decided { decision: Decision::Commit, votes, reason: None };
+        assert!(two_branches(Branches::NONE).apply(step).is_err());
+    }
+
+    #[test]
+    fn only_the_first_missing_branch_can_be_late_at_prepare() {
+        let preparing = two_branches(branches([0, 1]))
+            .apply(Transition::Preparing { read_only: Branches::NONE })
+            .unwrap();
+        let late = |number| Transition::Decided {
+            decision: Decision::Abort,
+            votes: Votes::default(),
+            reason: Some(Reason::Late(Branch::new(number).unwrap())),
+        };
+        assert!(preparing.apply(late(0)).is_ok());
+        assert!(preparing.apply(late(1)).is_err());
+    }
+
+    #[test]
+    fn a_restart_knows_no_votes_but_those_in_the_log() {
+        let votes = Votes { yes: branches([0]), ..Votes::default() };
+        let step =
+            |votes| Transition::Decided { decision: Decision::Abort, votes, reason: Some(Reason::Restarted) };
+        assert!(two_branches(Branches::NONE).apply(step(Votes::default())).is_ok());
+        assert!(two_branches(Branches::NONE).apply(step(votes)).is_err());
     }
 }

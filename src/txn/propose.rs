@@ -129,7 +129,8 @@ impl Txn {
         if self.decision().is_some() {
             return Proposal::Nothing;
         }
-        Proposal::Log(abort(self.votes, Reason::Restarted))
+        // Votes that were only in memory are gone, and the log must not say otherwise.
+        Proposal::Log(abort(self.durable().votes, Reason::Restarted))
     }
 }
 
