@@ -1,0 +1,2 @@
+//! `unanimous demo`: the whole story on one machine.
+pub mod bank;
