@@ -67,7 +67,7 @@ pub(crate) struct Shared<P> {
     pub(crate) observer: Observer,
     issuer: Issuer,
     tasks: TaskTracker,
-    options: CoordinatorOptions,
+    pub(crate) options: CoordinatorOptions,
 }
 
 /// Told of every phase that ends, for the metrics.

@@ -97,7 +97,7 @@ pub struct Carried {
 pub enum Kept {
     /// All of them, by branch.
     Whole(Vec<(Branch, Reply)>),
-    /// They were larger than [`Kept::BYTES_MAX`] together.
+    /// They were larger together than the configuration lets the log keep.
     TooLarge,
 }
 
@@ -165,15 +165,11 @@ impl Record {
 }
 
 impl Kept {
-    /// The most bytes of answers that are kept for one transaction: enough for what an interface
-    /// answers to a write, and little enough to log with every decision.
-    pub const BYTES_MAX: usize = 256 * 1024;
-
-    /// Keeps these answers, if they are not too large together.
+    /// Keeps these answers, if they have at most `bytes_max` bytes together.
     #[must_use]
-    pub fn new(replies: Vec<(Branch, Reply)>) -> Self {
+    pub fn new(replies: Vec<(Branch, Reply)>, bytes_max: usize) -> Self {
         let bytes: usize = replies.iter().map(|(_, reply)| reply.body.len()).sum();
-        if bytes <= Self::BYTES_MAX { Self::Whole(replies) } else { Self::TooLarge }
+        if bytes <= bytes_max { Self::Whole(replies) } else { Self::TooLarge }
     }
 
     /// The answer of one branch.
