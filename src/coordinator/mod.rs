@@ -45,7 +45,7 @@ use crate::journal::replay::{Found, KeyHash, Logged, key_hash};
 use crate::journal::{Journal, ReadError};
 use crate::participant::{Participants, Work};
 use crate::plan::{ClientKey, Issuer, Origin, Plan, TransactionId};
-use crate::txn::{Branch, Decision, Txn, Violation};
+use crate::txn::{Branch, Decision, Txn};
 
 /// How many messages may wait for one transaction: operators are few.
 const INBOX_MAX: usize = 16;
@@ -150,9 +150,6 @@ pub enum NotDone {
     /// The wish does not fit the transaction.
     #[error("branch {0} is not parked; only a parked branch can be resolved")]
     NotParked(Branch),
-    /// It does not fit for another reason.
-    #[error(transparent)]
-    Violation(#[from] Violation),
     /// The node is going down.
     #[error("the node is going down")]
     Stopping,
@@ -232,6 +229,7 @@ impl<P: Participants> Coordinator<P> {
         let (mut open, seats) = self.open(view);
         open.since = since.get().into();
         open.is_pinned = fault.is_some();
+        open.is_recovered = true;
         self.shared.registry.readmit(id, open);
         let shared = self.shared.clone();
         match fault {
@@ -268,6 +266,12 @@ impl<P: Participants> Coordinator<P> {
     #[must_use]
     pub fn in_doubt(&self) -> (usize, Option<crate::clock::Timestamp>) {
         self.shared.registry.in_doubt()
+    }
+
+    /// How many transactions this start found unfinished, and how many of them still are.
+    #[must_use]
+    pub fn recovering(&self) -> (usize, usize) {
+        self.shared.registry.recovering()
     }
 
     /// Tells the branches of a transaction again, now.

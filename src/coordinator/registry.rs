@@ -24,6 +24,8 @@ struct Inner {
     open: HashMap<TransactionId, Open>,
     keys: HashMap<KeyHash, TransactionId>,
     is_draining: bool,
+    /// Transactions of earlier runs: how many there were, and how many are still open.
+    recovered: (usize, usize),
 }
 
 /// The outer ends of an open transaction's channels.
@@ -34,6 +36,8 @@ pub(crate) struct Open {
     pub(crate) since: AtomicU64,
     /// Its records must stay where they are, because nobody can tell what they mean.
     pub(crate) is_pinned: bool,
+    /// An earlier run began it.
+    pub(crate) is_recovered: bool,
 }
 
 /// Why a transaction was not admitted.
@@ -45,7 +49,7 @@ pub(crate) enum Claim {
 
 impl Registry {
     pub(crate) fn new(keys: HashMap<KeyHash, TransactionId>) -> Self {
-        let inner = Inner { open: HashMap::new(), keys, is_draining: false };
+        let inner = Inner { open: HashMap::new(), keys, is_draining: false, recovered: (0, 0) };
         Self { inner: Mutex::new(inner), count: watch::Sender::new(0) }
     }
 
@@ -79,12 +83,15 @@ impl Registry {
     pub(crate) fn readmit(&self, id: TransactionId, open: Open) {
         let mut inner = self.lock();
         inner.open.insert(id, open);
+        inner.recovered.0 += 1;
+        inner.recovered.1 += 1;
         self.count.send_replace(inner.open.len());
     }
 
     pub(crate) fn remove(&self, id: TransactionId) {
         let mut inner = self.lock();
-        inner.open.remove(&id);
+        let removed = inner.open.remove(&id);
+        inner.recovered.1 -= usize::from(removed.is_some_and(|open| open.is_recovered));
         self.count.send_replace(inner.open.len());
     }
 
@@ -109,6 +116,14 @@ impl Registry {
     pub(crate) fn in_doubt(&self) -> (usize, Option<Timestamp>) {
         let inner = self.lock();
         (inner.open.len(), inner.open.keys().min().map(|id| id.time()))
+    }
+
+    pub(crate) fn recovering(&self) -> (usize, usize) {
+        self.lock().recovered
+    }
+
+    pub(crate) fn parked(&self) -> usize {
+        self.lock().open.values().filter(|open| open.view.borrow().is_parked()).count()
     }
 
     pub(crate) fn key(&self, key: KeyHash) -> Option<TransactionId> {
