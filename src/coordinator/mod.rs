@@ -274,6 +274,12 @@ impl<P: Participants> Coordinator<P> {
         self.shared.registry.recovering()
     }
 
+    /// How many transactions an operator has to look at.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.shared.registry.parked()
+    }
+
     /// Tells the branches of a transaction again, now.
     pub fn retry(&self, id: TransactionId) -> Result<(), NotDone> {
         let inbox = self.shared.registry.inbox(id).ok_or(NotDone::NotOpen)?;
@@ -353,7 +359,7 @@ impl<P: Participants> Coordinator<P> {
         let nudge = Arc::new(Notify::new());
         let since = *self.shared.journal.wal().follow().borrow() + 1;
         (
-            Open { inbox, view: watch, since: since.into(), is_pinned: false },
+            Open { inbox, view: watch, since: since.into(), is_pinned: false, is_recovered: false },
             Seats { messages, view: publish, nudge },
         )
     }

@@ -327,7 +327,8 @@ impl<P: Participants> Running<P> {
         let view = self.seats.view.borrow();
         let replies = view.replies.iter().zip(self.txn.shape().branches.iter());
         let answered = replies.filter_map(|(reply, branch)| reply.clone().map(|reply| (branch, reply)));
-        (is_decision && self.plan.key.is_some()).then(|| Kept::new(answered.collect(), self.shared.options.answer_kept_max))
+        (is_decision && self.plan.key.is_some())
+            .then(|| Kept::new(answered.collect(), self.shared.options.answer_kept_max))
     }
 
     fn leave(self, outcome: Result<(), AppendError>) {

@@ -3,12 +3,14 @@
 //! It is looked for where its time is in the log. The answer is never a guess: `never_seen` is given
 //! only for a time that the log still covers, because participants take it for "abort is safe".
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use unanimous_wal::Lsn;
 
-use super::record::{Entry, Kept, Record};
+use super::record::{Carried, Entry, Kept, Record};
+use super::replay::Replay;
 use super::{Journal, ReadError};
 use crate::clock::Timestamp;
 use crate::plan::{Plan, TransactionId};
@@ -113,4 +115,68 @@ fn decided(
 ) -> Search {
     let reason = txn.state().reason();
     Search::Decided(Box::new(Past { plan, decision, votes, reason, kept }))
+}
+
+impl Journal {
+    /// The newest transactions that ended, at most `max`, oldest first. Reads the disk, and of a long
+    /// log only the end.
+    pub fn finished(&self, max: usize) -> Result<Vec<(TransactionId, Past)>, ReadError> {
+        // A transaction of a few branches has about five records; more only makes the list shorter.
+        let back = u64::try_from(max).unwrap_or(u64::MAX).saturating_mul(8);
+        let high = self.wal().high().map_or(0, Lsn::get);
+        let from = Lsn::new(high.saturating_sub(back)).unwrap_or(Lsn::FIRST);
+        let mut open: HashMap<TransactionId, Known> = HashMap::new();
+        let mut ended = Vec::new();
+        for item in self.read(from) {
+            let (_, Entry { transaction: id, record, .. }) = item?;
+            match record {
+                Record::Begun(plan) => {
+                    open.insert(id, Known { plan, past: None });
+                }
+                Record::Carried(carried) => {
+                    let Carried { plan, txn, kept, .. } = *carried;
+                    let past = txn.decision().map(|decision| {
+                        let (votes, reason) = (txn.votes(), txn.state().reason());
+                        Past { plan: plan.clone(), decision, votes, reason, kept }
+                    });
+                    open.insert(id, Known { plan, past });
+                }
+                Record::Decided { decision, votes, reason, kept } => {
+                    if let Some(known) = open.get_mut(&id) {
+                        let plan = known.plan.clone();
+                        known.past = Some(Past { plan, decision, votes, reason, kept });
+                    }
+                }
+                Record::Ended(_) => {
+                    let past = open.remove(&id).and_then(|known| known.past);
+                    ended.extend(past.map(|past| (id, past)));
+                }
+                Record::Opened { .. }
+                | Record::Preparing { .. }
+                | Record::Acked(_)
+                | Record::Parked { .. }
+                | Record::Resolved { .. } => {}
+            }
+        }
+        let surplus = ended.len().saturating_sub(max);
+        ended.drain(..surplus);
+        Ok(ended)
+    }
+
+    /// The transactions in the log that have not ended. Reads all of it.
+    pub fn unfinished(&self) -> Result<HashSet<TransactionId>, ReadError> {
+        let mut replay = Replay::default();
+        for item in self.read(self.wal().low()) {
+            let (lsn, entry) = item?;
+            replay.take(lsn, entry);
+        }
+        let (_, logged, _) = replay.into_parts();
+        Ok(logged.into_iter().map(|logged| logged.id).collect())
+    }
+}
+
+/// What has been read of a transaction.
+struct Known {
+    plan: Arc<Plan>,
+    past: Option<Past>,
 }

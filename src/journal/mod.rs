@@ -29,7 +29,8 @@ pub mod replay;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use unanimous_wal::{Durable, Lsn, Poisoned, Synced, Wal};
+pub use unanimous_wal::{BATCH_SIZES, COMMIT_SECONDS, Lsn as LogPosition, Poisoned, Stats as LogStats};
+use unanimous_wal::{Durable, Lsn, ReadAllError, Wal};
 
 use self::codec::CodecError;
 use self::index::Index;
@@ -121,13 +122,6 @@ impl Journal {
         Ok(durable)
     }
 
-    /// Writes `record` behind all others; the second value resolves when it is durable.
-    pub async fn append_last(&self, id: TransactionId, record: Record) -> Result<Synced, AppendError> {
-        let entry = Entry { time: self.clock.now(), transaction: id, record };
-        let (_, synced) = self.wal.append_lazily(codec::encode(&entry)?, ()).await?;
-        Ok(synced)
-    }
-
     /// Records from `from` on, as far as they are durable. Reads the disk.
     pub fn read(&self, from: Lsn) -> impl Iterator<Item = Result<(Lsn, Entry), ReadError>> + use<> {
         self.wal.read(from).map(|item| {
@@ -153,6 +147,28 @@ impl Journal {
     #[must_use]
     pub fn node(&self) -> u32 {
         self.wal.node()
+    }
+
+    /// The highest durable LSN, as it grows; 0 while there is none.
+    #[must_use]
+    pub fn follow(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.wal.follow()
+    }
+
+    /// What the log counts about itself.
+    #[must_use]
+    pub fn stats(&self) -> LogStats {
+        self.wal.stats()
+    }
+
+    /// Resolves when the log has failed, with a sentence that says how.
+    pub async fn failed(&self) -> Poisoned {
+        self.wal.poisoned().await
+    }
+
+    /// Writes what is queued and closes the log.
+    pub async fn close(self) -> Result<(), Poisoned> {
+        self.wal.close().await
     }
 
     /// The log below.
@@ -220,11 +236,24 @@ pub enum ReadError {
     },
 }
 
-impl From<unanimous_wal::ReadAllError<OpenError>> for OpenError {
-    fn from(error: unanimous_wal::ReadAllError<Self>) -> Self {
+impl From<ReadAllError<CodecError>> for OpenError {
+    fn from(error: ReadAllError<CodecError>) -> Self {
         match error {
-            unanimous_wal::ReadAllError::Open(error) => Self::Log(error),
-            unanimous_wal::ReadAllError::Visit(error) => error,
+            ReadAllError::Visit { lsn, cause } => Self::Record { lsn, source: cause },
+            ReadAllError::Damage(damage) => Self::Log(damage.into()),
+            ReadAllError::NewerVersion(damage) => Self::Log(unanimous_wal::OpenError::NewerVersion(damage)),
+            ReadAllError::Store(error) => Self::Log(error.into()),
+        }
+    }
+}
+
+impl From<unanimous_wal::AppendError> for AppendError {
+    fn from(error: unanimous_wal::AppendError) -> Self {
+        match error {
+            unanimous_wal::AppendError::Poisoned(poisoned) => Self::Poisoned(poisoned),
+            too_large @ unanimous_wal::AppendError::TooLarge { .. } => {
+                Self::Unloggable(CodecError::TooLarge(too_large.to_string()))
+            }
         }
     }
 }

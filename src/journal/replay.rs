@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use unanimous_wal::{Durable, Lsn, Readable};
 
-use super::OpenError;
-use super::codec;
+use super::codec::{self, CodecError};
 use super::index::Index;
 use super::record::{Carried, Entry, Kept, Record};
 use crate::plan::{ClientKey, Plan, TransactionId};
@@ -75,9 +74,8 @@ pub struct Replay {
 
 impl Replay {
     /// Takes one record as the log gives it.
-    pub fn read(&mut self, lsn: Lsn, bytes: &[u8]) -> Result<(), OpenError> {
-        let entry = codec::decode(bytes).map_err(|source| OpenError::Record { lsn, source })?;
-        self.take(lsn, entry);
+    pub fn read(&mut self, lsn: Lsn, bytes: &[u8]) -> Result<(), CodecError> {
+        self.take(lsn, codec::decode(bytes)?);
         Ok(())
     }
 

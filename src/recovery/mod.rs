@@ -29,8 +29,14 @@ pub fn resume<P: Participants>(coordinator: &Coordinator<P>, found: Found) {
     let count = |wanted: Verdict| unfinished.iter().filter(|logged| verdict_of(logged) == wanted).count();
     let (to_abort, to_tell, to_park) = (count(Verdict::Abort), count(Verdict::Tell), count(Verdict::Park));
     tracing::info!(
-        records, finished, strays, to_abort, to_tell, to_park,
-        "the log was read: {} transactions are unfinished", unfinished.len()
+        records,
+        finished,
+        strays,
+        to_abort,
+        to_tell,
+        to_park,
+        "the log was read: {} transactions are unfinished",
+        unfinished.len()
     );
     for logged in unfinished {
         match verdict_of(&logged) {
@@ -58,7 +64,8 @@ pub async fn report<P: Participants>(coordinator: &Coordinator<P>) {
                 }
             }
         }
-        let pause = if started.elapsed() > PROGRESS_EVERY { PROGRESS_EVERY } else { Duration::from_millis(100) };
+        let pause =
+            if started.elapsed() > PROGRESS_EVERY { PROGRESS_EVERY } else { Duration::from_millis(100) };
         sleep(pause).await;
     }
     tracing::info!(took = ?started.elapsed(), "recovery: all {found} transactions are finished");

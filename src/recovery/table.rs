@@ -110,7 +110,13 @@ pub const TABLE: [Row; 7] = [
         replayed: None,
         then: Verdict::RefuseDamage,
     },
-    Row { bytes: Bytes::Damaged, sequence: None, encoding: None, replayed: None, then: Verdict::RefuseDamage },
+    Row {
+        bytes: Bytes::Damaged,
+        sequence: None,
+        encoding: None,
+        replayed: None,
+        then: Verdict::RefuseDamage,
+    },
 ];
 
 /// What is done with a finding.
@@ -158,7 +164,8 @@ mod tests {
         for bytes in [Bytes::Whole, Bytes::Damaged] {
             for sequence in [Sequence::NoGap, Sequence::Gap] {
                 for encoding in [Encoding::Known, Encoding::Newer] {
-                    let replays = [Replayed::Undecided, Replayed::Decided, Replayed::Finished, Replayed::Illegal];
+                    let replays =
+                        [Replayed::Undecided, Replayed::Decided, Replayed::Finished, Replayed::Illegal];
                     findings.extend(replays.map(|replayed| Finding { bytes, sequence, encoding, replayed }));
                 }
             }

@@ -113,7 +113,9 @@ mod tests {
 
     #[test]
     fn other_kinds_of_values_are_refused() {
-        for text in ["\"a", "\"a\"b", "\"a\";x=1", "\"a\", \"b\"", "a, b", ":YQ==:;", "a;b", "\"\\x\"", "a\u{e9}"] {
+        for text in
+            ["\"a", "\"a\"b", "\"a\";x=1", "\"a\", \"b\"", "a, b", ":YQ==:;", "a;b", "\"\\x\"", "a\u{e9}"]
+        {
             assert_eq!(parse(text), Err(BadKey::Malformed), "{text}");
         }
         assert_eq!(parse("\"\""), Err(BadKey::Empty));

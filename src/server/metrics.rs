@@ -19,7 +19,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::coordinator::Phase;
-use crate::journal::LogStats;
+use crate::journal::{BATCH_SIZES, COMMIT_SECONDS, LogStats};
 use crate::participant::http::Attempt;
 use crate::txn::Decision;
 
@@ -111,7 +111,7 @@ impl Metrics {
         registry.register_collector(Box::new(Readings(live.clone())));
         let metrics = Self { registry, transactions, phases, calls, call_durations, requests, live };
         for decision in [Decision::Commit, Decision::Abort] {
-            metrics.transactions.get_or_create(&OutcomeLabels { outcome: decision.outcome() });
+            drop(metrics.transactions.get_or_create(&OutcomeLabels { outcome: decision.outcome() }));
         }
         metrics
     }
@@ -189,11 +189,15 @@ impl Collector for Readings {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
         };
-        gauge("transactions_in_doubt", "Transactions that are not finished", float(live.in_doubt))?;
+        gauge("transactions_in_doubt", "Transactions that are not finished", count(live.in_doubt))?;
         gauge("oldest_in_doubt_seconds", "Age of the oldest of them", live.oldest_in_doubt.as_secs_f64())?;
-        gauge("transactions_parked", "Transactions that an operator has to look at", float(live.parked))?;
-        gauge("recovery_found", "Unfinished transactions that the last start found", float(live.recovery_found))?;
-        gauge("recovery_remaining", "How many of those are still open", float(live.recovery_remaining))?;
+        gauge("transactions_parked", "Transactions that an operator has to look at", count(live.parked))?;
+        gauge(
+            "recovery_found",
+            "Unfinished transactions that the last start found",
+            count(live.recovery_found),
+        )?;
+        gauge("recovery_remaining", "How many of those are still open", count(live.recovery_remaining))?;
         gauge("log_queue_length", "Records that wait for the disk", log.queued as f64)?;
         gauge("log_blocks", "Blocks in the log", log.blocks as f64)?;
         gauge("log_bytes", "Bytes of records in the log", log.bytes as f64)?;
@@ -203,19 +207,24 @@ impl Collector for Readings {
         };
         counter("log_records", "Records written", log.appended)?;
         counter("log_syncs", "Syncs of the log, each for a batch of records", log.commits)?;
-        let seconds = buckets(log.commit_seconds_bounds().zip(log.commit_seconds));
+        let seconds = buckets(COMMIT_SECONDS, &log.commit_seconds);
         let help = "How long the log took to write and sync a batch";
         encoder
             .encode_descriptor("log_sync_duration_seconds", help, None, MetricType::Histogram)?
             .encode_histogram::<NoLabelSet>(log.commit_seconds_sum, log.commits, &seconds, None)?;
-        let sizes = buckets(log.batch_size_bounds().zip(log.batch_sizes));
+        let sizes = buckets(BATCH_SIZES.map(|size| size as f64), &log.batch_sizes);
         encoder
             .encode_descriptor("log_batch_records", "Records in a batch", None, MetricType::Histogram)?
             .encode_histogram::<NoLabelSet>(log.appended as f64, log.commits, &sizes, None)
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "no gauge comes near 2^52")]
+fn count(value: usize) -> f64 {
+    value as f64
+}
+
 /// Bounds and counts as the encoder wants them: the last bucket has no bound.
-fn buckets(counts: impl Iterator<Item = (f64, u64)>) -> Vec<(f64, u64)> {
-    counts.collect()
+fn buckets<const N: usize>(bounds: [f64; N], counts: &[u64]) -> Vec<(f64, u64)> {
+    bounds.into_iter().chain([f64::MAX]).zip(counts.iter().copied()).collect()
 }

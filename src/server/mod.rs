@@ -19,11 +19,13 @@
 //! | [`key`] | the `Idempotency-Key` header |
 //! | [`reply`] | results as HTTP |
 //! | [`admin`] | what operators may ask |
+//! | [`log_lines`] | the log as a stream of JSON lines |
 //! | [`metrics`] | what `/metrics` shows |
 
 pub mod admin;
 pub mod key;
 pub mod listen;
+pub mod log_lines;
 pub mod metrics;
 pub mod node;
 pub mod options;

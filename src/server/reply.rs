@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::key::BadKey;
 use crate::coordinator::{Fate, NotDone, Refused, View};
-use crate::gateway::{BufferError, Members, PlanError, Problem, member};
+use crate::gateway::{BufferError, Members, Problem, member};
 use crate::journal::ReadError;
 use crate::journal::find::Past;
 use crate::journal::line::reason_json;
@@ -63,7 +63,16 @@ impl<'a> Told<'a> {
     pub fn past(id: TransactionId, past: &'a Past) -> Self {
         let Past { plan, decision, reason, kept, .. } = past;
         let state = decision.outcome();
-        Self { id, plan, decision: *decision, reason: *reason, state, is_parked: false, live: &[], kept: kept.as_ref() }
+        Self {
+            id,
+            plan,
+            decision: *decision,
+            reason: *reason,
+            state,
+            is_parked: false,
+            live: &[],
+            kept: kept.as_ref(),
+        }
     }
 
     /// The answer to the client; `is_replay` where its key began the transaction earlier.
@@ -109,7 +118,9 @@ impl<'a> Told<'a> {
         }
         match self.replies() {
             Some(replies) => body.push("response", raw(&replies)),
-            None => body.push("note", raw(&"the answers of the branches were too large to be kept for a replay")),
+            None => {
+                body.push("note", raw(&"the answers of the branches were too large to be kept for a replay"))
+            }
         }
         body
     }
@@ -295,22 +306,13 @@ impl From<BadKey> for Problem {
     }
 }
 
-impl From<PlanError> for Problem {
-    fn from(error: PlanError) -> Self {
-        let code = match &error {
-            PlanError::MalformedJson(_) => "malformed_json",
-            PlanError::MissingPointer { .. } => "missing_pointer",
-            PlanError::Path { .. } => "bad_path",
-        };
-        Self::new(StatusCode::BAD_REQUEST, code, error.to_string())
-    }
-}
-
 impl<E> From<BufferError<E>> for Problem {
     fn from(error: BufferError<E>) -> Self {
         match error {
             BufferError::TooLong(bytes_max) => Self::body_too_large(bytes_max),
-            BufferError::NoBudget => Self::overloaded("too many bytes of bodies are held already; nothing was begun"),
+            BufferError::NoBudget => {
+                Self::overloaded("too many bytes of bodies are held already; nothing was begun")
+            }
             BufferError::Broken(_) => Self::new(StatusCode::BAD_REQUEST, "body_broken", "the body broke off"),
         }
     }

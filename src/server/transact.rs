@@ -68,7 +68,8 @@ impl<P: Participants> Public<P> {
         let key = key::of(&parts.headers, &Asked { method: &parts.method, path, query, body })?;
         let calls = matched.route.plan(&matched.params, query, parts.headers.get(CONTENT_TYPE), body)?;
         let headers = self.work_headers(&parts.headers, client);
-        let trace = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Trace::parse);
+        let trace =
+            parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Trace::parse);
         let mut plan = Plan {
             route: matched.id.to_owned(),
             deadline: self.coordinator.journal().now().plus(matched.route.timeout),
