@@ -33,7 +33,6 @@ mod answer;
 mod caller;
 
 mod node;
-mod ports;
 mod process;
 mod stub;
 mod web;
@@ -44,9 +43,10 @@ use std::time::Duration;
 pub use answer::{Answer, Gate};
 pub use caller::Caller;
 pub use node::Node;
-pub use ports::free_port;
+
 pub use process::{Process, example};
 pub use stub::Stub;
+pub use unanimous::cli::demo::harness::free_port;
 pub use web::{Reply, client, get, lines, list, send};
 pub use wire::Call;
 

@@ -1,0 +1,64 @@
+//! Where the processes can be asked, and what.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::HarnessError;
+
+/// Where the gateway is asked what it knows.
+#[derive(Debug, Clone)]
+pub(super) struct Addresses {
+    admin_url: String,
+    public_url: String,
+    client: reqwest::Client,
+}
+
+impl Addresses {
+    pub(super) fn new(public_url: &str, admin_url: String) -> Result<Self, HarnessError> {
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build();
+        let failed = |source| HarnessError::Unanswered { url: admin_url.clone(), source };
+        Ok(Self { client: client.map_err(failed)?, public_url: public_url.to_owned(), admin_url })
+    }
+
+    /// What is in doubt now, by the admin listener.
+    pub(super) async fn in_doubt(&self) -> Result<Vec<Uuid>, HarnessError> {
+        let url = format!("{}/v1/transactions?in_doubt=true", self.admin_url);
+        let listed: Value = self.get(&url).await?;
+        let id = |item: &Value| item.get("id").or_else(|| item.get("transaction"))?.as_str()?.parse().ok();
+        let items = listed.as_array().or_else(|| listed.get("transactions")?.as_array());
+        let ids: Option<Vec<Uuid>> = items.and_then(|items| items.iter().map(id).collect());
+        let why = || "it is no list of transactions with ids".to_owned();
+        ids.ok_or_else(|| HarnessError::Unclear { url, why: why(), text: listed.to_string() })
+    }
+
+    /// The log from this LSN on, as JSON lines.
+    pub(super) async fn log(&self, from: u64) -> Result<String, HarnessError> {
+        self.text(&format!("{}/v1/log?from={from}", self.admin_url)).await
+    }
+
+    /// What became of a transaction, by the public listener: `committed`, `aborted` or `undecided`.
+    pub(super) async fn outcome(&self, transaction: Uuid) -> Result<String, HarnessError> {
+        let told: Value = self.get(&format!("{}/v1/transactions/{transaction}", self.public_url)).await?;
+        Ok(told.get("outcome").and_then(Value::as_str).unwrap_or("not told").to_owned())
+    }
+
+    /// JSON from anywhere.
+    pub(super) async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, HarnessError> {
+        let text = self.text(url).await?;
+        serde_json::from_str(&text).map_err(|error| HarnessError::Unclear {
+            url: url.to_owned(),
+            why: error.to_string(),
+            text: text.chars().take(500).collect(),
+        })
+    }
+
+    async fn text(&self, url: &str) -> Result<String, HarnessError> {
+        let failed = |source| HarnessError::Unanswered { url: url.to_owned(), source };
+        let response = self.client.get(url).send().await.map_err(failed)?;
+        let response = response.error_for_status().map_err(failed)?;
+        response.text().await.map_err(failed)
+    }
+}

@@ -1,0 +1,229 @@
+//! The clients: they make the transfers, ask again under the same key until they are told an outcome, and keep every
+//! answer they got.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::Deserialize;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::log::Decision;
+use super::plan::Transfer;
+use super::{Event, HarnessError, Watcher};
+
+/// How long a client waits before it asks again.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What the clients do and have seen.
+pub(super) struct Clients<'a> {
+    url: String,
+    http: reqwest::Client,
+    transfers: &'a [Transfer],
+    next: AtomicUsize,
+    memories: Mutex<Vec<Memory>>,
+    settled: watch::Sender<usize>,
+    watcher: Watcher<'a>,
+}
+
+/// What the client of one transfer was told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory {
+    /// Every outcome, in the order in which they came.
+    pub(super) told: Vec<Told>,
+    /// Every transaction id that came with any answer. There must never be two.
+    pub(super) transactions: BTreeSet<Uuid>,
+    /// How often it asked.
+    pub(super) asked: usize,
+    /// Answers that contract section 4 does not know.
+    pub(super) odd: Vec<String>,
+}
+
+/// An answer that says how the transaction ended, or will.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) transaction: Uuid,
+    pub(super) decision: Decision,
+    /// 202: committed, but not confirmed everywhere yet.
+    pub(super) pending: bool,
+}
+
+/// What an answer means to a client.
+#[derive(Debug, PartialEq)]
+enum Meaning {
+    Told(Told),
+    /// Nothing is known yet; ask again.
+    NotYet,
+    Odd(String),
+}
+
+impl<'a> Clients<'a> {
+    pub(super) fn new(gateway_url: &str, transfers: &'a [Transfer], watcher: Watcher<'a>) -> Self {
+        Self {
+            url: format!("{gateway_url}/transfers"),
+            http: reqwest::Client::new(),
+            transfers,
+            next: AtomicUsize::new(0),
+            memories: Mutex::new(vec![Memory::default(); transfers.len()]),
+            settled: watch::Sender::new(0),
+            watcher,
+        }
+    }
+
+    /// How many transfers are settled.
+    pub(super) fn settled(&self) -> watch::Receiver<usize> {
+        self.settled.subscribe()
+    }
+
+    /// What the client of each transfer was told.
+    pub(super) fn memories(&self) -> Vec<(&Transfer, Memory)> {
+        self.transfers.iter().zip(self.lock().clone()).collect()
+    }
+
+    /// Makes all transfers, `clients` at a time.
+    pub(super) async fn run(&self, clients: usize) -> Result<(), HarnessError> {
+        futures_util::future::join_all((0..clients).map(|_| self.one_client())).await;
+        Ok(())
+    }
+
+    /// Asks again under the keys of `count` of the transfers that were settled last, once each.
+    pub(super) async fn ask_again(&self, count: usize) {
+        let settled: Vec<usize> = (0..)
+            .zip(self.lock().iter())
+            .filter(|(_, memory)| !memory.told.is_empty())
+            .map(|(number, _)| number)
+            .collect();
+        for number in settled.into_iter().rev().take(count) {
+            self.ask(number).await;
+        }
+    }
+
+    async fn one_client(&self) {
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(transfer) = self.transfers.get(number) else { return };
+            while !self.ask(number).await {
+                tokio::time::sleep(PAUSE).await;
+            }
+            if transfer.asked_again {
+                self.ask(number).await;
+            }
+            self.settled.send_modify(|settled| *settled += 1);
+            (self.watcher)(Event::Settled(*self.settled.borrow()));
+        }
+    }
+
+    /// Sends the request of a transfer; true where the answer ended the matter for its client.
+    async fn ask(&self, number: usize) -> bool {
+        let Some(transfer) = self.transfers.get(number) else { return true };
+        let answer = self.send(transfer).await;
+        let mut memories = self.lock();
+        let Some(memory) = memories.get_mut(number) else { return true };
+        memory.asked += 1;
+        let Some((status, transaction, text)) = answer else { return false };
+        memory.transactions.extend(transaction);
+        match meaning(status, &text) {
+            Meaning::Told(told) => {
+                memory.transactions.insert(told.transaction);
+                memory.told.push(told);
+                true
+            }
+            Meaning::NotYet => false,
+            Meaning::Odd(what) => {
+                memory.odd.push(what);
+                true
+            }
+        }
+    }
+
+    /// One request; `None` where no whole answer came.
+    async fn send(&self, transfer: &Transfer) -> Option<(StatusCode, Option<Uuid>, String)> {
+        let request = self
+            .http
+            .post(&self.url)
+            .header("content-type", "application/json")
+            .header("idempotency-key", format!("\"{}\"", transfer.key))
+            .timeout(Duration::from_secs(30))
+            .body(transfer.body().to_string());
+        let response = request.send().await.ok()?;
+        let status = response.status();
+        let id = response.headers().get("transaction-id").and_then(|id| id.to_str().ok()?.parse().ok());
+        Some((status, id, response.text().await.ok()?))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Memory>> {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads an answer as contract section 4 has it.
+fn meaning(status: StatusCode, text: &str) -> Meaning {
+    #[derive(Deserialize)]
+    struct Answer {
+        status: String,
+        transaction: Transaction,
+    }
+    #[derive(Deserialize)]
+    struct Transaction {
+        id: Uuid,
+        state: String,
+    }
+    let odd = || Meaning::Odd(format!("{status}: {}", text.chars().take(300).collect::<String>()));
+    let Ok(answer) = serde_json::from_str::<Answer>(text) else {
+        // Undecided under this key, draining, or not up yet: these carry a problem, not a transaction.
+        let not_yet = [StatusCode::CONFLICT, StatusCode::SERVICE_UNAVAILABLE].contains(&status);
+        return if not_yet { Meaning::NotYet } else { odd() };
+    };
+    let (decision, pending) =
+        match (status.as_u16(), answer.status.as_str(), answer.transaction.state.as_str()) {
+            (200, "success", "committed") => (Decision::Commit, false),
+            (202, "pending", "committing") => (Decision::Commit, true),
+            (409 | 502 | 504, "failure", "aborting" | "aborted") => (Decision::Abort, false),
+            _ => return odd(),
+        };
+    Meaning::Told(Told { transaction: answer.transaction.id, decision, pending })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: Uuid = Uuid::from_u128(7);
+
+    fn answer(status: u16, said: &str, state: &str) -> Meaning {
+        let text = format!(
+            r#"{{"status":"{said}","transaction":{{"id":"{ID}","state":"{state}"}},"response":{{}}}}"#
+        );
+        meaning(StatusCode::from_u16(status).unwrap(), &text)
+    }
+
+    #[test]
+    fn the_answers_of_the_contract_are_understood() {
+        let told = |decision, pending| Meaning::Told(Told { transaction: ID, decision, pending });
+        assert_eq!(answer(200, "success", "committed"), told(Decision::Commit, false));
+        assert_eq!(answer(202, "pending", "committing"), told(Decision::Commit, true));
+        assert_eq!(answer(409, "failure", "aborting"), told(Decision::Abort, false));
+        assert_eq!(answer(504, "failure", "aborted"), told(Decision::Abort, false));
+    }
+
+    #[test]
+    fn an_answer_without_an_outcome_is_asked_for_again() {
+        assert_eq!(meaning(StatusCode::CONFLICT, r#"{"code":"in_progress"}"#), Meaning::NotYet);
+        assert_eq!(meaning(StatusCode::SERVICE_UNAVAILABLE, ""), Meaning::NotYet);
+    }
+
+    #[test]
+    fn an_answer_that_contradicts_itself_is_odd() {
+        for odd in [
+            answer(200, "success", "aborted"),
+            answer(200, "failure", "aborted"),
+            answer(500, "success", "committed"),
+        ] {
+            assert!(matches!(odd, Meaning::Odd(_)), "{odd:?}");
+        }
+        assert!(matches!(meaning(StatusCode::UNPROCESSABLE_ENTITY, "{}"), Meaning::Odd(_)));
+    }
+}

@@ -1,0 +1,62 @@
+//! Everything the proof looks at, gathered when nothing is in doubt any more.
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use uuid::Uuid;
+
+use super::super::bank::{Outcome, Standing, Sum};
+use super::HarnessError;
+use super::clients::{Clients, Memory};
+use super::cluster::Cluster;
+use super::log::Log;
+use super::plan::{BANKS, Transfer};
+
+/// How many questions are asked at once.
+const AT_ONCE: usize = 16;
+
+/// What the banks, the log, the gateway and the clients say.
+#[derive(Debug)]
+pub(super) struct Evidence<'a> {
+    pub(super) banks: Vec<BankEvidence>,
+    pub(super) log: &'a Log,
+    /// What the gateway's public listener says today of each transaction a client was told about.
+    pub(super) outcomes: HashMap<Uuid, String>,
+    pub(super) memories: Vec<(&'a Transfer, Memory)>,
+}
+
+/// What one bank says.
+#[derive(Debug)]
+pub(super) struct BankEvidence {
+    pub(super) name: &'static str,
+    pub(super) before: Sum,
+    pub(super) after: Sum,
+    pub(super) outcomes: HashMap<Uuid, Outcome>,
+}
+
+/// Asks everyone.
+pub(super) async fn gather<'a>(
+    cluster: &Cluster,
+    log: &'a mut Log,
+    before: &[Sum],
+    clients: &'a Clients<'_>,
+) -> Result<Evidence<'a>, HarnessError> {
+    let addresses = cluster.addresses();
+    log.read(&addresses.log(log.next()).await?);
+    let memories = clients.memories();
+    let told = memories.iter().flat_map(|(_, memory)| memory.transactions.iter().copied());
+    let ask = |id: Uuid| {
+        let addresses = &addresses;
+        async move { addresses.outcome(id).await.map(|outcome| (id, outcome)) }
+    };
+    let outcomes = stream::iter(told).map(ask).buffer_unordered(AT_ONCE).try_collect().await?;
+    let (after, standings) = (cluster.sums().await?, cluster.standings().await?);
+    let sums = before.iter().copied().zip(after);
+    let banks = BANKS.iter().zip(sums).zip(standings);
+    let banks = banks.map(|((name, (before, after)), standings)| {
+        let outcomes =
+            standings.into_iter().map(|Standing { transaction, outcome, .. }| (transaction, outcome));
+        BankEvidence { name, before, after, outcomes: outcomes.collect() }
+    });
+    Ok(Evidence { banks: banks.collect(), log, outcomes, memories })
+}

@@ -1,0 +1,169 @@
+//! SIGKILL at the instants of the plan, a new start, and a look at what was in doubt.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::addresses::Addresses;
+use super::clients::Clients;
+use super::log::{Decision, InDoubt, Log, Reading, Stage};
+use super::plan::{BankKill, Kill, When};
+use super::process::Process;
+use super::{Event, HarnessError, Watcher};
+
+/// How many settled transfers are asked for again after each crash.
+const ASKED_AGAIN: usize = 5;
+
+/// One kill of the gateway (or two, where it was killed again before it was ready).
+#[derive(Debug, Clone)]
+pub struct Crash {
+    /// When, from the first transfer on.
+    pub at: Duration,
+    /// How many transfers were settled by then.
+    pub settled: usize,
+    /// How many kills: 2 where the second hit it while it was starting.
+    pub kills: usize,
+    /// From the last new start until it was ready.
+    pub ready_after: Duration,
+    /// What the log shows as begun and not ended when the node opened again.
+    pub in_doubt: Vec<InDoubt>,
+    /// How many the admin listener still listed as in doubt when it was first asked.
+    pub still_listed: usize,
+    /// How many of them were committed in the end.
+    pub committed: usize,
+    /// How many of them were aborted in the end.
+    pub aborted: usize,
+    /// From the opening of the log until the last of them had ended; `None` where one has not.
+    pub ended_after: Option<Duration>,
+    opened: Option<jiff::Timestamp>,
+}
+
+impl Crash {
+    /// How many were in doubt at this stage.
+    #[must_use]
+    pub fn at_stage(&self, stage: Stage) -> usize {
+        self.in_doubt.iter().filter(|doubt| doubt.stage == stage).count()
+    }
+
+    /// Fills in how everything that was in doubt has ended.
+    pub(super) fn learn_the_end(&mut self, log: &Log) {
+        let stories: Vec<_> = self.in_doubt.iter().filter_map(|doubt| log.story(doubt.transaction)).collect();
+        let decided = |decision| stories.iter().filter(|story| story.decision == Some(decision)).count();
+        self.committed = decided(Decision::Commit);
+        self.aborted = decided(Decision::Abort);
+        let ends: Option<Vec<_>> = stories.iter().map(|story| story.ended).collect();
+        self.ended_after = ends.zip(self.opened).map(|(ends, opened)| {
+            let last = ends.into_iter().max().unwrap_or(opened);
+            Duration::try_from(last.duration_since(opened)).unwrap_or_default()
+        });
+    }
+}
+
+/// Kills the gateway, and keeps what each kill has left behind.
+pub(super) struct Killer<'a> {
+    addresses: Addresses,
+    clients: &'a Clients<'a>,
+    watcher: Watcher<'a>,
+    began: Instant,
+    log: Log,
+    crashes: Vec<Crash>,
+}
+
+impl<'a> Killer<'a> {
+    pub(super) fn new(
+        addresses: Addresses,
+        clients: &'a Clients<'a>,
+        watcher: Watcher<'a>,
+        began: Instant,
+    ) -> Self {
+        Self { addresses, clients, watcher, began, log: Log::default(), crashes: Vec::new() }
+    }
+
+    /// All kills of the plan, one after the other.
+    pub(super) async fn kill_gateway(
+        &mut self,
+        gateway: &mut Process,
+        kills: &[Kill],
+    ) -> Result<(), HarnessError> {
+        // The `opened` record of the first start must not be taken for that after the first crash.
+        self.read().await?;
+        for kill in kills {
+            wait_for(kill.when, self.clients).await;
+            let crash = self.crash(gateway, *kill).await?;
+            (self.watcher)(Event::Recovered { number: self.crashes.len() + 1, crash: &crash });
+            self.crashes.push(crash);
+            self.clients.ask_again(ASKED_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    /// What the kills have left behind, and the log as far as it was read.
+    pub(super) fn into_findings(self) -> (Vec<Crash>, Log) {
+        (self.crashes, self.log)
+    }
+
+    async fn crash(&mut self, gateway: &mut Process, kill: Kill) -> Result<Crash, HarnessError> {
+        gateway.kill().await?;
+        let (at, settled) = (self.began.elapsed(), *self.clients.settled().borrow());
+        tokio::time::sleep(kill.down).await;
+        gateway.spawn()?;
+        if let Some(delay) = kill.again {
+            tokio::time::sleep(delay).await;
+            gateway.kill().await?;
+            gateway.spawn()?;
+        }
+        let spawned = Instant::now();
+        gateway.ready().await?;
+        let ready_after = spawned.elapsed();
+        // First what it says is in doubt, then the log: whatever is listed must have been in the log before.
+        let listed = self.addresses.in_doubt().await?;
+        let Reading { opened, in_doubt } = self.read().await?;
+        let log = &self.log;
+        let unlogged: Vec<Uuid> = listed.iter().copied().filter(|id| log.story(*id).is_none()).collect();
+        let problem = |id| format!("{id} was listed as in doubt and is not in the log");
+        self.log.problems.extend(unlogged.into_iter().map(problem));
+        Ok(Crash {
+            at,
+            settled,
+            kills: 1 + usize::from(kill.again.is_some()),
+            ready_after,
+            in_doubt,
+            still_listed: listed.len(),
+            committed: 0,
+            aborted: 0,
+            ended_after: None,
+            opened,
+        })
+    }
+
+    async fn read(&mut self) -> Result<Reading, HarnessError> {
+        let lines = self.addresses.log(self.log.next()).await?;
+        Ok(self.log.read(&lines))
+    }
+}
+
+/// All kills of banks of the plan, one after the other.
+pub(super) async fn kill_banks(
+    banks: &mut [Process],
+    kills: &[BankKill],
+    clients: &Clients<'_>,
+    watcher: Watcher<'_>,
+) -> Result<(), HarnessError> {
+    for kill in kills {
+        wait_for(kill.when, clients).await;
+        let Some(bank) = banks.get_mut(kill.bank) else { continue };
+        bank.kill().await?;
+        watcher(Event::BankKilled(bank.name()));
+        tokio::time::sleep(kill.down).await;
+        bank.spawn()?;
+        bank.ready().await?;
+    }
+    Ok(())
+}
+
+async fn wait_for(when: When, clients: &Clients<'_>) {
+    let reached = clients.settled().wait_for(|settled| *settled >= when.settled).await.is_ok();
+    assert!(reached, "the clients hold the sender for longer than anyone waits");
+    tokio::time::sleep(when.delay).await;
+}

@@ -1,0 +1,171 @@
+//! All that is left to chance, drawn from the seed before anything starts.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use super::super::bank::Posting;
+use super::Options;
+
+/// The banks, in the order of the branches.
+pub(super) const BANKS: [&str; 3] = ["north", "south", "east"];
+/// How many accounts each bank has.
+pub(super) const ACCOUNTS: usize = 20;
+/// What is on each of them at first.
+pub(super) const BALANCE: i64 = 1_000;
+
+/// Who pays whom, and who is killed when.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) transfers: Vec<Transfer>,
+    pub(super) gateway_kills: Vec<Kill>,
+    pub(super) bank_kills: Vec<BankKill>,
+}
+
+/// Money from one bank to the two others. The amounts add up to nothing.
+#[derive(Debug, Clone)]
+pub(super) struct Transfer {
+    /// Its `Idempotency-Key`, without quotes.
+    pub(super) key: String,
+    /// One for each of [`BANKS`].
+    pub(super) postings: [Posting; BANKS.len()],
+    /// Whether the client asks once more when it has had its answer.
+    pub(super) asked_again: bool,
+}
+
+/// A kill of the gateway.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kill {
+    pub(super) when: When,
+    /// How long it stays down.
+    pub(super) down: Duration,
+    /// A second kill so long after the new start, ready or not.
+    pub(super) again: Option<Duration>,
+}
+
+/// A kill of a bank.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BankKill {
+    pub(super) when: When,
+    /// Which of [`BANKS`].
+    pub(super) bank: usize,
+    /// How long it stays down.
+    pub(super) down: Duration,
+}
+
+/// An instant that falls into the traffic: so long after so many transfers are settled.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct When {
+    pub(super) settled: usize,
+    pub(super) delay: Duration,
+}
+
+impl Plan {
+    pub(super) fn new(options: &Options) -> Self {
+        let rng = &mut Rng::with_seed(options.seed);
+        Self {
+            transfers: (0..options.transfers).map(|number| Transfer::draw(rng, number)).collect(),
+            gateway_kills: gateway_kills(rng, options),
+            bank_kills: bank_kills(rng, options),
+        }
+    }
+}
+
+impl Transfer {
+    fn draw(rng: &mut Rng, number: usize) -> Self {
+        // One in twenty wants more than any account has, and has to be refused.
+        let most = if rng.u8(..20) == 0 { 1_000_000 } else { 60 };
+        let (first, second) = (rng.i64(1..=most), rng.i64(1..=most));
+        let mut amounts = [-(first + second), first, second];
+        rng.shuffle(&mut amounts);
+        let postings = amounts.map(|amount| Posting { account: rng.usize(..ACCOUNTS), amount });
+        let key = format!("transfer-{number}-{:08x}", rng.u32(..));
+        Self { key, postings, asked_again: rng.u8(..8) == 0 }
+    }
+
+    /// The JSON a client sends: a posting for each bank, under its name.
+    pub(super) fn body(&self) -> Value {
+        BANKS.iter().zip(&self.postings).map(|(bank, posting)| ((*bank).to_owned(), json!(posting))).collect()
+    }
+}
+
+/// So many kills in all, some of them two in a row.
+fn gateway_kills(rng: &mut Rng, options: &Options) -> Vec<Kill> {
+    let mut seconds = Vec::new();
+    let mut left = options.kills;
+    while left > 0 {
+        let second = (left > 1 && rng.u8(..5) == 0).then(|| millis(rng, 150));
+        left -= if second.is_some() { 2 } else { 1 };
+        seconds.push(second);
+    }
+    let slots = seconds.len();
+    let kill = |(slot, again)| Kill {
+        when: When::draw(rng, slot, slots, options.transfers),
+        down: millis(rng, 50),
+        again,
+    };
+    seconds.into_iter().enumerate().map(kill).collect()
+}
+
+fn bank_kills(rng: &mut Rng, options: &Options) -> Vec<BankKill> {
+    let slots = options.bank_kills;
+    let kill = |slot| BankKill {
+        when: When::draw(rng, slot, slots, options.transfers),
+        bank: rng.usize(..BANKS.len()),
+        down: millis(rng, 200),
+    };
+    (0..slots).map(kill).collect()
+}
+
+impl When {
+    /// Somewhere in slot `slot` of so many equal parts of the run, and never after the last transfer.
+    fn draw(rng: &mut Rng, slot: usize, slots: usize, transfers: usize) -> Self {
+        let size = transfers / (slots + 1);
+        Self { settled: slot * size + rng.usize(..=size), delay: millis(rng, 15) }
+    }
+}
+
+fn millis(rng: &mut Rng, most: u64) -> Duration {
+    Duration::from_micros(rng.u64(..=most * 1_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(seed: u64) -> Plan {
+        Plan::new(&Options {
+            program: "unanimous".into(),
+            data_dir: "data".into(),
+            seed,
+            transfers: 500,
+            clients: 8,
+            kills: 31,
+            bank_kills: 9,
+            patience: Duration::from_secs(1),
+        })
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_plan() {
+        assert_eq!(format!("{:?}", plan(7)), format!("{:?}", plan(7)));
+        assert_ne!(format!("{:?}", plan(7)), format!("{:?}", plan(8)));
+    }
+
+    #[test]
+    fn no_transfer_makes_money() {
+        for transfer in plan(7).transfers {
+            assert_eq!(transfer.postings.iter().map(|posting| posting.amount).sum::<i64>(), 0);
+        }
+    }
+
+    #[test]
+    fn all_kills_are_planned_and_all_fall_into_the_traffic() {
+        let plan = plan(7);
+        let kills: usize = plan.gateway_kills.iter().map(|kill| 1 + usize::from(kill.again.is_some())).sum();
+        assert_eq!((kills, plan.bank_kills.len()), (31, 9));
+        let instants = plan.gateway_kills.iter().map(|kill| kill.when);
+        assert!(instants.chain(plan.bank_kills.iter().map(|kill| kill.when)).all(|when| when.settled < 500));
+    }
+}

@@ -1,0 +1,135 @@
+//! Child processes that are killed and started again, and that never outlive us.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::net::TcpListener;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+use super::HarnessError;
+
+/// Below the range from which the kernel takes the near end of outgoing connections (32768 and up on Linux, 49152
+/// on macOS). From that range a port could be gone while its process is down; and a client that tries a closed
+/// port of that range can be connected *to itself*.
+const PORTS: Range<u16> = 15_000..32_000;
+
+static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+
+/// A port of 127.0.0.1 that nobody listens on, never given twice by this process.
+#[must_use]
+pub fn free_port() -> u16 {
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let port = fastrand::u16(PORTS);
+        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            given.insert(port);
+            return port;
+        }
+    }
+}
+
+/// How to start a process.
+#[derive(Debug)]
+pub(super) struct Recipe {
+    pub(super) name: String,
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<OsString>,
+    /// Answers 200 when the process is ready.
+    pub(super) ready_url: String,
+    /// Where what it says goes.
+    pub(super) stderr: PathBuf,
+    pub(super) patience: Duration,
+}
+
+/// A process, running or not. It dies with this value.
+#[derive(Debug)]
+pub(super) struct Process {
+    recipe: Recipe,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Starts it and waits until it is ready.
+    pub(super) async fn start(recipe: Recipe) -> Result<Self, HarnessError> {
+        let mut process = Self { recipe, child: None };
+        process.spawn()?;
+        process.ready().await?;
+        Ok(process)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.recipe.name
+    }
+
+    /// Starts it, and does not wait.
+    pub(super) fn spawn(&mut self) -> Result<(), HarnessError> {
+        let recipe = &self.recipe;
+        let failed = |source| HarnessError::Machine { doing: format!("start {}", recipe.name), source };
+        let stderr = File::options().create(true).append(true).open(&recipe.stderr).map_err(failed)?;
+        let child = Command::new(&recipe.program)
+            .args(&recipe.arguments)
+            // Held open by us: a bank ends when we do, even by SIGKILL.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    /// Waits until it answers that it is ready.
+    pub(super) async fn ready(&mut self) -> Result<(), HarnessError> {
+        // A client of its own: no connection to the process that was killed is used again.
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build();
+        let client = client.map_err(|source| HarnessError::Unanswered { url: String::new(), source })?;
+        let deadline = Instant::now() + self.recipe.patience;
+        while Instant::now() < deadline {
+            if let Ok(response) = client.get(&self.recipe.ready_url).send().await
+                && response.status().is_success()
+            {
+                return Ok(());
+            }
+            self.still_runs()?;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let what = format!("{} to be ready", self.recipe.name);
+        Err(HarnessError::Stuck { what, patience: self.recipe.patience })
+    }
+
+    /// SIGKILL, and waits until it is gone. An error where it had ended before that.
+    pub(super) async fn kill(&mut self) -> Result<(), HarnessError> {
+        self.still_runs()?;
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        let doing = || format!("kill {}", self.recipe.name);
+        child.kill().await.map_err(|source| HarnessError::Machine { doing: doing(), source })
+    }
+
+    fn still_runs(&mut self) -> Result<(), HarnessError> {
+        let Some(child) = &mut self.child else { return Ok(()) };
+        match child.try_wait() {
+            Ok(Some(status)) => Err(HarnessError::Ended {
+                name: self.recipe.name.clone(),
+                status: status.to_string(),
+                said: tail(&self.recipe.stderr),
+            }),
+            // Where the system cannot tell, the next thing that is asked of the process will.
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// The last lines of what a process has said.
+fn tail(path: &Path) -> String {
+    let said = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = said.lines().rev().take(20).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
