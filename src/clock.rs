@@ -1,9 +1,11 @@
 //! The time of day, asked for in one place so that everything else can be given a time instead.
 
 use std::fmt;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// Milliseconds since the Unix epoch, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -59,6 +61,35 @@ impl Clock for SystemClock {
     }
 }
 
+/// A clock that never goes back, whatever is done to the one below it.
+///
+/// Where the clock below is set back, or was behind when the node started, this one goes on from
+/// the latest time it has shown, at the speed of the monotonic clock. Records in the log are
+/// therefore in the order of their times, and a transaction can be found by the time in its id.
+pub struct Monotone {
+    below: Arc<dyn Clock>,
+    latest: Mutex<(Timestamp, Instant)>,
+}
+
+impl Monotone {
+    /// A clock over `below` that shows no time before `since`.
+    pub fn new(below: Arc<dyn Clock>, since: Timestamp) -> Self {
+        Self { below, latest: Mutex::new((since, Instant::now())) }
+    }
+}
+
+impl Clock for Monotone {
+    fn now(&self) -> Timestamp {
+        let mut latest = self.latest.lock().expect("no code panics while it holds this lock");
+        let (time, at) = *latest;
+        let now = self.below.now().max(time.plus(at.elapsed()));
+        if now > time {
+            *latest = (now, Instant::now());
+        }
+        now
+    }
+}
+
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -66,6 +97,26 @@ fn millis(span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Set(Mutex<u64>);
+
+    impl Clock for Set {
+        fn now(&self) -> Timestamp {
+            Timestamp(*self.0.lock().unwrap())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_goes_on_from_the_latest_time() {
+        let below = Arc::new(Set(Mutex::new(5_000)));
+        let clock = Monotone::new(below.clone(), Timestamp(1_000));
+        assert_eq!(clock.now(), Timestamp(5_000));
+        *below.0.lock().unwrap() = 2_000;
+        tokio::time::advance(Duration::from_millis(300)).await;
+        assert_eq!(clock.now(), Timestamp(5_300));
+        *below.0.lock().unwrap() = 9_000;
+        assert_eq!(clock.now(), Timestamp(9_000));
+    }
 
     #[test]
     fn a_timestamp_prints_as_rfc_3339_with_milliseconds() {

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Layers, lowest first; a module may use only what stands above it (`tests/tidy.rs` holds this):
-#![doc = "- [`txn`], [`clock`], [`discovery`], and the crate `unanimous-wal`"]
+//! - [`txn`], [`plan`], [`clock`], [`discovery`], and the crate `unanimous-wal`
 //! - [`journal`], [`participant`]
 //! - [`coordinator`]
 //! - [`recovery`], [`gateway`]
@@ -23,10 +23,12 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod coordinator;
+pub mod crash;
 pub mod discovery;
 pub mod gateway;
 pub mod journal;
 pub mod participant;
+pub mod plan;
 pub mod recovery;
 pub mod server;
 pub mod telemetry;

@@ -1,4 +1,8 @@
 //! The command line.
+
+pub mod check;
+pub mod serve;
+
 use std::process::ExitCode;
 
 /// Runs the command that the arguments name.

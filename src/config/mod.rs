@@ -1,1 +1,116 @@
-//! config
+//! The configuration: one TOML file and the environment, read once into a type that cannot be wrong.
+//!
+//! ```text
+//!  file ─► TOML tree ─► variables put in ─► structs (file.rs) ─► checked and resolved ─► Config
+//! ```
+//!
+//! Everything that could make the node fail later is found here, and every mistake is said with its
+//! place and with what to do. Each layer owns the type of its options; this module only fills them.
+//! It does *not* look at the world: no name is resolved, no directory opened.
+
+mod actions;
+mod conditions;
+mod env;
+mod error;
+mod file;
+mod findings;
+mod resolve;
+mod routes;
+mod services;
+mod source;
+mod syntax;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize as _;
+use toml::de::DeTable;
+
+pub use error::{ConfigError, Mistake, Place};
+
+use crate::coordinator::options::CoordinatorOptions;
+use crate::discovery::{Endpoint, Fixed};
+use crate::gateway::{GatewayOptions, RouteTable};
+use crate::journal::options::LogOptions;
+use crate::participant::options::TransactionOptions;
+use crate::server::options::NodeOptions;
+use findings::Findings;
+use source::Source;
+
+/// All that the node has to know before it starts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Listeners, the data directory, and the limits on clients.
+    pub node: NodeOptions,
+    /// The log.
+    pub log: LogOptions,
+    /// The running of transactions.
+    pub coordinator: CoordinatorOptions,
+    /// Calls to backends.
+    pub gateway: GatewayOptions,
+    /// Backends by name.
+    pub services: BTreeMap<String, Service>,
+    /// Routes in order of precedence.
+    pub routes: RouteTable,
+}
+
+/// One backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its instances: at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// How it takes part in transactions; `None`: it does not.
+    pub transaction: Option<TransactionOptions>,
+}
+
+impl Config {
+    /// The endpoints of all services, for those who ask by name.
+    #[must_use]
+    pub fn discovery(&self) -> Fixed {
+        self.services.iter().map(|(name, service)| (name.clone(), service.endpoints.clone())).collect()
+    }
+}
+
+/// Reads the configuration at `path`; `env` are the variables of the environment, of which those that
+/// begin with `UNANIMOUS__` count.
+pub fn load(path: &Path, env: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    parse(&path.display().to_string(), &text, env)
+}
+
+/// The variables of this process's environment, without those that are no text.
+pub fn process_env() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Reads the configuration in `text`; `name` is what mistakes call it.
+pub fn parse(
+    name: &str,
+    text: &str,
+    env: impl Iterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let variables = env::collect(env);
+    let source = Source::new(name, text, &variables);
+    let mut findings = Findings::new(&source);
+    let file = tree(text, &variables, &mut findings).map(toml::de::Deserializer::from);
+    let file = file.and_then(|tree| syntax::keep(file::File::deserialize(tree), &mut findings));
+    let config = file.and_then(|file| resolve::resolve(file, &mut findings));
+    let mistakes = findings.into_mistakes();
+    match config {
+        Some(config) if mistakes.is_empty() => Ok(config),
+        Some(_) | None => Err(ConfigError::Mistakes(mistakes)),
+    }
+}
+
+/// The file as a tree, with the variables put in; `None` where there is no tree.
+fn tree<'t>(
+    text: &'t str,
+    variables: &'t [env::Variable],
+    findings: &mut Findings<'_>,
+) -> Option<toml::Spanned<DeTable<'t>>> {
+    let mut tree = syntax::keep(DeTable::parse(text), findings)?;
+    env::apply(tree.get_mut(), variables, findings);
+    Some(tree)
+}

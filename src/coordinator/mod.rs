@@ -1,1 +1,391 @@
-//! coordinator
+//! Drives transactions: one task each, from the first record to the last confirmation.
+//!
+//! ```text
+//!  begin ──► Running ──► txn.on(event) ──► journal.append ──► Durable<effects> ──► Speaker a branch
+//!              ▲                                                                      │
+//!              └────────────────────────────── answers ◄──────────────────────────────┘
+//! ```
+//!
+//! A transaction belongs to its task, not to the client's connection: it goes on when the client
+//! hangs up. This module knows no HTTP server, no HTTP client and no store; it sees the log as a
+//! [`Journal`] and the services as [`Participants`].
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`running`] | the task: event, transition, log, effect |
+//! | [`speaker`] | one call at a time to one branch, repeated where the protocol allows |
+//! | [`backoff`] | how long to wait between two tries |
+//! | [`view`] | what others may see of a transaction |
+//! | [`registry`] | the open transactions and the idempotency keys |
+//! | [`quarantine`] | transactions whose records no run can have written |
+//! | [`upkeep`] | retention: carrying forward and dropping old blocks |
+
+pub mod backoff;
+pub mod options;
+pub mod quarantine;
+pub mod registry;
+pub mod running;
+pub mod speaker;
+pub mod upkeep;
+pub mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
+use unanimous_wal::Durable;
+
+use self::options::CoordinatorOptions;
+use self::registry::{Claim, Open, Registry};
+use self::running::{Message, Running};
+pub use self::view::View;
+use crate::journal::find::{Past, Search};
+use crate::journal::replay::{Found, KeyHash, Logged, key_hash};
+use crate::journal::{Journal, ReadError};
+use crate::participant::{Participants, Work};
+use crate::plan::{ClientKey, Issuer, Origin, Plan, TransactionId};
+use crate::txn::{Branch, Decision, Txn};
+
+/// How many messages may wait for one transaction: operators are few.
+const INBOX_MAX: usize = 16;
+
+/// The most bytes of request bodies in one `begun`: what the log takes, less room for the rest.
+pub const LOGGED_MAX: usize = 3 * 1024 * 1024;
+
+/// The coordinator of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Coordinator<P> {
+    shared: Arc<Shared<P>>,
+}
+
+/// What all transactions of a node share.
+pub(crate) struct Shared<P> {
+    pub(crate) journal: Journal,
+    pub(crate) participants: P,
+    pub(crate) registry: Registry,
+    pub(crate) observer: Observer,
+    issuer: Issuer,
+    tasks: TaskTracker,
+    pub(crate) options: CoordinatorOptions,
+}
+
+/// Told of every phase that ends, for the metrics.
+pub type Observer = Arc<dyn Fn(&Phase) + Send + Sync>;
+
+/// A phase of a transaction that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Phase {
+    /// The state that was left: `working`, `preparing`, `committing` or `aborting`.
+    pub name: &'static str,
+    /// How long the transaction was in it, as far as this start of the node saw.
+    pub took: Duration,
+    /// How the transaction ended, if this was its last phase.
+    pub ended: Option<Decision>,
+}
+
+/// A request to begin a transaction.
+#[derive(Debug, Clone)]
+pub struct Begin {
+    /// Who takes part and what is asked.
+    pub plan: Plan,
+    /// What each branch's work call carries, by number.
+    pub works: Vec<Work>,
+}
+
+/// What came of a request to begin.
+pub enum Start {
+    /// It began.
+    New(Handle),
+    /// The same key and request began it before, and it is still open.
+    Open(Handle),
+    /// The same key and request began it before, and it is decided and done.
+    Done(TransactionId, Box<Past>),
+}
+
+/// Why nothing was begun.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The node is going down.
+    #[error("this node is shutting down and begins nothing new; try again, another node may answer")]
+    Draining,
+    /// Too many transactions are open.
+    #[error(
+        "{0} transactions are open, which is the most this node takes (node.open_transactions_max); try again"
+    )]
+    Overloaded(usize),
+    /// The key was used for another request.
+    #[error("this Idempotency-Key was used for a different request; use a new key for a new request")]
+    KeyReused,
+    /// The key's transaction is just leaving memory.
+    #[error("the transaction of this Idempotency-Key is being finished; try again")]
+    KeyBusy,
+    /// What has to be logged of the request is too large.
+    #[error(
+        "the parts of the request that commit and abort carry again have {0} bytes together, and {LOGGED_MAX} is the most"
+    )]
+    TooLarge(usize),
+    /// The plan names no or too many branches.
+    #[error(transparent)]
+    Plan(#[from] crate::txn::branch::NoSuchBranch),
+    /// The log could not be read for the key's first answer.
+    #[error("the log could not be read: {0}")]
+    Read(#[from] ReadError),
+}
+
+/// The eye of a client on its transaction. Dropping it changes nothing.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    /// The transaction.
+    pub id: TransactionId,
+    view: watch::Receiver<View>,
+}
+
+/// Why an operator's wish was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDone {
+    /// No open transaction has this id.
+    #[error("no open transaction has this id; it may have ended")]
+    NotOpen,
+    /// The wish does not fit the transaction.
+    #[error("branch {0} is not parked; only a parked branch can be resolved")]
+    NotParked(Branch),
+    /// The node is going down.
+    #[error("the node is going down")]
+    Stopping,
+}
+
+/// What became of a transaction.
+pub enum Fate {
+    /// It is open.
+    Open(View),
+    /// It is decided and done.
+    Done(Box<Past>),
+    /// It began; what became of it is just being written.
+    Unsettled,
+    /// It never began here.
+    NeverSeen,
+    /// The log no longer goes back that far.
+    Expired,
+    /// Another node began it.
+    OtherNode,
+}
+
+impl<P: Participants> Coordinator<P> {
+    /// A coordinator that goes on with the keys that the log held.
+    pub fn new(
+        journal: Journal,
+        participants: P,
+        options: CoordinatorOptions,
+        observer: Observer,
+        found: &mut Found,
+    ) -> Self {
+        let registry = Registry::new(std::mem::take(&mut found.keys));
+        let issuer = Issuer::new(journal.node());
+        let tasks = TaskTracker::new();
+        let shared = Shared { journal, participants, registry, observer, issuer, tasks, options };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Begins a transaction, unless its key began one before.
+    pub async fn begin(&self, begin: Begin) -> Result<Start, Refused> {
+        let shape = begin.plan.shape()?;
+        let logged: usize = begin.plan.bodies.iter().map(|body| body.bytes.len()).sum();
+        if logged > LOGGED_MAX {
+            return Err(Refused::TooLarge(logged));
+        }
+        let key = begin.plan.key.clone().map(|key| (key_hash(&begin.plan.route, &key.key), key));
+        if let Some((hash, key)) = &key
+            && let Some(id) = self.shared.registry.key(*hash)
+            && let Some(start) = self.same(*hash, id, key).await?
+        {
+            return Ok(start);
+        }
+        let id = self.shared.issuer.issue(self.shared.journal.now(), fastrand::u16(..));
+        let plan = Arc::new(begin.plan);
+        let (open, seats) = self.open(View::new(id, plan, Txn::begin(shape)));
+        let handle = Handle { id, view: open.view.clone() };
+        match self.shared.registry.admit(
+            id,
+            open,
+            key.as_ref().map(|(hash, _)| *hash),
+            self.shared.options.open_transactions_max,
+        ) {
+            Ok(()) => {}
+            Err(Claim::Draining) => return Err(Refused::Draining),
+            Err(Claim::Full(count)) => return Err(Refused::Overloaded(count)),
+            // Another request with this key came in between: it is the first one.
+            Err(Claim::Taken) => return Err(Refused::KeyBusy),
+        }
+        let running = Running::new(self.shared.clone(), seats, begin.works);
+        self.shared.tasks.spawn(running.begin());
+        Ok(Start::New(handle))
+    }
+
+    /// Goes on with a transaction that the log left unfinished.
+    pub fn resume(&self, logged: Durable<Logged>) {
+        let Logged { id, plan, txn, kept, parked, fault, since } = logged.get().clone();
+        let view = View { kept, parked, ..View::new(id, plan, txn) };
+        let (mut open, seats) = self.open(view);
+        open.since = since.get().into();
+        open.is_pinned = fault.is_some();
+        open.is_recovered = true;
+        self.shared.registry.readmit(id, open);
+        let shared = self.shared.clone();
+        match fault {
+            Some(fault) => self.shared.tasks.spawn(quarantine::hold(shared, seats, fault)),
+            None => self.shared.tasks.spawn(Running::new(shared, seats, Vec::new()).resume(logged)),
+        };
+    }
+
+    /// What became of a transaction.
+    pub async fn fate(&self, id: TransactionId) -> Result<Fate, ReadError> {
+        if let Some(view) = self.shared.registry.view(id) {
+            return Ok(Fate::Open(view));
+        }
+        match self.shared.issuer.origin(id) {
+            Origin::Here => {}
+            Origin::OtherNode => return Ok(Fate::OtherNode),
+            Origin::Nobody => return Ok(Fate::NeverSeen),
+        }
+        Ok(match self.search(id).await? {
+            Search::Decided(past) => Fate::Done(past),
+            Search::Undecided => Fate::Unsettled,
+            Search::NeverSeen => Fate::NeverSeen,
+            Search::Expired => Fate::Expired,
+        })
+    }
+
+    /// Every open transaction, oldest first.
+    #[must_use]
+    pub fn open_transactions(&self) -> Vec<View> {
+        self.shared.registry.views()
+    }
+
+    /// How many transactions are open, and when the oldest of them began.
+    #[must_use]
+    pub fn in_doubt(&self) -> (usize, Option<crate::clock::Timestamp>) {
+        self.shared.registry.in_doubt()
+    }
+
+    /// How many transactions this start found unfinished, and how many of them still are.
+    #[must_use]
+    pub fn recovering(&self) -> (usize, usize) {
+        self.shared.registry.recovering()
+    }
+
+    /// How many transactions an operator has to look at.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.shared.registry.parked()
+    }
+
+    /// Tells the branches of a transaction again, now.
+    pub fn retry(&self, id: TransactionId) -> Result<(), NotDone> {
+        let inbox = self.shared.registry.inbox(id).ok_or(NotDone::NotOpen)?;
+        inbox.try_send(Message::Retry).map_err(|_| NotDone::Stopping)
+    }
+
+    /// Settles a parked branch by an operator's word.
+    pub async fn resolve(
+        &self,
+        id: TransactionId,
+        branch: Branch,
+        decision: Decision,
+        actor: String,
+        reason: String,
+    ) -> Result<View, NotDone> {
+        let inbox = self.shared.registry.inbox(id).ok_or(NotDone::NotOpen)?;
+        let (answer, answered) = oneshot::channel();
+        let wish = Message::Resolve { branch, decision, actor, reason, answer };
+        inbox.send(wish).await.map_err(|_| NotDone::Stopping)?;
+        answered.await.map_err(|_| NotDone::Stopping)?
+    }
+
+    /// Begins nothing new from here on.
+    pub fn drain(&self) {
+        self.shared.registry.drain();
+    }
+
+    /// Waits until no transaction is open.
+    pub async fn finished(&self) {
+        self.shared.registry.emptied().await;
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.shared.journal
+    }
+
+    /// Keeps disk and memory bounded until the log fails. See [`upkeep`].
+    pub async fn keep_up(&self, retention: Duration) {
+        upkeep::run(&self.shared, retention).await;
+    }
+
+    /// What the key's transaction has to say to the same request; `None` where it is forgotten.
+    async fn same(
+        &self,
+        hash: KeyHash,
+        id: TransactionId,
+        key: &ClientKey,
+    ) -> Result<Option<Start>, Refused> {
+        let is_same =
+            |plan: &Plan| plan.key.as_ref().is_some_and(|first| first.fingerprint == key.fingerprint);
+        if let Some(view) = self.shared.registry.watch(id) {
+            let same = is_same(&view.borrow().plan);
+            return if same { Ok(Some(Start::Open(Handle { id, view }))) } else { Err(Refused::KeyReused) };
+        }
+        match self.search(id).await? {
+            Search::Decided(past) if is_same(&past.plan) => Ok(Some(Start::Done(id, past))),
+            Search::Decided(_) => Err(Refused::KeyReused),
+            Search::Undecided => Err(Refused::KeyBusy),
+            Search::NeverSeen | Search::Expired => {
+                self.shared.registry.forget_key(hash, id);
+                Ok(None)
+            }
+        }
+    }
+
+    async fn search(&self, id: TransactionId) -> Result<Search, ReadError> {
+        let journal = self.shared.journal.clone();
+        let search = tokio::task::spawn_blocking(move || journal.find(id));
+        search.await.expect("looking into the log does not panic")
+    }
+
+    fn open(&self, view: View) -> (Open, Seats) {
+        let (inbox, messages) = mpsc::channel(INBOX_MAX);
+        let (publish, watch) = watch::channel(view);
+        let nudge = Arc::new(Notify::new());
+        let since = *self.shared.journal.wal().follow().borrow() + 1;
+        (
+            Open { inbox, view: watch, since: since.into(), is_pinned: false, is_recovered: false },
+            Seats { messages, view: publish, nudge },
+        )
+    }
+}
+
+/// The inner ends of an open transaction's channels.
+pub(crate) struct Seats {
+    pub(crate) messages: mpsc::Receiver<Message>,
+    pub(crate) view: watch::Sender<View>,
+    pub(crate) nudge: Arc<Notify>,
+}
+
+impl Handle {
+    /// Waits for the decision and then, up to `reply_within`, for every confirmation. `None` where
+    /// the node stopped first: the outcome is not known here, and must not be guessed.
+    pub async fn outcome(&mut self, reply_within: Duration) -> Option<View> {
+        self.view.wait_for(|view| view.told.is_some()).await.ok()?;
+        let confirmed = self.view.wait_for(|view| view.txn.state().is_final());
+        // Late or ended, what is seen now is the truth.
+        let _ = tokio::time::timeout(reply_within, confirmed).await;
+        Some(self.now())
+    }
+
+    /// How it stands now.
+    #[must_use]
+    pub fn now(&self) -> View {
+        self.view.borrow().clone()
+    }
+}

@@ -1,1 +1,187 @@
-//! gateway
+//! The front of the node: which route a request takes, and what becomes of it.
+//!
+//! ```text
+//!  request ─► path in normal form ─► route table ─┬─► forward      one service, streamed
+//!                                                 ├─► merge        several services, one JSON object
+//!                                                 └─► transaction  a plan; the coordinator's to carry out
+//! ```
+//!
+//! It is *not* where transactions are run: it says which calls one becomes ([`TransactionRoute::plan`])
+//! and knows nothing of votes and decisions. It keeps no state but whose turn it is.
+
+mod backend;
+mod budget;
+mod forward;
+mod headers;
+mod json;
+mod merge;
+mod options;
+mod path;
+mod pattern;
+mod pointer;
+mod problem;
+mod query;
+mod route;
+mod table;
+mod template;
+mod transaction;
+mod upload;
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{Method, StatusCode};
+
+pub use backend::client;
+pub use budget::{Budget, BufferError, Buffered, Permit};
+pub use headers::{add_forwarded, headers_for_work};
+pub use json::{Members, member};
+pub use options::GatewayOptions;
+pub use path::{BadPath, CleanPath};
+pub use pattern::{Params, Pattern, PatternError};
+pub use pointer::{Pointer, PointerError};
+pub use problem::Problem;
+pub use route::{Action, Asked, ForwardRoute, Matcher, MergeRoute, Part, Route};
+pub use table::{Ambiguous, Lookup, RouteTable};
+pub use template::{Target, Template, TemplateError};
+pub use transaction::{BranchRoute, PlanError, PlannedCall, TransactionRoute};
+
+use crate::discovery::Discovery;
+use backend::Backends;
+
+/// Routes, and the way to the services behind them.
+pub struct Gateway {
+    routes: RouteTable,
+    options: GatewayOptions,
+    budget: Budget,
+    backends: Backends,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Routed<'a> {
+    /// Give it to [`Gateway::forward`].
+    Forward(Matched<'a, ForwardRoute>),
+    /// Give it to [`Gateway::merge`].
+    Merge(Matched<'a, MergeRoute>),
+    /// Begin a transaction with what [`TransactionRoute::plan`] makes of it.
+    Transaction(Matched<'a, TransactionRoute>),
+    /// No route takes it.
+    NotFound,
+    /// Routes take it, but with another method.
+    MethodNotAllowed(Vec<Method>),
+    /// It could be read in two ways; 400.
+    BadRequest(Problem),
+}
+
+/// A request's route, with what it bound.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matched<'a, R> {
+    /// The id of the route.
+    pub id: &'a str,
+    /// What the route does.
+    pub route: &'a R,
+    /// What the path bound.
+    pub params: Params,
+    /// The path that was matched: the only form in which it may be used from here on.
+    pub path: CleanPath,
+}
+
+impl Gateway {
+    /// A gateway for these routes. `budget` limits the bytes of bodies that the whole process holds.
+    #[must_use]
+    pub fn new(
+        routes: RouteTable,
+        options: GatewayOptions,
+        budget: Budget,
+        discovery: Arc<dyn Discovery>,
+        client: reqwest::Client,
+    ) -> Self {
+        let backends = Backends::new(discovery, client, routes.iter().flat_map(Route::services));
+        Self { routes, options, budget, backends }
+    }
+
+    /// Which route a request takes. Looks at nothing but its head.
+    #[must_use]
+    pub fn route(&self, request: &Parts) -> Routed<'_> {
+        let path = match CleanPath::parse(request.uri.path()) {
+            Ok(path) => path,
+            Err(reason) => return Routed::BadRequest(reason.into()),
+        };
+        let host = match host(request) {
+            Ok(host) => host,
+            Err(problem) => return Routed::BadRequest(problem),
+        };
+        let (method, headers, query) = (&request.method, &request.headers, request.uri.query());
+        let asked = Asked { method, host: host.as_deref(), path: &path, query, headers };
+        match self.routes.lookup(&asked) {
+            Lookup::Found(route, params) => Routed::found(route, params, path),
+            Lookup::NotFound => Routed::NotFound,
+            Lookup::MethodNotAllowed(allow) => Routed::MethodNotAllowed(allow),
+        }
+    }
+
+    /// The limit on the bytes of bodies that the whole process holds; request bodies of transactions
+    /// count too.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The routes in order of precedence.
+    #[must_use]
+    pub fn routes(&self) -> &RouteTable {
+        &self.routes
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("routes", &self.routes).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Routed<'a> {
+    fn found(found: &'a Route, params: Params, path: CleanPath) -> Self {
+        let id = found.id.as_str();
+        match &found.action {
+            Action::Forward(route) => Self::Forward(Matched { id, route, params, path }),
+            Action::Merge(route) => Self::Merge(Matched { id, route, params, path }),
+            Action::Transaction(route) => Self::Transaction(Matched { id, route, params, path }),
+        }
+    }
+}
+
+impl From<BadPath> for Problem {
+    fn from(reason: BadPath) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_path", reason.to_string())
+    }
+}
+
+/// The host asked, in lower case and without port. The one of an absolute URI counts before `Host`.
+fn host(request: &Parts) -> Result<Option<String>, Problem> {
+    let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail);
+    let mut fields = request.headers.get_all(HOST).iter();
+    let field = fields.next().map(|value| value.to_str().map_err(|_| bad("the Host field is not text")));
+    if fields.next().is_some() {
+        return Err(bad("the request has more than one Host field"));
+    }
+    let field = field.transpose()?;
+    let authority = request.uri.authority().map(http::uri::Authority::as_str);
+    if let (Some(one), Some(two)) = (authority, field)
+        && !one.eq_ignore_ascii_case(two)
+    {
+        return Err(bad("the request names one host in its target and another in its Host field"));
+    }
+    Ok(authority.or(field).map(|host| without_port(host).to_ascii_lowercase()))
+}
+
+fn without_port(host: &str) -> &str {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    name.strip_suffix('.').unwrap_or(name)
+}

@@ -1,1 +1,259 @@
-//! journal
+//! Transactions as records in the log: the only place that knows both the machine and the disk.
+//!
+//! ```text
+//!  append(id, record, effects) ──► codec ──► wal ──► Durable<effects>
+//!  open ──► read everything ──► replay ──► Journal + what was unfinished
+//!  find(id) ──► index (time ──► LSN) ──► wal ──► what became of it
+//! ```
+//!
+//! It decides nothing. It never touches the network: effects go in and come back wrapped in
+//! [`Durable`] when the log has them.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`record`] | what the log holds of transactions |
+//! | [`codec`] | records as bytes |
+//! | [`replay`] | the same fold as a live run, over what the log holds |
+//! | [`index`] | where in the log a time is |
+//! | [`find`] | what became of a finished transaction |
+//! | [`line`] | records as people and programs read them |
+
+pub mod codec;
+pub mod find;
+pub mod index;
+pub mod line;
+pub mod options;
+pub mod record;
+pub mod replay;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+pub use unanimous_wal::{BATCH_SIZES, COMMIT_SECONDS, Lsn as LogPosition, Poisoned, Stats as LogStats};
+use unanimous_wal::{Durable, Lsn, ReadAllError, Wal};
+
+use self::codec::CodecError;
+use self::index::Index;
+use self::options::{LogOptions, Sync};
+use self::record::{Entry, Record};
+use self::replay::{Found, Replay};
+use crate::clock::{Clock, Monotone, Timestamp};
+use crate::plan::TransactionId;
+use crate::txn::Decision;
+
+/// The log of a running node.
+#[derive(Clone)]
+pub struct Journal {
+    wal: Wal,
+    sync: Sync,
+    clock: Arc<dyn Clock>,
+    index: Arc<Mutex<Index>>,
+}
+
+/// Why a record was not written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// The log failed; nothing is written any more until a restart.
+    #[error(transparent)]
+    Poisoned(#[from] Poisoned),
+    /// The record cannot be logged as it is; nothing was written.
+    #[error("the transaction cannot be logged: {0}")]
+    Unloggable(#[from] CodecError),
+}
+
+/// Why a log could not be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory or what it holds.
+    #[error(transparent)]
+    Log(#[from] unanimous_wal::OpenError),
+    /// A record that is whole and yet none of ours.
+    #[error("record {lsn} is damaged: {source}")]
+    Record {
+        /// Which record.
+        lsn: Lsn,
+        /// What is wrong with it.
+        source: CodecError,
+    },
+}
+
+impl Journal {
+    /// Opens the log in `directory`, reads all of it, and writes `opened`.
+    pub async fn open(
+        directory: &Path,
+        options: &LogOptions,
+        clock: Arc<dyn Clock>,
+        version: &str,
+    ) -> Result<(Self, Found), JournalError> {
+        let wal_options = unanimous_wal::Options {
+            accept_damage: options.accept_damage,
+            ..unanimous_wal::Options::default()
+        };
+        let mut replay = Replay::default();
+        let log = unanimous_wal::open(directory, wal_options).map_err(OpenError::Log)?;
+        let readable = log.read_all(|lsn, bytes| replay.read(lsn, bytes)).map_err(OpenError::from)?;
+        let (index, found) = replay.finish(&readable);
+        let clock = Arc::new(Monotone::new(clock, index.latest()));
+        let wal = readable.start().map_err(OpenError::Log)?;
+        let journal = Self { wal, sync: options.sync, clock, index: Arc::new(Mutex::new(index)) };
+        let opened = Record::Opened { epoch: journal.epoch(), version: version.to_owned() };
+        journal.append(TransactionId::NONE, opened, ()).await?;
+        Ok((journal, found))
+    }
+
+    /// Writes `record` and gives `effects` back when it is as durable as recovery needs it to be.
+    pub async fn append<T>(
+        &self,
+        id: TransactionId,
+        record: Record,
+        effects: T,
+    ) -> Result<Durable<T>, AppendError> {
+        let waits = self.waits_for(&record);
+        let entry = Entry { time: self.clock.now(), transaction: id, record };
+        let bytes = codec::encode(&entry)?;
+        if !waits {
+            let (durable, _later) = self.wal.append_lazily(bytes, effects).await?;
+            return Ok(durable);
+        }
+        let durable = self.wal.append(bytes, effects).await?;
+        if let Some(lsn) = durable.lsn() {
+            self.index().note(entry.time, lsn);
+        }
+        Ok(durable)
+    }
+
+    /// Records from `from` on, as far as they are durable. Reads the disk.
+    pub fn read(&self, from: Lsn) -> impl Iterator<Item = Result<(Lsn, Entry), ReadError>> + use<> {
+        self.wal.read(from).map(|item| {
+            let (lsn, bytes) = item?;
+            let entry = codec::decode(&bytes).map_err(|source| ReadError::Record { lsn, source })?;
+            Ok((lsn, entry))
+        })
+    }
+
+    /// The time of day as the log counts it: it never goes back, over restarts too.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Which start of the node this is, from 1.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.wal.epoch()
+    }
+
+    /// The number that names this node in its transactions' ids.
+    #[must_use]
+    pub fn node(&self) -> u32 {
+        self.wal.node()
+    }
+
+    /// The highest durable LSN, as it grows; 0 while there is none.
+    #[must_use]
+    pub fn follow(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.wal.follow()
+    }
+
+    /// What the log counts about itself.
+    #[must_use]
+    pub fn stats(&self) -> LogStats {
+        self.wal.stats()
+    }
+
+    /// Resolves when the log has failed, with a sentence that says how.
+    pub async fn failed(&self) -> Poisoned {
+        self.wal.poisoned().await
+    }
+
+    /// Writes what is queued and closes the log.
+    pub async fn close(self) -> Result<(), Poisoned> {
+        self.wal.close().await
+    }
+
+    /// The log below.
+    #[must_use]
+    pub fn wal(&self) -> &Wal {
+        &self.wal
+    }
+
+    /// The first record of at least this time, as far as the index knows: everything before it is
+    /// older.
+    #[must_use]
+    pub fn position(&self, time: Timestamp) -> Option<Lsn> {
+        self.index().before(time)
+    }
+
+    /// Lets go of every block that holds only records before `below`.
+    pub async fn retire(&self, below: Lsn) -> Result<(), Poisoned> {
+        self.wal.retire(below).await?;
+        self.index().forget(self.wal.low());
+        Ok(())
+    }
+
+    fn index(&self) -> std::sync::MutexGuard<'_, Index> {
+        self.index.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// Whether anything that follows from this record needs it on stable storage (design.md, 3).
+    fn waits_for(&self, record: &Record) -> bool {
+        let every = self.sync == Sync::EveryTransition;
+        match record {
+            Record::Opened { .. } | Record::Resolved { .. } => true,
+            // A lost key would let the same request begin a second transaction.
+            Record::Begun(plan) => every || plan.key.is_some(),
+            Record::Decided { decision, .. } => every || *decision == Decision::Commit,
+            Record::Preparing { .. } => every,
+            Record::Acked(_) | Record::Parked { .. } | Record::Ended(_) | Record::Carried(_) => false,
+        }
+    }
+}
+
+/// Why a journal could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// What the disk holds cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The first record of this start could not be written.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// Why a record could not be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] unanimous_wal::ReadError),
+    /// A record that is whole and yet none of ours.
+    #[error("record {lsn} is damaged: {source}")]
+    Record {
+        /// Which record.
+        lsn: Lsn,
+        /// What is wrong with it.
+        source: CodecError,
+    },
+}
+
+impl From<ReadAllError<CodecError>> for OpenError {
+    fn from(error: ReadAllError<CodecError>) -> Self {
+        match error {
+            ReadAllError::Visit { lsn, cause } => Self::Record { lsn, source: cause },
+            ReadAllError::Damage(damage) => Self::Log(damage.into()),
+            ReadAllError::NewerVersion(damage) => Self::Log(unanimous_wal::OpenError::NewerVersion(damage)),
+            ReadAllError::Store(error) => Self::Log(error.into()),
+        }
+    }
+}
+
+impl From<unanimous_wal::AppendError> for AppendError {
+    fn from(error: unanimous_wal::AppendError) -> Self {
+        match error {
+            unanimous_wal::AppendError::Poisoned(poisoned) => Self::Poisoned(poisoned),
+            too_large @ unanimous_wal::AppendError::TooLarge { .. } => {
+                Self::Unloggable(CodecError::TooLarge(too_large.to_string()))
+            }
+        }
+    }
+}

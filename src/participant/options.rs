@@ -47,3 +47,11 @@ impl Default for Retry {
         Self { initial: Duration::from_millis(50), max: Duration::from_secs(30), jitter: true }
     }
 }
+
+impl TransactionOptions {
+    /// The longest one call may take, where the configuration does not say.
+    pub const TIMEOUT: Duration = Duration::from_secs(2);
+    /// The calls in flight to one service, where the configuration does not say: enough to keep a
+    /// service busy, few enough that one that hangs holds no more than this.
+    pub const CALLS_MAX: usize = 256;
+}

@@ -1,1 +1,34 @@
-//! server
+//! The node's two doors: the public listener for clients and participants, and the admin listener
+//! for operators and probes.
+//!
+//! ```text
+//!  clients ──► listen ──► public ──► gateway   (forward, merge)
+//!                            └─────► transact ──► coordinator ──► reply
+//!  operators ► listen ──► admin  ──► coordinator, journal, metrics
+//! ```
+//!
+//! It decides nothing about transactions: it turns requests into calls of the layers above it, and
+//! their results into HTTP, in one place ([`reply`]).
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`node`] | a whole node: opens the log, binds, recovers, serves, drains |
+//! | [`listen`] | connections: limits, timeouts, an orderly end |
+//! | [`public`] | what clients and participants may ask |
+//! | [`transact`] | one request of a transaction route, from body to answer |
+//! | [`key`] | the `Idempotency-Key` header |
+//! | [`reply`] | results as HTTP |
+//! | [`admin`] | what operators may ask |
+//! | [`log_lines`] | the log as a stream of JSON lines |
+//! | [`metrics`] | what `/metrics` shows |
+
+pub mod admin;
+pub mod key;
+pub mod listen;
+pub mod log_lines;
+pub mod metrics;
+pub mod node;
+pub mod options;
+pub mod public;
+pub mod reply;
+pub mod transact;

@@ -1,0 +1,147 @@
+//! `unanimous check`: reads the configuration as `serve` would, and prints the routes it makes.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use http::Method;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::config::{self, Config, ConfigError};
+use crate::gateway::{Action, Route};
+
+/// Validate a configuration and print the resolved route table, in order of precedence.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// How to print the routes; json is one object a line.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// How to print the routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// A table for people.
+    #[default]
+    Table,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why the check did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The configuration cannot be used; exit code 78.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The answer could not be printed.
+    #[error("the result cannot be printed: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// One route as it is printed.
+#[derive(Serialize)]
+struct Row<'a> {
+    /// Its place in the order of precedence, from 1.
+    order: usize,
+    route: &'a str,
+    /// `None`: any method.
+    methods: Option<Vec<&'a str>>,
+    /// `None`: any host.
+    host: Option<&'a str>,
+    path: String,
+    headers: Map<String, Value>,
+    query: Map<String, Value>,
+    does: &'static str,
+    services: Vec<&'a str>,
+}
+
+/// Reads the configuration, with the variables of the environment, and prints its routes to `out`.
+pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), CheckError> {
+    let config = config::load(&args.config, config::process_env())?;
+    let rows: Vec<_> =
+        config.routes.iter().enumerate().map(|(place, route)| Row::of(place + 1, route)).collect();
+    match args.format {
+        Format::Table => {
+            writeln!(out, "{} is fine: {}.", args.config.display(), contents(&config))?;
+            if !rows.is_empty() {
+                writeln!(out, "\n{}", table(&rows))?;
+            }
+        }
+        Format::Json => {
+            for row in &rows {
+                writeln!(out, "{}", serde_json::to_string(row).map_err(io::Error::from)?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<'a> Row<'a> {
+    fn of(order: usize, route: &'a Route) -> Self {
+        let values = |(name, value): (&String, &String)| (name.clone(), Value::from(value.as_str()));
+        let matches = &route.matches;
+        Self {
+            order,
+            route: &route.id,
+            methods: matches.methods.as_ref().map(|methods| methods.iter().map(Method::as_str).collect()),
+            host: matches.host.as_deref(),
+            path: matches.path.to_string(),
+            headers: matches.headers.iter().map(values).collect(),
+            query: matches.query.iter().map(values).collect(),
+            does: does(&route.action),
+            services: route.services(),
+        }
+    }
+
+    fn cells(&self) -> [String; 7] {
+        [
+            self.order.to_string(),
+            self.route.to_owned(),
+            self.methods.as_ref().map_or_else(|| "any".to_owned(), |methods| methods.join(" ")),
+            self.host.unwrap_or("any").to_owned(),
+            self.path.clone(),
+            self.conditions(),
+            format!("{}: {}", self.does, self.services.join(", ")),
+        ]
+    }
+
+    /// `?full=1 x-api: 2`, what has to hold beside method, host and path.
+    fn conditions(&self) -> String {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let query = self.query.iter().map(|(name, value)| format!("?{name}={}", text(value)));
+        let headers = self.headers.iter().map(|(name, value)| format!("{name}: {}", text(value)));
+        query.chain(headers).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn does(action: &Action) -> &'static str {
+    match action {
+        Action::Forward(_) => "forward",
+        Action::Merge(_) => "merge",
+        Action::Transaction(_) => "transaction",
+    }
+}
+
+fn contents(config: &Config) -> String {
+    let count = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+    let (routes, services) = (config.routes.iter().count(), config.services.len());
+    format!("{}, {}", count(routes, "route"), count(services, "service"))
+}
+
+fn table(rows: &[Row<'_>]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["order", "route", "methods", "host", "path", "matches", "does"]);
+    table.add_rows(rows.iter().map(Row::cells));
+    let mut text = String::new();
+    for line in table.lines() {
+        writeln!(text, "{}", line.trim()).expect("writing to a string cannot fail");
+    }
+    text.trim_end().to_owned()
+}

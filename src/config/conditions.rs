@@ -1,0 +1,128 @@
+//! Which requests a route takes: `match = { .. }`.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::file::{RouteFile, Text};
+use super::routes::{Reader, optional};
+use crate::gateway::{Matcher, Pattern};
+
+/// All conditions but the path.
+pub(super) struct Conditions {
+    methods: Option<Vec<Method>>,
+    host: Option<String>,
+    headers: BTreeMap<String, String>,
+    query: BTreeMap<String, String>,
+}
+
+impl Conditions {
+    pub(super) fn with(self, path: Pattern) -> Matcher {
+        let Self { methods, host, headers, query } = self;
+        Matcher { path, methods, host, headers, query }
+    }
+}
+
+impl Reader<'_, '_, '_> {
+    pub(super) fn conditions(&mut self, file: &RouteFile) -> Option<Conditions> {
+        let given = &file.matches;
+        let methods = self.methods(file);
+        let host = optional(given.host.as_ref().map(|text| self.host(text)));
+        let headers: Option<_> = given.headers.iter().map(|(name, value)| self.header(name, value)).collect();
+        let query = given.query.iter().map(|(name, value)| (name.get_ref().clone(), value.get_ref().clone()));
+        Some(Conditions { methods: methods?, host: host?, headers: headers?, query: query.collect() })
+    }
+
+    pub(super) fn method(&mut self, text: &Text) -> Option<Method> {
+        let given = text.get_ref();
+        let lower = given.chars().any(|letter| letter.is_ascii_lowercase());
+        match Method::from_bytes(given.as_bytes()) {
+            Ok(_) if lower => {
+                self.refuse(text, format!("methods are upper case: write `{}`", given.to_uppercase()))
+            }
+            Ok(Method::CONNECT | Method::TRACE) => {
+                self.refuse(text, format!("the method {given} is never passed on; take it out"))
+            }
+            Ok(method) => Some(method),
+            Err(_) => self.refuse(text, format!("`{given}` is not a method; write one like `GET` or `POST`")),
+        }
+    }
+
+    fn methods(&mut self, file: &RouteFile) -> Option<Option<Vec<Method>>> {
+        let Some(given) = &file.matches.methods else { return Some(default_methods(file)) };
+        if given.get_ref().is_empty() {
+            return self.refuse(
+                given,
+                "no method is listed, so nothing could match; leave `methods` out to match any",
+            );
+        }
+        let methods: Vec<_> = given.get_ref().iter().map(|text| self.method_of(file, text)).collect();
+        let mut methods: Vec<Method> = methods.into_iter().collect::<Option<_>>()?;
+        let mut seen = Vec::new();
+        methods.retain(|method| {
+            !seen.contains(method) && {
+                seen.push(method.clone());
+                true
+            }
+        });
+        Some(Some(methods))
+    }
+
+    /// A method that the route may have: merging only asks, it never changes anything.
+    fn method_of(&mut self, file: &RouteFile, text: &Text) -> Option<Method> {
+        let method = self.method(text)?;
+        if file.merge.is_none() || matches!(method, Method::GET | Method::HEAD) {
+            return Some(method);
+        }
+        let message = format!(
+            "the route `{}` merges answers, which is for GET and HEAD only; to change something at several \
+             services with {method}, declare a transaction: [routes.transaction] with `branches`",
+            self.id
+        );
+        self.refuse(text, message)
+    }
+
+    fn host(&mut self, text: &Text) -> Option<String> {
+        let host = text.get_ref().to_ascii_lowercase();
+        let is_name_letter =
+            |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_address = address.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
+        if is_address || (!host.is_empty() && host.chars().all(is_name_letter)) {
+            return Some(host.trim_end_matches('.').to_owned());
+        }
+        let message =
+            format!("`{host}` is not a host; write a name like \"api.example.com\", without scheme and port");
+        self.refuse(text, message)
+    }
+
+    fn header(&mut self, name: &Text, value: &Text) -> Option<(String, String)> {
+        let given = name.get_ref();
+        let Ok(field) = HeaderName::from_bytes(given.as_bytes()) else {
+            return self.refuse(
+                name,
+                format!("`{given}` is not the name of a header field; use letters, digits and `-`"),
+            );
+        };
+        if HeaderValue::from_str(value.get_ref()).is_err() {
+            return self.refuse(
+                value,
+                format!("no header field can have this value, so `{given}` could never match; change it"),
+            );
+        }
+        Some((field.as_str().to_owned(), value.get_ref().clone()))
+    }
+}
+
+/// The methods of a route that lists none: any for forwarding, GET for merging, and for a transaction
+/// those that change something.
+fn default_methods(file: &RouteFile) -> Option<Vec<Method>> {
+    if file.merge.is_some() {
+        Some(vec![Method::GET])
+    } else if file.transaction.is_some() {
+        Some(vec![Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+    } else {
+        None
+    }
+}

@@ -1,0 +1,96 @@
+//! The mistakes found so far, and the checks that many values share.
+
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::error::Mistake;
+use super::file::Time;
+use super::source::Source;
+
+/// Collects mistakes, so that an operator sees them all at once.
+#[derive(Debug)]
+pub(super) struct Findings<'a> {
+    source: &'a Source<'a>,
+    found: Vec<(usize, String)>,
+}
+
+impl<'a> Findings<'a> {
+    pub(super) fn new(source: &'a Source<'a>) -> Self {
+        Self { source, found: Vec::new() }
+    }
+
+    pub(super) fn source(&self) -> &'a Source<'a> {
+        self.source
+    }
+
+    pub(super) fn add(&mut self, at: &Range<usize>, message: impl Into<String>) {
+        self.found.push((at.start, message.into()));
+    }
+
+    /// The value, or `None` with the error noted; `what` says what the value is for.
+    pub(super) fn keep<T, E: Display>(
+        &mut self,
+        at: &Range<usize>,
+        what: &str,
+        result: Result<T, E>,
+    ) -> Option<T> {
+        result.map_err(|error| self.add(at, format!("{what}: {error}"))).ok()
+    }
+
+    /// A duration within bounds; `default` where none is given.
+    pub(super) fn time(
+        &mut self,
+        given: Option<&Spanned<Time>>,
+        default: Duration,
+        bounds: RangeInclusive<Duration>,
+    ) -> Duration {
+        let Some(given) = given else { return default };
+        let time = given.get_ref().0;
+        if !bounds.contains(&time) {
+            let (least, most) = (human(*bounds.start()), human(*bounds.end()));
+            let time = human(time);
+            self.add(
+                &given.span(),
+                format!("{time} is out of bounds; write a duration from {least} to {most}"),
+            );
+        }
+        time
+    }
+
+    /// A number within bounds; `default` where none is given.
+    pub(super) fn number(
+        &mut self,
+        given: Option<&Spanned<u64>>,
+        default: usize,
+        bounds: RangeInclusive<usize>,
+    ) -> usize {
+        let Some(given) = given else { return default };
+        let number = usize::try_from(*given.get_ref()).unwrap_or(usize::MAX);
+        if !bounds.contains(&number) {
+            let (least, most) = (bounds.start(), bounds.end());
+            let message = format!("{number} is out of bounds; write a number from {least} to {most}");
+            self.add(&given.span(), message);
+        }
+        number
+    }
+
+    /// All mistakes, in the order of the file, those of variables last.
+    pub(super) fn into_mistakes(mut self) -> Vec<Mistake> {
+        self.found.sort();
+        let mistake = |(at, message)| Mistake { place: self.source.place(at), message };
+        self.found.into_iter().map(mistake).collect()
+    }
+}
+
+/// The known name that is most like `name`.
+pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    known.into_iter().min_by_key(|known| strsim::damerau_levenshtein(&name, &known.to_lowercase()))
+}
+
+fn human(time: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(time)
+}

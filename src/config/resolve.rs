@@ -1,0 +1,139 @@
+//! The `[node]` and `[log]` sections, and the whole put together.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::file::{File, LogFile, NodeFile, SyncFile, Text};
+use super::findings::Findings;
+use super::{Config, routes, services};
+use crate::coordinator::options::CoordinatorOptions;
+use crate::gateway::GatewayOptions;
+use crate::journal::options::{LogOptions, Sync};
+use crate::server::options::NodeOptions;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A wait that somebody sits through: more than an hour is a slip of the pen.
+pub(super) const WAIT: RangeInclusive<Duration> = MILLISECOND..=HOUR;
+/// A wait that may also be left out.
+pub(super) const WAIT_OR_NONE: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
+/// Bytes of one body or of all: zero would refuse everything.
+const BYTES: RangeInclusive<usize> = 1..=1 << 40;
+/// hyper does not read heads in less than 8 KiB; 16 MiB of header fields are an attack.
+const HEAD_BYTES: RangeInclusive<usize> = 8192..=16 << 20;
+/// How many of something that costs memory each.
+pub(super) const COUNT: RangeInclusive<usize> = 1..=10_000_000;
+
+/// Makes a configuration of what the file says; every mistake goes to `findings`.
+pub(super) fn resolve(file: File, findings: &mut Findings<'_>) -> Option<Config> {
+    let node = node(&file.node, findings);
+    let log = log(&file.log, findings);
+    let coordinator = coordinator(&file.node, findings);
+    let gateway = gateway(&file.node, findings);
+    let known = services::Known::of(&file.services);
+    let routes = routes::routes(&file.routes, &known, findings)?;
+    let services = services::services(&file.services, findings);
+    Some(Config { node, log, coordinator, gateway, services, routes })
+}
+
+fn node(file: &NodeFile, findings: &mut Findings<'_>) -> NodeOptions {
+    let default = NodeOptions::default();
+    let node = NodeOptions {
+        data_dir: file.data_dir.as_ref().map_or(default.data_dir, |dir| PathBuf::from(dir.get_ref())),
+        listen: address(file.listen.as_ref(), default.listen, findings),
+        admin: address(file.admin.as_ref(), default.admin, findings),
+        advertise: file.advertise.as_ref().and_then(|text| advertise(text, findings)),
+        drain: findings.time(file.drain.as_ref(), default.drain, WAIT_OR_NONE),
+        finish: findings.time(file.finish.as_ref(), default.finish, WAIT_OR_NONE),
+        header_timeout: findings.time(file.header_timeout.as_ref(), default.header_timeout, WAIT),
+        body_timeout: findings.time(file.body_timeout.as_ref(), default.body_timeout, WAIT),
+        header_max: findings.number(file.header_max.as_ref(), default.header_max, HEAD_BYTES),
+        connections_max: findings.number(file.connections_max.as_ref(), default.connections_max, COUNT),
+        body_max: findings.number(file.body_max.as_ref(), default.body_max, BYTES),
+        body_budget: findings.number(file.body_budget.as_ref(), default.body_budget, BYTES),
+    };
+    check_node(&node, file, findings);
+    node
+}
+
+/// What no key can be wrong in alone.
+fn check_node(node: &NodeOptions, file: &NodeFile, findings: &mut Findings<'_>) {
+    if node.data_dir.as_os_str().is_empty() {
+        let at = file.data_dir.as_ref().map_or(0..0, toml::Spanned::span);
+        findings.add(&at, "the data directory has no name; write a path like \"./data\"");
+    }
+    if node.listen == node.admin && node.listen.port() != 0 {
+        let at = file.admin.as_ref().or(file.listen.as_ref()).map_or(0..0, toml::Spanned::span);
+        findings.add(&at, format!("`listen` and `admin` are both {}; give one another port", node.admin));
+    }
+}
+
+fn log(file: &LogFile, findings: &mut Findings<'_>) -> LogOptions {
+    let default = LogOptions::default();
+    let sync = match file.sync {
+        None => default.sync,
+        Some(SyncFile::EveryTransition) => Sync::EveryTransition,
+        Some(SyncFile::Decisions) => Sync::Decisions,
+    };
+    LogOptions {
+        sync,
+        retention: findings.time(file.retention.as_ref(), default.retention, MILLISECOND..=10 * YEAR),
+        accept_damage: file.accept_damage.unwrap_or(default.accept_damage),
+    }
+}
+
+fn coordinator(file: &NodeFile, findings: &mut Findings<'_>) -> CoordinatorOptions {
+    let default = CoordinatorOptions::default();
+    let open = file.open_transactions_max.as_ref();
+    CoordinatorOptions {
+        open_transactions_max: findings.number(open, default.open_transactions_max, COUNT),
+        answer_kept_max: findings.number(file.answer_kept_max.as_ref(), default.answer_kept_max, 0..=1 << 30),
+    }
+}
+
+fn gateway(file: &NodeFile, findings: &mut Findings<'_>) -> GatewayOptions {
+    let default = GatewayOptions::default();
+    GatewayOptions {
+        connect_timeout: findings.time(file.connect_timeout.as_ref(), default.connect_timeout, WAIT),
+        pool_idle: findings.time(file.pool_idle.as_ref(), default.pool_idle, WAIT),
+        answer_max: findings.number(file.answer_max.as_ref(), default.answer_max, BYTES),
+    }
+}
+
+fn address(text: Option<&Text>, default: SocketAddr, findings: &mut Findings<'_>) -> SocketAddr {
+    let Some(text) = text else { return default };
+    text.get_ref().parse().unwrap_or_else(|_| {
+        let given = text.get_ref();
+        findings.add(
+            &text.span(),
+            format!("`{given}` is not an address to listen on; write IP and port, as in \"{default}\" or \"0.0.0.0:{}\"", default.port()),
+        );
+        default
+    })
+}
+
+fn advertise(text: &Text, findings: &mut Findings<'_>) -> Option<String> {
+    let is_base = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    let Some(url) = Url::parse(text.get_ref()).ok().filter(is_base) else {
+        let given = text.get_ref();
+        findings.add(
+            &text.span(),
+            format!("`{given}` is not a URL that participants can call; write one like \"http://gateway.internal:8000\""),
+        );
+        return None;
+    };
+    Some(url.as_str().trim_end_matches('/').to_owned())
+}

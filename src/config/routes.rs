@@ -1,0 +1,99 @@
+//! The `[[routes]]` sections: each by itself, then all of them together.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::file::{RouteFile, Text};
+use super::findings::Findings;
+use super::services::Known;
+use crate::gateway::{Pattern, Route, RouteTable};
+
+/// The id is a label of metrics.
+const ID_BYTES_MAX: usize = 100;
+
+/// What the parts of one route are read with. Its methods give `None` where they noted a mistake.
+pub(super) struct Reader<'a, 'f, 's> {
+    pub(super) id: &'a str,
+    pub(super) known: &'a Known<'a>,
+    /// The pattern of the route; `None`: it is a mistake, and what depends on it cannot be judged.
+    pub(super) pattern: Option<&'a Pattern>,
+    pub(super) findings: &'f mut Findings<'s>,
+}
+
+/// The table of all routes; `None` where two cannot be told apart.
+pub(super) fn routes(
+    files: &[RouteFile],
+    known: &Known<'_>,
+    findings: &mut Findings<'_>,
+) -> Option<RouteTable> {
+    check_ids(files, findings);
+    let mut routes = Vec::new();
+    let mut places = Vec::new();
+    for file in files {
+        if let Some(route) = route(file, known, findings) {
+            routes.push(route);
+            places.push(&file.id);
+        }
+    }
+    let ambiguous = match RouteTable::new(routes) {
+        Ok(table) => return Some(table),
+        Err(ambiguous) => ambiguous,
+    };
+    for pair in ambiguous {
+        if let (Some(first), Some(second)) = (places.get(pair.first), places.get(pair.second)) {
+            findings.add(&second.span(), apart(first, second, findings));
+        }
+    }
+    None
+}
+
+fn route(file: &RouteFile, known: &Known<'_>, findings: &mut Findings<'_>) -> Option<Route> {
+    let path = &file.matches.path;
+    let pattern = findings.keep(&path.span(), "bad path pattern", Pattern::parse(path.get_ref()));
+    let id = file.id.get_ref().as_str();
+    let mut reader = Reader { id, known, pattern: pattern.as_ref(), findings };
+    let action = reader.action(file);
+    let conditions = reader.conditions(file);
+    Some(Route { id: id.to_owned(), matches: conditions?.with(pattern?), action: action? })
+}
+
+fn apart(first: &Text, second: &Text, findings: &Findings<'_>) -> String {
+    let (one, two) = (first.get_ref(), second.get_ref());
+    let there = findings.source().mention(first.span().start);
+    format!(
+        "the routes `{one}` ({there}) and `{two}` cannot be told apart: a request can match both, and \
+         neither is more specific; change the path of one, or give it a method, host, header or query \
+         parameter of its own"
+    )
+}
+
+fn check_ids(files: &[RouteFile], findings: &mut Findings<'_>) {
+    let mut seen: BTreeMap<&str, Range<usize>> = BTreeMap::new();
+    for file in files {
+        let id = file.id.get_ref().as_str();
+        if id.is_empty() || id.len() > ID_BYTES_MAX || id.chars().any(char::is_control) {
+            let message = format!("a route's id has 1 to {ID_BYTES_MAX} bytes and no control characters");
+            findings.add(&file.id.span(), message);
+        }
+        if let Some(first) = seen.insert(id, file.id.span()) {
+            let there = findings.source().mention(first.start);
+            let message = format!("the route `{id}` is already declared ({there}); give one another id");
+            findings.add(&file.id.span(), message);
+        }
+    }
+}
+
+impl Reader<'_, '_, '_> {
+    /// Notes a mistake.
+    pub(super) fn refuse<T, V>(&mut self, at: &Spanned<V>, message: impl Into<String>) -> Option<T> {
+        self.findings.add(&at.span(), message);
+        None
+    }
+}
+
+/// What may be left out: a mistake only where it was given and is one.
+pub(super) fn optional<T>(given: Option<Option<T>>) -> Option<Option<T>> {
+    given.map_or(Some(None), |read| read.map(Some))
+}

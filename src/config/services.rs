@@ -1,0 +1,171 @@
+//! The `[services.NAME]` sections.
+
+use std::collections::BTreeMap;
+
+use reqwest::Url;
+
+use super::Service;
+use super::file::{BodyFile, RetryFile, ServiceFile, Text, TransactionFile};
+use super::findings::{Findings, nearest};
+use super::resolve::{COUNT, WAIT};
+use super::routes::optional;
+use crate::discovery::Endpoint;
+use crate::gateway::{Params, Template};
+use crate::participant::options::{CallBody, Retry, TransactionOptions};
+
+/// More instances than this in a file is a mistake; discovery is for that.
+const ENDPOINTS_MAX: usize = 1024;
+
+/// The services that the file declares, for those who refer to them: good or bad, they are there.
+pub(super) struct Known<'a>(BTreeMap<&'a str, bool>);
+
+impl<'a> Known<'a> {
+    pub(super) fn of(files: &'a BTreeMap<Text, ServiceFile>) -> Self {
+        let known = files.iter().map(|(name, file)| (name.get_ref().as_str(), file.transaction.is_some()));
+        Self(known.collect())
+    }
+
+    /// The name of a service that exists.
+    pub(super) fn service(&self, name: &Text, findings: &mut Findings<'_>) -> Option<String> {
+        if self.0.contains_key(name.get_ref().as_str()) {
+            return Some(name.get_ref().clone());
+        }
+        let given = name.get_ref();
+        let nearest = nearest(given, self.0.keys().copied()).map(|known| format!("write `{known}` or "));
+        let message = format!(
+            "there is no service `{given}`; {}declare it as [services.{given}]",
+            nearest.unwrap_or_default()
+        );
+        findings.add(&name.span(), message);
+        None
+    }
+
+    /// The name of a service that says how to commit and abort.
+    pub(super) fn participant(&self, name: &Text, findings: &mut Findings<'_>) -> Option<String> {
+        let service = self.service(name, findings)?;
+        if self.0.get(service.as_str()) == Some(&true) {
+            return Some(service);
+        }
+        findings.add(
+            &name.span(),
+            format!(
+                "the service `{service}` does not say how to commit and abort, so it cannot take part in a \
+                 transaction; add [services.{service}.transaction] with `commit` and `abort`"
+            ),
+        );
+        None
+    }
+}
+
+/// All services; one with a mistake may be missing or incomplete, and the mistake is noted.
+pub(super) fn services(
+    files: &BTreeMap<Text, ServiceFile>,
+    findings: &mut Findings<'_>,
+) -> BTreeMap<String, Service> {
+    let mut services = BTreeMap::new();
+    for (name, file) in files {
+        check_name(name, findings);
+        let endpoints = endpoints(name, file, findings);
+        let transaction = file.transaction.as_ref().and_then(|file| transaction(file, findings));
+        services.insert(name.get_ref().clone(), Service { endpoints, transaction });
+    }
+    services
+}
+
+/// The name is a member of answers (`name#1` where it occurs twice), a label of metrics and a part of
+/// the names of variables.
+fn check_name(name: &Text, findings: &mut Findings<'_>) {
+    let text = name.get_ref();
+    let fine = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(fine) {
+        findings.add(
+            &name.span(),
+            format!(
+                "`{text}` cannot be the name of a service; use 1 to 64 letters, digits, `-`, `_` and `.`"
+            ),
+        );
+    }
+}
+
+fn endpoints(name: &Text, file: &ServiceFile, findings: &mut Findings<'_>) -> Vec<Endpoint> {
+    let given = file.endpoints.get_ref();
+    if given.is_empty() || given.len() > ENDPOINTS_MAX {
+        let (name, count) = (name.get_ref(), given.len());
+        findings.add(
+            &file.endpoints.span(),
+            format!("the service `{name}` has {count} endpoints; list 1 to {ENDPOINTS_MAX}, as in [\"http://127.0.0.1:9001\"]"),
+        );
+    }
+    given
+        .iter()
+        .filter_map(|text| findings.keep(&text.span(), "bad endpoint", endpoint(text.get_ref())))
+        .collect()
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let example = "write scheme, host and port, as in \"http://127.0.0.1:9001\"";
+    let url = Url::parse(text).map_err(|error| format!("`{text}` is not a URL ({error}); {example}"))?;
+    let blame = if url.scheme() == "https" {
+        "is https, which calls to services do not speak yet"
+    } else if url.scheme() != "http" || !url.has_host() {
+        "is not an http URL with a host"
+    } else if !url.username().is_empty() || url.password().is_some() {
+        "has a user name or password, which is never sent"
+    } else if url.query().is_some() || url.fragment().is_some() {
+        "has a query or a fragment, which belong to the paths of routes"
+    } else if url.path() != "/" {
+        "has a path; paths belong to routes and to [services.NAME.transaction]"
+    } else {
+        return Ok(Endpoint::new(url.as_str()));
+    };
+    Err(format!("`{text}` {blame}; {example}"))
+}
+
+fn transaction(file: &TransactionFile, findings: &mut Findings<'_>) -> Option<TransactionOptions> {
+    let prepare = optional(file.prepare.as_ref().map(|path| call_path("prepare", path, findings)));
+    let commit = call_path("commit", &file.commit, findings);
+    let abort = call_path("abort", &file.abort, findings);
+    let timeout = findings.time(file.timeout.as_ref(), TransactionOptions::TIMEOUT, WAIT);
+    let calls_max = findings.number(file.calls_max.as_ref(), TransactionOptions::CALLS_MAX, COUNT);
+    let retry = retry(&file.retry, findings);
+    let body = match file.body {
+        BodyFile::Envelope => CallBody::Envelope,
+        BodyFile::Request => CallBody::Request,
+    };
+    Some(TransactionOptions {
+        prepare: prepare?,
+        commit: commit?,
+        abort: abort?,
+        body,
+        timeout,
+        retry,
+        calls_max,
+    })
+}
+
+/// The path of a call that no request's parameters go into: after a crash there is no request.
+fn call_path(what: &str, path: &Text, findings: &mut Findings<'_>) -> Option<String> {
+    let template =
+        findings.keep(&path.span(), &format!("bad `{what}` path"), Template::parse(path.get_ref()))?;
+    if template.params().next().is_some() {
+        findings.add(
+            &path.span(),
+            format!(
+                "bad `{what}` path: it cannot have parameters; the header Transaction-Id says what is meant"
+            ),
+        );
+        return None;
+    }
+    template.fill(&Params::default()).ok().map(|target| target.with_query(None))
+}
+
+fn retry(file: &RetryFile, findings: &mut Findings<'_>) -> Retry {
+    let default = Retry::default();
+    let initial = findings.time(file.initial.as_ref(), default.initial, WAIT);
+    let max = findings.time(file.max.as_ref(), default.max.max(initial), WAIT);
+    if max < initial {
+        let at = file.max.as_ref().map_or(0..0, toml::Spanned::span);
+        findings.add(&at, "the longest wait is shorter than the first one; make `max` at least `initial`");
+    }
+    Retry { initial, max, jitter: file.jitter.unwrap_or(default.jitter) }
+}

@@ -1,0 +1,39 @@
+//! Transactions whose records no run can have written.
+//!
+//! Nothing is guessed and nothing is sent for them. Their records stay where they are, an operator is
+//! told, and each branch is settled by an operator's word; when all are, the transaction is over.
+
+use std::sync::Arc;
+
+use super::running::Message;
+use super::{NotDone, Seats, Shared};
+use crate::journal::AppendError;
+use crate::journal::record::Record;
+use crate::journal::replay::Fault;
+use crate::participant::Participants;
+
+/// Holds one transaction until an operator has settled every branch of it.
+pub(crate) async fn hold<P: Participants>(shared: Arc<Shared<P>>, mut seats: Seats, mut fault: Fault) {
+    let (id, branches) = {
+        let view = seats.view.borrow();
+        (view.id, view.txn.shape().branches)
+    };
+    let reason = format!("its record {} is damaged: {}", fault.lsn, fault.why);
+    tracing::error!(transaction = %id, %reason, "parked: an operator must look");
+    seats.view.send_modify(|view| view.parked = Some(reason));
+    while !fault.resolved.covers(branches) {
+        let Some(message) = seats.messages.recv().await else { return };
+        let Message::Resolve { branch, decision, actor, reason, answer } = message else { continue };
+        if !branches.has(branch) || fault.resolved.has(branch) {
+            let _ = answer.send(Err(NotDone::NotParked(branch)));
+            continue;
+        }
+        let record = Record::Resolved { branch, decision, actor, reason };
+        match shared.journal.append(id, record, ()).await {
+            Ok(_) => fault.resolved = fault.resolved.with(branch),
+            Err(AppendError::Poisoned(_) | AppendError::Unloggable(_)) => return,
+        }
+        let _ = answer.send(Ok(seats.view.borrow().clone()));
+    }
+    shared.registry.remove(id);
+}

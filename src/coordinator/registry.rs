@@ -1,0 +1,177 @@
+//! The open transactions and the idempotency keys. Locked for a lookup, never across an await.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use tokio::sync::{mpsc, watch};
+use unanimous_wal::Lsn;
+
+use super::running::Message;
+use super::view::View;
+use crate::clock::Timestamp;
+use crate::journal::replay::KeyHash;
+use crate::plan::TransactionId;
+
+/// Who is open, by name, and which key began what.
+pub(crate) struct Registry {
+    inner: Mutex<Inner>,
+    count: watch::Sender<usize>,
+}
+
+struct Inner {
+    open: HashMap<TransactionId, Open>,
+    keys: HashMap<KeyHash, TransactionId>,
+    is_draining: bool,
+    /// Transactions of earlier runs: how many there were, and how many are still open.
+    recovered: (usize, usize),
+}
+
+/// The outer ends of an open transaction's channels.
+pub(crate) struct Open {
+    pub(crate) inbox: mpsc::Sender<Message>,
+    pub(crate) view: watch::Receiver<View>,
+    /// No record of it that counts is before this LSN.
+    pub(crate) since: AtomicU64,
+    /// Its records must stay where they are, because nobody can tell what they mean.
+    pub(crate) is_pinned: bool,
+    /// An earlier run began it.
+    pub(crate) is_recovered: bool,
+}
+
+/// Why a transaction was not admitted.
+pub(crate) enum Claim {
+    Draining,
+    Full(usize),
+    Taken,
+}
+
+impl Registry {
+    pub(crate) fn new(keys: HashMap<KeyHash, TransactionId>) -> Self {
+        let inner = Inner { open: HashMap::new(), keys, is_draining: false, recovered: (0, 0) };
+        Self { inner: Mutex::new(inner), count: watch::Sender::new(0) }
+    }
+
+    /// Takes in a new transaction, and its key with it, unless one of the limits forbids it.
+    pub(crate) fn admit(
+        &self,
+        id: TransactionId,
+        open: Open,
+        key: Option<KeyHash>,
+        max: usize,
+    ) -> Result<(), Claim> {
+        let mut inner = self.lock();
+        if inner.is_draining {
+            return Err(Claim::Draining);
+        }
+        if inner.open.len() >= max {
+            return Err(Claim::Full(max));
+        }
+        if let Some(key) = key {
+            match inner.keys.entry(key) {
+                Entry::Occupied(_) => return Err(Claim::Taken),
+                Entry::Vacant(slot) => slot.insert(id),
+            };
+        }
+        inner.open.insert(id, open);
+        self.count.send_replace(inner.open.len());
+        Ok(())
+    }
+
+    /// Takes in a transaction of an earlier run; no limit forbids that.
+    pub(crate) fn readmit(&self, id: TransactionId, open: Open) {
+        let mut inner = self.lock();
+        inner.open.insert(id, open);
+        inner.recovered.0 += 1;
+        inner.recovered.1 += 1;
+        self.count.send_replace(inner.open.len());
+    }
+
+    pub(crate) fn remove(&self, id: TransactionId) {
+        let mut inner = self.lock();
+        let removed = inner.open.remove(&id);
+        inner.recovered.1 -= usize::from(removed.is_some_and(|open| open.is_recovered));
+        self.count.send_replace(inner.open.len());
+    }
+
+    pub(crate) fn watch(&self, id: TransactionId) -> Option<watch::Receiver<View>> {
+        self.lock().open.get(&id).map(|open| open.view.clone())
+    }
+
+    pub(crate) fn view(&self, id: TransactionId) -> Option<View> {
+        self.watch(id).map(|view| view.borrow().clone())
+    }
+
+    pub(crate) fn inbox(&self, id: TransactionId) -> Option<mpsc::Sender<Message>> {
+        self.lock().open.get(&id).map(|open| open.inbox.clone())
+    }
+
+    pub(crate) fn views(&self) -> Vec<View> {
+        let mut views: Vec<_> = self.lock().open.values().map(|open| open.view.borrow().clone()).collect();
+        views.sort_by_key(|view| view.id);
+        views
+    }
+
+    pub(crate) fn in_doubt(&self) -> (usize, Option<Timestamp>) {
+        let inner = self.lock();
+        (inner.open.len(), inner.open.keys().min().map(|id| id.time()))
+    }
+
+    pub(crate) fn recovering(&self) -> (usize, usize) {
+        self.lock().recovered
+    }
+
+    pub(crate) fn parked(&self) -> usize {
+        self.lock().open.values().filter(|open| open.view.borrow().is_parked()).count()
+    }
+
+    pub(crate) fn key(&self, key: KeyHash) -> Option<TransactionId> {
+        self.lock().keys.get(&key).copied()
+    }
+
+    /// Forgets a key, if it still stands for `id`.
+    pub(crate) fn forget_key(&self, key: KeyHash, id: TransactionId) {
+        let mut inner = self.lock();
+        if inner.keys.get(&key) == Some(&id) {
+            inner.keys.remove(&key);
+        }
+    }
+
+    /// Forgets the keys of ended transactions that began before `time`.
+    pub(crate) fn forget_keys_before(&self, time: Timestamp) {
+        let mut inner = self.lock();
+        let Inner { open, keys, .. } = &mut *inner;
+        keys.retain(|_, id| id.time() >= time || open.contains_key(id));
+    }
+
+    /// The transactions with records before `below` that can be carried, and the lowest LSN that one
+    /// which cannot still needs.
+    pub(crate) fn before(&self, below: Lsn) -> (Vec<(TransactionId, mpsc::Sender<Message>)>, Option<Lsn>) {
+        let inner = self.lock();
+        let old = inner.open.iter().filter(|(_, open)| open.since.load(Ordering::Relaxed) < below.get());
+        let (pinned, movable): (Vec<_>, Vec<_>) = old.partition(|(_, open)| open.is_pinned);
+        let pin = pinned.iter().filter_map(|(_, open)| Lsn::new(open.since.load(Ordering::Relaxed))).min();
+        (movable.into_iter().map(|(id, open)| (*id, open.inbox.clone())).collect(), pin)
+    }
+
+    /// A transaction was carried: its records before `since` count no more.
+    pub(crate) fn carried(&self, id: TransactionId, since: u64) {
+        if let Some(open) = self.lock().open.get(&id) {
+            open.since.store(since, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn drain(&self) {
+        self.lock().is_draining = true;
+    }
+
+    pub(crate) async fn emptied(&self) {
+        // The sender is ours, so waiting cannot fail.
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no code panics while it holds this lock")
+    }
+}

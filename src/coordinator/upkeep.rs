@@ -1,0 +1,50 @@
+//! Retention: finished transactions stay in the log for as long as the configuration says; then
+//! their blocks go. What is unfinished is written again at the tail first, so that one transaction in
+//! doubt for a month does not keep a month of log.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+use unanimous_wal::Poisoned;
+
+use super::Shared;
+use super::running::Message;
+use crate::participant::Participants;
+
+/// Looks after the log until it fails.
+pub(crate) async fn run<P: Participants>(shared: &Shared<P>, retention: Duration) {
+    // A twentieth of the retention is precise enough, and a pass costs next to nothing.
+    let pace = (retention / 20).clamp(Duration::from_millis(200), Duration::from_mins(1));
+    loop {
+        sleep(pace).await;
+        if let Err(error) = pass(shared, retention).await {
+            tracing::error!(%error, "the log could not be shortened");
+            return;
+        }
+    }
+}
+
+async fn pass<P: Participants>(shared: &Shared<P>, retention: Duration) -> Result<(), Poisoned> {
+    let oldest_kept = shared.journal.now().minus(retention);
+    let Some(mut below) = shared.journal.position(oldest_kept) else { return Ok(()) };
+    if below <= shared.journal.wal().low() {
+        return Ok(());
+    }
+    let (old, pinned) = shared.registry.before(below);
+    let mut carried = 0;
+    for (id, inbox) in old {
+        let (done, is_done) = oneshot::channel();
+        if inbox.send(Message::Carry(done)).await.is_err() || is_done.await.is_err() {
+            // It has just ended, and its last record is behind `below`; or the log failed.
+            tracing::debug!(transaction = %id, "ended before it was carried");
+            continue;
+        }
+        carried += 1;
+    }
+    below = pinned.map_or(below, |pinned| below.min(pinned));
+    shared.journal.retire(below).await?;
+    shared.registry.forget_keys_before(oldest_kept);
+    tracing::debug!(%below, carried, "older blocks of the log were dropped");
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Calls to services: which endpoint is asked, and which other when that one was never reached.
+//!
+//! Endpoints are asked in turn. A call that was never sent, because no connection came about, moves to
+//! the next; once a byte may have left, nothing is ever tried again here: the gateway cannot know
+//! whether a repeat would do harm.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode};
+use reqwest::{Client, Request, Response, Url};
+use tokio::time::Instant;
+
+use super::options::GatewayOptions;
+use super::problem::Problem;
+use super::upload::Upload;
+use crate::discovery::{Discovery, Endpoint};
+
+/// All services, and the connections to them.
+pub(super) struct Backends {
+    discovery: Arc<dyn Discovery>,
+    client: Client,
+    /// How many calls each service has had: whose turn it is.
+    turns: BTreeMap<String, AtomicUsize>,
+}
+
+/// One call to a service.
+pub(super) struct Call<'a> {
+    pub(super) service: &'a str,
+    pub(super) method: Method,
+    /// Path and query, as they are sent.
+    pub(super) target: String,
+    pub(super) headers: HeaderMap,
+    pub(super) upload: Upload,
+    /// The longest wait for the head of the answer, from the moment the request stopped moving.
+    pub(super) timeout: Duration,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    /// No endpoint could be reached, or the connection broke before there was an answer.
+    #[error("could not be reached")]
+    Unreachable,
+    /// The answer did not come in time.
+    #[error("did not answer in time")]
+    Late,
+    /// The client's body broke off on the way.
+    #[error("was not sent the whole request, because its body broke off")]
+    BodyBroke,
+    /// The client's body turned out to be longer than is taken.
+    #[error("was not sent the whole request, because its body is too long")]
+    BodyTooLong,
+}
+
+/// The client for all calls to services. It follows no redirect, uses no proxy of the environment, adds
+/// nothing of its own and repeats nothing: each of these is for the gateway to decide.
+pub fn client(options: &GatewayOptions) -> reqwest::Result<Client> {
+    Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .connect_timeout(options.connect_timeout)
+        .pool_idle_timeout(options.pool_idle)
+        .tcp_nodelay(true)
+        .http1_only()
+        .build()
+}
+
+impl Backends {
+    pub(super) fn new<'a>(
+        discovery: Arc<dyn Discovery>,
+        client: Client,
+        services: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        let turns = services.map(|service| (service.to_owned(), AtomicUsize::new(0))).collect();
+        Self { discovery, client, turns }
+    }
+
+    /// Makes the call at the endpoint whose turn it is, or, as long as it was never sent, at the next.
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Response, Failure> {
+        for endpoint in self.in_turn(call.service) {
+            let request = call.request(&endpoint).ok_or(Failure::Unreachable)?;
+            let error = match call.in_time(self.client.execute(request)).await? {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let error = error.without_url();
+            tracing::warn!(service = call.service, %endpoint, error = chain(&error), "a call failed");
+            if !(error.is_connect() && call.upload.is_untouched()) {
+                return Err(Failure::of(&error));
+            }
+        }
+        Err(Failure::Unreachable)
+    }
+
+    /// All endpoints of a service, beginning with the one whose turn it is.
+    fn in_turn(&self, service: &str) -> Vec<Endpoint> {
+        let endpoints = self.discovery.endpoints(service);
+        let turn = self.turns.get(service).map_or(0, |turns| turns.fetch_add(1, Ordering::Relaxed));
+        let start = turn.checked_rem(endpoints.len()).unwrap_or(0);
+        endpoints.iter().cycle().skip(start).take(endpoints.len()).cloned().collect()
+    }
+}
+
+impl Call<'_> {
+    fn request(&self, endpoint: &Endpoint) -> Option<Request> {
+        let url = Url::parse(&format!("{endpoint}{}", self.target)).ok()?;
+        let mut request = Request::new(self.method.clone(), url);
+        *request.headers_mut() = self.headers.clone();
+        *request.body_mut() = self.upload.lend();
+        Some(request)
+    }
+
+    /// Waits for the head of the answer; a body that is still moving puts the deadline off.
+    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T, Failure> {
+        let begun = Instant::now();
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            let deadline = begun.max(self.upload.last_moved()) + self.timeout;
+            match tokio::time::timeout_at(deadline, &mut answer).await {
+                Ok(answer) => return Ok(answer),
+                Err(_) if self.upload.last_moved() + self.timeout > deadline => {}
+                Err(_) => return Err(Failure::Late),
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// What the client is told: 502 `unreachable`, 504 `late`, 413, or 400 where its body broke off.
+    pub(super) fn problem(self, service: &str) -> Problem {
+        let detail = format!("the service {service} {self}");
+        let (status, code) = match self {
+            Self::Unreachable => (StatusCode::BAD_GATEWAY, "unreachable"),
+            Self::Late => (StatusCode::GATEWAY_TIMEOUT, "late"),
+            Self::BodyBroke => (StatusCode::BAD_REQUEST, "body_broke_off"),
+            Self::BodyTooLong => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+        };
+        Problem::new(status, code, detail).with("service", service)
+    }
+
+    fn of(error: &reqwest::Error) -> Self {
+        let causes = || std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+        if causes().any(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+            Self::BodyTooLong
+        } else if causes().any(|cause| cause.is::<axum::Error>()) {
+            Self::BodyBroke
+        } else {
+            Self::Unreachable
+        }
+    }
+}
+
+/// An error and its causes, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |cause| cause.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

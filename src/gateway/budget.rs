@@ -1,0 +1,150 @@
+//! A limit on the bytes of bodies that the whole process holds at once.
+//!
+//! Streaming needs none of it. Merging and transactions have to hold whole bodies; without a common
+//! limit, many requests that are each within bounds would still fill the memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, TryStreamExt as _};
+
+/// The bytes that may still be held. Clones share one budget.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<AtomicUsize>);
+
+/// Bytes taken out of a budget; dropping it gives them back.
+#[derive(Debug)]
+pub struct Permit {
+    budget: Budget,
+    held: usize,
+}
+
+/// A whole body, and the permit to hold it.
+#[derive(Debug)]
+pub struct Buffered {
+    /// The body.
+    pub bytes: Bytes,
+    /// Keep it for as long as the bytes are kept.
+    pub permit: Permit,
+}
+
+/// Why a body could not be held whole.
+#[derive(Debug, thiserror::Error)]
+pub enum BufferError<E> {
+    /// It is longer than one body may be.
+    #[error("the body is longer than {0} bytes")]
+    TooLong(usize),
+    /// All bodies together would be more than the process may hold.
+    #[error("too many bytes of bodies are held already; try again soon")]
+    NoBudget,
+    /// The body broke off.
+    #[error("the body broke off")]
+    Broken(#[source] E),
+}
+
+impl Budget {
+    /// A budget of `bytes`.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// A permit that holds nothing yet.
+    #[must_use]
+    pub fn permit(&self) -> Permit {
+        Permit { budget: self.clone(), held: 0 }
+    }
+
+    /// The bytes that may still be held.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Reads a body to its end: at most `bytes_max` of it, and within the budget.
+    pub async fn read<S, E>(&self, body: S, bytes_max: usize) -> Result<Buffered, BufferError<E>>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+    {
+        let mut body = std::pin::pin!(body);
+        let mut permit = self.permit();
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = body.try_next().await.map_err(BufferError::Broken)? {
+            if chunk.len() > bytes_max.saturating_sub(bytes.len()) {
+                return Err(BufferError::TooLong(bytes_max));
+            }
+            if !permit.grow(chunk.len()) {
+                return Err(BufferError::NoBudget);
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Buffered { bytes: bytes.freeze(), permit })
+    }
+}
+
+impl Permit {
+    /// Takes `bytes` more; `false`, and nothing taken, where the budget has less.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let less = |left: usize| left.checked_sub(bytes);
+        let taken = self.budget.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        if taken {
+            self.held += bytes;
+        }
+        taken
+    }
+
+    /// The bytes held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.budget.0.fetch_add(self.held, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+
+    fn body(chunks: &[&'static str]) -> impl Stream<Item = Result<Bytes, ()>> + use<> {
+        let chunks: Vec<_> = chunks.iter().map(|chunk| Ok(Bytes::from_static(chunk.as_bytes()))).collect();
+        stream::iter(chunks)
+    }
+
+    #[test]
+    fn a_dropped_permit_gives_its_bytes_back() {
+        let budget = Budget::new(10);
+        let mut one = budget.permit();
+        let mut two = budget.permit();
+        assert!(one.grow(7));
+        assert!(!two.grow(4));
+        assert!(two.grow(3));
+        assert_eq!((one.held(), two.held(), budget.left()), (7, 3, 0));
+        drop(one);
+        assert_eq!(budget.left(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_whole_and_counted_while_it_is_held() {
+        let budget = Budget::new(10);
+        let whole = budget.read(body(&["ab", "cd"]), 4).await.unwrap();
+        assert_eq!((whole.bytes.as_ref(), budget.left()), (&b"abcd"[..], 6));
+        drop(whole);
+        assert_eq!(budget.left(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_body_over_its_limit_or_over_the_budget_is_not_held() {
+        let budget = Budget::new(3);
+        assert!(matches!(budget.read(body(&["ab", "c"]), 2).await, Err(BufferError::TooLong(2))));
+        assert!(matches!(budget.read(body(&["ab", "cd"]), 9).await, Err(BufferError::NoBudget)));
+        assert_eq!(budget.left(), 3);
+    }
+}

@@ -1,0 +1,71 @@
+//! Plain forwarding: one call to one service, both bodies streamed.
+
+use std::net::IpAddr;
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
+use http::{Request, StatusCode};
+
+use super::backend::{Call, Failure};
+use super::headers;
+use super::path::BadPath;
+use super::problem::Problem;
+use super::route::ForwardRoute;
+use super::template::Target;
+use super::upload::Upload;
+use super::{Gateway, Matched};
+
+impl Gateway {
+    /// Forwards a request and gives the service's answer, or a problem of our own: 502 `unreachable`,
+    /// 504 `late`, 400 `bad_path`. `client` is the address that the request came from.
+    pub async fn forward(
+        &self,
+        matched: &Matched<'_, ForwardRoute>,
+        request: Request<Body>,
+        client: IpAddr,
+    ) -> Response {
+        let (parts, body) = request.into_parts();
+        let target = match target(matched) {
+            Ok(target) => target.with_query(parts.uri.query()),
+            Err(reason) => return Problem::from(reason).into_response(),
+        };
+        let call = call(matched, parts, target, Upload::new(body), client);
+        match self.backends.send(&call).await {
+            Ok(answer) => from_backend(answer, call.service),
+            Err(failure) => failure.problem(call.service).into_response(),
+        }
+    }
+}
+
+fn target(matched: &Matched<'_, ForwardRoute>) -> Result<Target, BadPath> {
+    match &matched.route.path {
+        Some(template) => template.fill(&matched.params),
+        None => Ok(Target { path: matched.path.clone(), query: None }),
+    }
+}
+
+fn call<'a>(
+    matched: &Matched<'a, ForwardRoute>,
+    parts: Parts,
+    target: String,
+    upload: Upload,
+    client: IpAddr,
+) -> Call<'a> {
+    let mut headers = headers::from_client(&parts.headers);
+    headers::add_forwarded(&mut headers, &parts.headers, client);
+    let route = matched.route;
+    Call { service: &route.service, method: parts.method, target, headers, upload, timeout: route.timeout }
+}
+
+fn from_backend(answer: reqwest::Response, service: &str) -> Response {
+    // Nobody asked for another protocol: `Upgrade` is not passed on.
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Failure::Unreachable.problem(service).into_response();
+    }
+    let (mut parts, body) = http::Response::from(answer).into_parts();
+    headers::from_backend(&mut parts.headers);
+    // What the client library noted about the connection is not for the next one.
+    parts.extensions.clear();
+    Response::from_parts(parts, Body::new(body))
+}

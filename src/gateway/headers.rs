@@ -1,0 +1,185 @@
+//! Which header fields cross the gateway, and what it adds.
+//!
+//! Fields of one connection stay on that connection (RFC 9110, section 7.6.1), those that `Connection`
+//! names with them. Clients may not speak in the gateway's name: what only it may say is removed from
+//! their requests. All removing comes first and adding last, so that a `Connection` field can never
+//! name one of ours away (CVE-2024-45410).
+
+use std::net::IpAddr;
+
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, RANGE, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The name this gateway gives itself in `Via`.
+const PSEUDONYM: &str = "1.1 unanimous";
+
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The fields of a client's request that go with the work calls of a transaction: end to end, without
+/// what describes a body (each call has its own) and without the client's idempotency key.
+///
+/// Without `Accept-Encoding` and `Range` too: the answers are put together into one, whole and plain.
+#[must_use]
+pub fn headers_for_work(client: &HeaderMap) -> HeaderMap {
+    let mut headers = from_client(client);
+    for name in [CONTENT_LENGTH, CONTENT_TYPE, ACCEPT_ENCODING, RANGE] {
+        headers.remove(name);
+    }
+    headers.remove("idempotency-key");
+    headers
+}
+
+/// Says to a backend for whom the call is made: `X-Forwarded-For`, `-Proto`, `-Host` and `Via`.
+///
+/// `original` are the fields as the client sent them; `client` is the address it connected from.
+pub fn add_forwarded(headers: &mut HeaderMap, original: &HeaderMap, client: IpAddr) {
+    let address = client.to_canonical().to_string();
+    insert(headers, "x-forwarded-for", HeaderValue::from_str(&address).ok());
+    insert(headers, "x-forwarded-proto", Some(HeaderValue::from_static("http")));
+    insert(headers, "x-forwarded-host", original.get(HOST).cloned());
+    add_via(headers);
+}
+
+/// A client's fields without those of its connection and without those only the gateway may set.
+pub(super) fn from_client(client: &HeaderMap) -> HeaderMap {
+    let mut headers = client.clone();
+    strip_hop_by_hop(&mut headers);
+    // `Expect` is answered by our own server; `Host` is that of the backend.
+    headers.remove(EXPECT);
+    headers.remove(HOST);
+    remove_where(&mut headers, is_ours);
+    headers
+}
+
+/// The fields of a request for a part of a merged answer: no body, no conditions, nothing partial.
+pub(super) fn for_part(client: &HeaderMap) -> HeaderMap {
+    let mut headers = headers_for_work(client);
+    remove_where(&mut headers, |name| name.starts_with("if-") || name.starts_with("content-"));
+    headers
+}
+
+/// Makes the fields of a backend's answer fit for the client.
+pub(super) fn from_backend(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    add_via(headers);
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<String> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    remove_where(headers, |name| HOP_BY_HOP.contains(&name) || named.iter().any(|listed| listed == name));
+}
+
+/// Whether only the gateway may set a field. Some servers read `X_Real_IP` as `X-Real-IP`.
+fn is_ours(name: &str) -> bool {
+    let name = name.replace('_', "-");
+    name == "forwarded"
+        || name == "x-real-ip"
+        || name.starts_with("x-forwarded-")
+        || name.starts_with("transaction-")
+}
+
+fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+fn add_via(headers: &mut HeaderMap) {
+    headers.append(VIA, HeaderValue::from_static(PSEUDONYM));
+}
+
+fn insert(headers: &mut HeaderMap, name: &'static str, value: Option<HeaderValue>) {
+    if let Some(value) = value {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let fields = fields.iter();
+        fields.map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn fields_of_one_connection_stay_on_it() {
+        let client = headers(&[
+            ("connection", "close, X-Session"),
+            ("x-session", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("proxy-authorization", "Basic eA=="),
+            ("accept", "text/plain"),
+        ]);
+        assert_eq!(from_client(&client), headers(&[("accept", "text/plain")]));
+    }
+
+    #[test]
+    fn a_client_cannot_speak_in_the_gateways_name() {
+        let client = headers(&[
+            ("transaction-id", "x"),
+            ("transaction_vote", "read-only"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x_forwarded_host", "evil"),
+            ("x-real-ip", "1.2.3.4"),
+            ("forwarded", "for=1.2.3.4"),
+            ("host", "api.example.com"),
+            ("authorization", "Bearer x"),
+        ]);
+        assert_eq!(from_client(&client), headers(&[("authorization", "Bearer x")]));
+    }
+
+    #[test]
+    fn a_connection_field_cannot_remove_what_the_gateway_adds() {
+        let client = headers(&[("connection", "x-forwarded-for, via"), ("host", "api.example.com")]);
+        let mut out = from_client(&client);
+        add_forwarded(&mut out, &client, "::ffff:192.0.2.7".parse().unwrap());
+        assert_eq!(out["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(out["x-forwarded-proto"], "http");
+        assert_eq!(out["x-forwarded-host"], "api.example.com");
+        assert_eq!(out["via"], "1.1 unanimous");
+    }
+
+    #[test]
+    fn via_grows_by_one_entry_and_keeps_the_others() {
+        let mut answer = headers(&[("via", "1.0 backend")]);
+        from_backend(&mut answer);
+        let via: Vec<_> = answer.get_all(VIA).iter().collect();
+        assert_eq!(via, ["1.0 backend", "1.1 unanimous"]);
+    }
+
+    #[test]
+    fn a_work_call_goes_without_the_clients_key_and_without_its_body_fields() {
+        let client = headers(&[
+            ("idempotency-key", "\"k\""),
+            ("content-length", "3"),
+            ("content-type", "text/plain"),
+            ("expect", "100-continue"),
+            ("accept-encoding", "gzip"),
+            ("if-match", "\"v1\""),
+        ]);
+        assert_eq!(headers_for_work(&client), headers(&[("if-match", "\"v1\"")]));
+        assert_eq!(for_part(&client), HeaderMap::new());
+    }
+}

@@ -1,0 +1,25 @@
+//! What the configuration says of the calls to backends.
+
+use std::time::Duration;
+
+/// Limits on calls to backends; they stand in the `[node]` section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GatewayOptions {
+    /// The longest one attempt to connect may take. Default: 2 s.
+    pub connect_timeout: Duration,
+    /// How long an idle connection is kept. Below the 5 s after which common servers close theirs, so
+    /// that a call seldom goes out on a connection that is just being closed. Default: 4 s.
+    pub pool_idle: Duration,
+    /// The most bytes of one answer that has to be held whole (a part of a merge). Default: 1 MiB.
+    pub answer_max: usize,
+}
+
+impl Default for GatewayOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(2),
+            pool_idle: Duration::from_secs(4),
+            answer_max: 1024 * 1024,
+        }
+    }
+}

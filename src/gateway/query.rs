@@ -1,0 +1,49 @@
+//! The parameters of a query, as far as routing looks at them.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+/// Whether `query` has the parameter `name` exactly once, with exactly the value `expected`. More than
+/// once is no match: the gateway and a backend could each believe another one.
+pub(super) fn has_once(query: &str, name: &str, expected: &str) -> bool {
+    let mut values = pairs(query).filter(|(known, _)| known == name).map(|(_, value)| value);
+    values.next().is_some_and(|value| value == expected) && values.next().is_none()
+}
+
+/// Names and values, decoded as HTML forms encode them (`+` is a space).
+fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(name), decode(value))
+    })
+}
+
+fn decode(text: &str) -> Cow<'_, str> {
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        return Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned());
+    }
+    percent_decode_str(text).decode_utf8_lossy()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_matches_decoded() {
+        assert!(has_once("a=1&full=1", "full", "1"));
+        assert!(has_once("f%75ll=a+b%2B", "full", "a b+"));
+        assert!(has_once("full", "full", ""));
+        assert!(!has_once("full=2", "full", "1"));
+        assert!(!has_once("", "full", "1"));
+    }
+
+    #[test]
+    fn a_parameter_given_twice_matches_nothing() {
+        assert!(!has_once("full=1&full=1", "full", "1"));
+        assert!(!has_once("full=1&full=2", "full", "1"));
+    }
+}

@@ -1,0 +1,159 @@
+//! What one route is: which requests it takes, and what becomes of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::{HeaderMap, Method};
+
+use super::path::CleanPath;
+use super::pattern::{Params, Pattern};
+use super::query;
+use super::template::Template;
+use super::transaction::TransactionRoute;
+
+/// One route of the configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Its name: in errors, metrics and the log.
+    pub id: String,
+    /// Which requests it takes.
+    pub matches: Matcher,
+    /// What becomes of them.
+    pub action: Action,
+}
+
+/// Which requests a route takes: all conditions have to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Matcher {
+    /// The path.
+    pub path: Pattern,
+    /// One of these methods; `None`: any method.
+    pub methods: Option<Vec<Method>>,
+    /// The host that is asked, in lower case and without port.
+    pub host: Option<String>,
+    /// Fields that the request has exactly once, with exactly this value; names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// Query parameters that the request has exactly once, with exactly this value, decoded.
+    pub query: BTreeMap<String, String>,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// It goes on to one service, and the answer comes back; both are streamed.
+    Forward(ForwardRoute),
+    /// Several services are asked, and their answers become one JSON object.
+    Merge(MergeRoute),
+    /// It is done at every branch or at none.
+    Transaction(TransactionRoute),
+}
+
+/// Plain forwarding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardRoute {
+    /// The service asked.
+    pub service: String,
+    /// The path asked for; `None`: that of the request.
+    pub path: Option<Template>,
+    /// The longest wait for the head of the answer, from the moment the request stopped moving.
+    pub timeout: Duration,
+}
+
+/// An answer made of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeRoute {
+    /// The parts, in the order of their members in the answer.
+    pub parts: Vec<Part>,
+    /// The longest one part may take, to its last byte.
+    pub timeout: Duration,
+}
+
+/// One part of a merged answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The service asked.
+    pub service: String,
+    /// The path asked for.
+    pub path: Template,
+    /// The member of the answer that holds it.
+    pub name: String,
+    /// Whether the whole answer fails with it.
+    pub required: bool,
+}
+
+/// What a request is matched by.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its host, in lower case and without port.
+    pub host: Option<&'a str>,
+    /// Its path.
+    pub path: &'a CleanPath,
+    /// Its query, without the `?`.
+    pub query: Option<&'a str>,
+    /// Its header fields.
+    pub headers: &'a HeaderMap,
+}
+
+impl Route {
+    /// The services that a request to this route may reach, in declared order, each once.
+    #[must_use]
+    pub fn services(&self) -> Vec<&str> {
+        let all: Vec<&str> = match &self.action {
+            Action::Forward(forward) => vec![&forward.service],
+            Action::Merge(merge) => merge.parts.iter().map(|part| part.service.as_str()).collect(),
+            Action::Transaction(route) => {
+                route.branches.iter().map(|branch| branch.service.as_str()).collect()
+            }
+        };
+        let mut services = Vec::new();
+        for service in all {
+            if !services.contains(&service) {
+                services.push(service);
+            }
+        }
+        services
+    }
+
+    /// Whether the route takes `method`. HEAD is GET without a body, so a route that takes GET takes it
+    /// too; a transaction is no question, so there it has to be named.
+    #[must_use]
+    pub fn takes(&self, method: &Method) -> bool {
+        let head = method == Method::HEAD && !matches!(self.action, Action::Transaction(_));
+        self.matches.names(method) || (head && self.matches.names(&Method::GET))
+    }
+}
+
+impl Matcher {
+    /// What the path bound, where all but the method fits.
+    #[must_use]
+    pub fn fits(&self, asked: &Asked<'_>) -> Option<Params> {
+        let params = self.path.matches(asked.path)?;
+        let fits =
+            self.fits_host(asked.host) && self.fits_headers(asked.headers) && self.fits_query(asked.query);
+        fits.then_some(params)
+    }
+
+    /// Whether `method` is one of those listed, or none are.
+    #[must_use]
+    pub fn names(&self, method: &Method) -> bool {
+        self.methods.as_ref().is_none_or(|methods| methods.contains(method))
+    }
+
+    fn fits_host(&self, asked: Option<&str>) -> bool {
+        self.host.as_deref().is_none_or(|host| asked == Some(host))
+    }
+
+    fn fits_headers(&self, asked: &HeaderMap) -> bool {
+        self.headers.iter().all(|(name, expected)| {
+            let mut values = asked.get_all(name).iter();
+            let first = values.next();
+            first.is_some_and(|value| value.as_bytes() == expected.as_bytes()) && values.next().is_none()
+        })
+    }
+
+    fn fits_query(&self, asked: Option<&str>) -> bool {
+        self.query.iter().all(|(name, expected)| query::has_once(asked.unwrap_or_default(), name, expected))
+    }
+}

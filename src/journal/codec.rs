@@ -1,0 +1,64 @@
+//! Records as bytes: the only file that names bincode.
+//!
+//! ```text
+//!  1 byte   format version, now 1
+//!  ..       bincode 2.0.1, standard configuration (little endian, variable-length integers)
+//! ```
+//!
+//! bincode is no longer maintained (RUSTSEC-2025-0141), which is why it is behind two functions and
+//! a version byte: see `docs/decisions/`.
+
+use super::record::Entry;
+
+/// The format that this program writes, and the newest it reads.
+pub const FORMAT: u8 = 1;
+
+/// The most bytes one record may have; the log itself takes no more either.
+pub const ENTRY_MAX: usize = 4 * 1024 * 1024;
+
+/// Why bytes are not a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// A later version of this program wrote it.
+    #[error("it has format {0}, and this program knows formats up to {FORMAT}: start the newer program")]
+    Newer(u8),
+    /// It is not a record in any format this program knows.
+    #[error("it is not a record: {0}")]
+    Malformed(String),
+    /// It is too large to be logged.
+    #[error("it is too large to be logged: {0}")]
+    TooLarge(String),
+}
+
+/// The bytes of `entry`.
+pub fn encode(entry: &Entry) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = Vec::with_capacity(128);
+    bytes.push(FORMAT);
+    bincode::serde::encode_into_std_write(entry, &mut bytes, config())
+        .map_err(|error| CodecError::Malformed(error.to_string()))?;
+    if bytes.len() > ENTRY_MAX {
+        return Err(CodecError::TooLarge(format!("{} bytes, and {ENTRY_MAX} is the most", bytes.len())));
+    }
+    Ok(bytes)
+}
+
+/// The record in `bytes`, all of which it must take.
+pub fn decode(bytes: &[u8]) -> Result<Entry, CodecError> {
+    let malformed = |what: &str| CodecError::Malformed(what.to_owned());
+    let (version, rest) = bytes.split_first().ok_or_else(|| malformed("there are no bytes"))?;
+    match *version {
+        FORMAT => {}
+        newer if newer > FORMAT => return Err(CodecError::Newer(newer)),
+        _ => return Err(malformed("its format is 0")),
+    }
+    let (entry, read) =
+        bincode::serde::decode_from_slice(rest, config()).map_err(|error| malformed(&error.to_string()))?;
+    if read != rest.len() {
+        return Err(malformed("bytes are left over at its end"));
+    }
+    Ok(entry)
+}
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<ENTRY_MAX>()
+}

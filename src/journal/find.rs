@@ -1,0 +1,182 @@
+//! What became of a transaction that is no longer in memory.
+//!
+//! It is looked for where its time is in the log. The answer is never a guess: `never_seen` is given
+//! only for a time that the log still covers, because participants take it for "abort is safe".
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use unanimous_wal::Lsn;
+
+use super::record::{Carried, Entry, Kept, Record};
+use super::replay::Replay;
+use super::{Journal, ReadError};
+use crate::clock::Timestamp;
+use crate::plan::{Plan, TransactionId};
+use crate::txn::{Decision, Reason, Votes};
+
+/// How far the order of records can differ from that of the times in their ids: a record is given
+/// up when it has waited this long for the disk.
+const DISORDER: Duration = Duration::from_secs(10);
+
+/// What the log says of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Search {
+    /// It was decided.
+    Decided(Box<Past>),
+    /// It began, and no decision is on the disk yet.
+    Undecided,
+    /// The log covers the time of its id and does not have it: it never began.
+    NeverSeen,
+    /// The log no longer covers the time of its id.
+    Expired,
+}
+
+/// A decided transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// Who took part and what was asked.
+    pub plan: Arc<Plan>,
+    /// The decision.
+    pub decision: Decision,
+    /// How the branches stood when it was taken.
+    pub votes: Votes,
+    /// Why it was an abort.
+    pub reason: Option<Reason>,
+    /// What the branches answered, where that was kept.
+    pub kept: Option<Kept>,
+}
+
+impl Journal {
+    /// Looks for `id` in the log. Reads the disk: not for an async task's own thread.
+    pub fn find(&self, id: TransactionId) -> Result<Search, ReadError> {
+        let (from, is_covered) = self.where_to_look(id);
+        let too_late = id.time().plus(DISORDER);
+        let mut plan = None;
+        for item in self.read(from) {
+            let (_, Entry { time, transaction, record }) = item?;
+            if plan.is_none() && time > too_late && self.index().carried(id).is_none() {
+                break;
+            }
+            if transaction != id {
+                continue;
+            }
+            match record {
+                Record::Begun(begun) => plan = Some(begun),
+                Record::Carried(carried) => match carried.txn.decision() {
+                    Some(decision) => {
+                        return Ok(decided(
+                            carried.plan,
+                            decision,
+                            carried.txn.votes(),
+                            &carried.txn,
+                            carried.kept,
+                        ));
+                    }
+                    None => plan = Some(carried.plan),
+                },
+                Record::Decided { decision, votes, reason, kept } => {
+                    let Some(plan) = plan else { break };
+                    return Ok(Search::Decided(Box::new(Past { plan, decision, votes, reason, kept })));
+                }
+                Record::Opened { .. }
+                | Record::Preparing { .. }
+                | Record::Acked(_)
+                | Record::Parked { .. }
+                | Record::Resolved { .. }
+                | Record::Ended(_) => {}
+            }
+        }
+        if plan.is_some() {
+            return Ok(Search::Undecided);
+        }
+        Ok(if is_covered { Search::NeverSeen } else { Search::Expired })
+    }
+
+    /// Where the first record of `id` can be, and whether the log still has all that is from there.
+    fn where_to_look(&self, id: TransactionId) -> (Lsn, bool) {
+        let low = self.wal().low();
+        let index = self.index();
+        let earliest = id.time().minus(DISORDER);
+        let oldest = index.oldest().unwrap_or(Timestamp(0));
+        let is_covered = low == Lsn::FIRST || oldest < earliest;
+        let from = index.carried(id).or_else(|| index.before(earliest)).unwrap_or(low);
+        (from.max(low), is_covered)
+    }
+}
+
+fn decided(
+    plan: Arc<Plan>,
+    decision: Decision,
+    votes: Votes,
+    txn: &crate::txn::Txn,
+    kept: Option<Kept>,
+) -> Search {
+    let reason = txn.state().reason();
+    Search::Decided(Box::new(Past { plan, decision, votes, reason, kept }))
+}
+
+impl Journal {
+    /// The newest transactions that ended, at most `max`, oldest first. Reads the disk, and of a long
+    /// log only the end.
+    pub fn finished(&self, max: usize) -> Result<Vec<(TransactionId, Past)>, ReadError> {
+        // A transaction of a few branches has about five records; more only makes the list shorter.
+        let back = u64::try_from(max).unwrap_or(u64::MAX).saturating_mul(8);
+        let high = self.wal().high().map_or(0, Lsn::get);
+        let from = Lsn::new(high.saturating_sub(back)).unwrap_or(Lsn::FIRST);
+        let mut open: HashMap<TransactionId, Known> = HashMap::new();
+        let mut ended = Vec::new();
+        for item in self.read(from) {
+            let (_, Entry { transaction: id, record, .. }) = item?;
+            match record {
+                Record::Begun(plan) => {
+                    open.insert(id, Known { plan, past: None });
+                }
+                Record::Carried(carried) => {
+                    let Carried { plan, txn, kept, .. } = *carried;
+                    let past = txn.decision().map(|decision| {
+                        let (votes, reason) = (txn.votes(), txn.state().reason());
+                        Past { plan: plan.clone(), decision, votes, reason, kept }
+                    });
+                    open.insert(id, Known { plan, past });
+                }
+                Record::Decided { decision, votes, reason, kept } => {
+                    if let Some(known) = open.get_mut(&id) {
+                        let plan = known.plan.clone();
+                        known.past = Some(Past { plan, decision, votes, reason, kept });
+                    }
+                }
+                Record::Ended(_) => {
+                    let past = open.remove(&id).and_then(|known| known.past);
+                    ended.extend(past.map(|past| (id, past)));
+                }
+                Record::Opened { .. }
+                | Record::Preparing { .. }
+                | Record::Acked(_)
+                | Record::Parked { .. }
+                | Record::Resolved { .. } => {}
+            }
+        }
+        let surplus = ended.len().saturating_sub(max);
+        ended.drain(..surplus);
+        Ok(ended)
+    }
+
+    /// The transactions in the log that have not ended. Reads all of it.
+    pub fn unfinished(&self) -> Result<HashSet<TransactionId>, ReadError> {
+        let mut replay = Replay::default();
+        for item in self.read(self.wal().low()) {
+            let (lsn, entry) = item?;
+            replay.take(lsn, entry);
+        }
+        let (_, logged, _) = replay.into_parts();
+        Ok(logged.into_iter().map(|logged| logged.id).collect())
+    }
+}
+
+/// What has been read of a transaction.
+struct Known {
+    plan: Arc<Plan>,
+    past: Option<Past>,
+}

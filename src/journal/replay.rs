@@ -1,0 +1,205 @@
+//! What the log leaves: the same fold as a live run, over everything it holds.
+//!
+//! Finished transactions are let go at once, so that memory holds only what is unfinished. A log
+//! that no run can have written is not corrected: the transaction is set aside with its records, and
+//! recovery parks it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::sync::Arc;
+
+use unanimous_wal::{Durable, Lsn, Readable};
+
+use super::codec::{self, CodecError};
+use super::index::Index;
+use super::record::{Carried, Entry, Kept, Record};
+use crate::plan::{ClientKey, Plan, TransactionId};
+use crate::txn::{Branches, Illegal, Transition, Txn};
+
+/// An unfinished transaction as the log has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// Its name.
+    pub id: TransactionId,
+    /// Who takes part and what was asked.
+    pub plan: Arc<Plan>,
+    /// How far it has come.
+    pub txn: Txn,
+    /// What the branches answered, where that was kept.
+    pub kept: Option<Kept>,
+    /// Why it is parked, where it is.
+    pub parked: Option<String>,
+    /// Its oldest record that counts.
+    pub since: Lsn,
+    /// What is wrong with its records, where no run can have written them in this order.
+    pub fault: Option<Fault>,
+}
+
+/// What is wrong with the records of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The first record that does not fit.
+    pub lsn: Lsn,
+    /// Why it does not.
+    pub why: String,
+    /// Branches that an operator has settled since.
+    pub resolved: Branches,
+}
+
+/// What the log held.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Every transaction that has not ended, oldest first.
+    pub unfinished: Vec<Durable<Logged>>,
+    /// Every idempotency key that is still remembered, and the transaction that it began.
+    pub keys: HashMap<KeyHash, TransactionId>,
+    /// How many transactions had ended.
+    pub finished: u64,
+    /// How many records were read.
+    pub records: u64,
+    /// Records of transactions whose beginning is not in the log.
+    pub strays: u64,
+}
+
+/// Route and key in one short value: SHA-256, cut to 16 bytes.
+pub type KeyHash = u128;
+
+/// The fold.
+#[derive(Debug, Default)]
+pub struct Replay {
+    open: HashMap<TransactionId, Logged>,
+    found: Found,
+    index: Index,
+}
+
+impl Replay {
+    /// Takes one record as the log gives it.
+    pub fn read(&mut self, lsn: Lsn, bytes: &[u8]) -> Result<(), CodecError> {
+        self.take(lsn, codec::decode(bytes)?);
+        Ok(())
+    }
+
+    /// Takes one record.
+    pub fn take(&mut self, lsn: Lsn, entry: Entry) {
+        self.found.records += 1;
+        self.index.note(entry.time, lsn);
+        let id = entry.transaction;
+        match entry.record {
+            Record::Opened { .. } => {}
+            Record::Begun(plan) => self.begin(lsn, id, plan),
+            Record::Carried(carried) => self.carry(lsn, id, *carried),
+            Record::Decided { kept, decision, votes, reason } => {
+                self.step(lsn, id, Transition::Decided { decision, votes, reason }, |logged| {
+                    logged.kept = kept
+                });
+            }
+            Record::Parked { branch, status, reason } => {
+                let park = |logged: &mut Logged| logged.parked = Some(reason);
+                self.step(lsn, id, Transition::Parked(branch, status), park);
+            }
+            Record::Preparing { .. } | Record::Acked(_) | Record::Resolved { .. } | Record::Ended(_) => {
+                let step = entry.record.transition().expect("these four are steps");
+                self.step(lsn, id, step, |_| {});
+            }
+        }
+    }
+
+    /// What is left when everything has been taken.
+    #[must_use]
+    pub fn finish(self, readable: &Readable) -> (Index, Found) {
+        let (index, logged, found) = self.into_parts();
+        let unfinished = logged.into_iter().map(|logged| readable.read_back(logged)).collect();
+        (index, Found { unfinished, ..found })
+    }
+
+    /// The same without the proof that it was read from a log: for a look at a log, not a run.
+    #[must_use]
+    pub fn into_parts(self) -> (Index, Vec<Logged>, Found) {
+        let mut logged: Vec<_> = self.open.into_values().collect();
+        logged.sort_by_key(|logged| logged.since);
+        (self.index, logged, self.found)
+    }
+
+    fn begin(&mut self, lsn: Lsn, id: TransactionId, plan: Arc<Plan>) {
+        self.remember_key(id, &plan);
+        let Ok(shape) = plan.shape() else {
+            self.found.strays += 1;
+            return;
+        };
+        match self.open.entry(id) {
+            Slot::Vacant(slot) => {
+                let txn = Txn::begin(shape);
+                slot.insert(Logged { id, plan, txn, kept: None, parked: None, since: lsn, fault: None });
+            }
+            Slot::Occupied(mut slot) => slot.get_mut().is_wrong(lsn, "it begins a second time".to_owned()),
+        }
+    }
+
+    /// A transaction's state replaces all that was before it; where the log still has that, both
+    /// must say the same.
+    fn carry(&mut self, lsn: Lsn, id: TransactionId, carried: Carried) {
+        self.remember_key(id, &carried.plan);
+        self.index.note_carried(id, lsn);
+        let Carried { plan, txn, kept, parked } = carried;
+        let fault = match self.open.get(&id) {
+            Some(before) if before.fault.is_some() => before.fault.clone(),
+            Some(before) if before.txn != txn => {
+                let why =
+                    format!("it is carried as {} and was {}", txn.state().name(), before.txn.state().name());
+                Some(Fault { lsn, why, resolved: Branches::NONE })
+            }
+            Some(_) | None => None,
+        };
+        self.open.insert(id, Logged { id, plan, txn, kept, parked, since: lsn, fault });
+    }
+
+    fn step(&mut self, lsn: Lsn, id: TransactionId, step: Transition, and: impl FnOnce(&mut Logged)) {
+        let Some(logged) = self.open.get_mut(&id) else {
+            // Its beginning was retired, and so it had ended; or the log was cut by hand.
+            self.found.strays += 1;
+            return;
+        };
+        logged.take(lsn, step);
+        and(logged);
+        let settled =
+            logged.fault.as_ref().is_some_and(|fault| fault.resolved.covers(logged.txn.shape().branches));
+        let ended = logged.fault.is_none() && logged.txn.state().is_final();
+        if ended || settled {
+            self.open.remove(&id);
+            self.found.finished += 1;
+        }
+    }
+
+    fn remember_key(&mut self, id: TransactionId, plan: &Plan) {
+        if let Some(ClientKey { key, .. }) = &plan.key {
+            self.found.keys.insert(key_hash(&plan.route, key), id);
+        }
+    }
+}
+
+impl Logged {
+    fn take(&mut self, lsn: Lsn, step: Transition) {
+        match (&mut self.fault, step) {
+            (Some(fault), Transition::Resolved(branch, _)) => fault.resolved = fault.resolved.with(branch),
+            (Some(_), _) => {}
+            (None, step) => match self.txn.apply(step) {
+                Ok(next) => self.txn = next,
+                Err(illegal @ Illegal { .. }) => self.is_wrong(lsn, illegal.to_string()),
+            },
+        }
+    }
+
+    fn is_wrong(&mut self, lsn: Lsn, why: String) {
+        self.fault.get_or_insert(Fault { lsn, why, resolved: Branches::NONE });
+    }
+}
+
+/// The scope of an idempotency key is its route.
+#[must_use]
+pub fn key_hash(route: &str, key: &str) -> KeyHash {
+    use sha2::{Digest, Sha256};
+    let digest: [u8; 32] =
+        Sha256::new().chain_update(route).chain_update([0]).chain_update(key).finalize().into();
+    let (head, _) = digest.split_at(16);
+    head.iter().fold(0, |hash, byte| hash << 8 | u128::from(*byte))
+}

@@ -1,0 +1,168 @@
+//! Participants over HTTP: one attempt at one call, with reqwest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{Client, Response};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::timeout;
+use unanimous_wal::Durable;
+
+use super::answer::{Answer, Outcome, meaning};
+use super::options::Retry;
+use super::services::{Service, Services};
+use super::wire::{self, Sender};
+use super::{Call, Participants, Reply};
+use crate::discovery::Endpoint;
+use crate::txn::Operation;
+
+/// Told of every attempt, for the metrics.
+pub type Observer = Arc<dyn Fn(&Attempt<'_>) + Send + Sync>;
+
+/// One attempt that is over.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    /// The service that was called.
+    pub service: &'a str,
+    /// What it was asked to do.
+    pub operation: Operation,
+    /// `ok`, `no`, `error`, `never_sent`, `broken` or `late`.
+    pub result: &'static str,
+    /// From the first byte sent to the last received.
+    pub took: Duration,
+}
+
+/// The production implementation.
+#[derive(Clone)]
+pub struct HttpParticipants {
+    client: Client,
+    services: Arc<Services>,
+    sender: Arc<Sender>,
+    observer: Observer,
+    reply_max: usize,
+}
+
+impl HttpParticipants {
+    /// Participants reached through `client`, which must not retry, redirect or use a proxy by
+    /// itself. A work answer may have at most `reply_max` bytes.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        services: Arc<Services>,
+        sender: Sender,
+        observer: Observer,
+        reply_max: usize,
+    ) -> Self {
+        Self { client, services, sender: Arc::new(sender), observer, reply_max }
+    }
+
+    /// Tries the endpoints in turn until one may have received the call.
+    async fn attempt(&self, call: &Call, service: &Service) -> Outcome {
+        for endpoint in self.services.endpoints(call.service(), call.endpoint.as_ref(), call.attempt) {
+            match timeout(service.options.timeout, self.send(call, &endpoint)).await {
+                Ok(Outcome::NeverSent) => {}
+                Ok(outcome) => return outcome,
+                Err(_) => return Outcome::Late,
+            }
+        }
+        Outcome::NeverSent
+    }
+
+    async fn send(&self, call: &Call, endpoint: &Endpoint) -> Outcome {
+        let branch = call.plan.branch(call.branch);
+        let url = format!("{endpoint}{}", branch.path(call.operation));
+        let method = match call.operation {
+            Operation::Work => branch.method.parse().unwrap_or(::http::Method::POST),
+            Operation::Prepare | Operation::Commit | Operation::Abort => ::http::Method::POST,
+        };
+        let headers = wire::headers(call, &self.sender, fastrand::u64(1..));
+        let request = self.client.request(method, url).headers(headers).body(wire::body(call));
+        match request.send().await {
+            Ok(response) => self.receive(call.operation, response, endpoint).await,
+            // Only a failure to connect is known to have sent nothing (and a URL that is none).
+            Err(error) if error.is_connect() || error.is_builder() => Outcome::NeverSent,
+            Err(_) => Outcome::Broken,
+        }
+    }
+
+    async fn receive(&self, operation: Operation, response: Response, endpoint: &Endpoint) -> Outcome {
+        let (vote, retry_after) = (wire::vote(response.headers()), wire::retry_after(response.headers()));
+        let status = response.status().as_u16();
+        let content_type = response.headers().get(::http::header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let body = match (operation, read(response, self.reply_max).await) {
+            (_, Some(body)) => body,
+            // The client gets the body of a work answer, so it must be whole. Of the others only
+            // the status counts, and that has been received.
+            (Operation::Work, None) => return Outcome::Broken,
+            (Operation::Prepare | Operation::Commit | Operation::Abort, None) => Bytes::new(),
+        };
+        let reply = Reply { status, content_type, body };
+        Outcome::Answered { reply, vote, retry_after, by: endpoint.clone() }
+    }
+
+    fn observe(&self, call: &Call, outcome: &Outcome, took: Duration) {
+        let result = match outcome {
+            Outcome::Answered { reply, .. } => match reply.status {
+                200..=299 => "ok",
+                400..=499 => "no",
+                _ => "error",
+            },
+            Outcome::NeverSent => "never_sent",
+            Outcome::Broken => "broken",
+            Outcome::Late => "late",
+        };
+        (self.observer)(&Attempt { service: call.service(), operation: call.operation, result, took });
+    }
+}
+
+impl Participants for HttpParticipants {
+    /// None for a service that the configuration no longer has.
+    type Permit = Option<OwnedSemaphorePermit>;
+
+    async fn permit(&self, service: &str, operation: Operation) -> Self::Permit {
+        Some(self.services.get(service)?.permit(operation).await)
+    }
+
+    async fn deliver(&self, call: Durable<Call>, _permit: Self::Permit) -> Answer {
+        let call = call.get();
+        let Some(service) = self.services.get(call.service()) else {
+            tracing::error!(
+                transaction = %call.transaction, service = call.service(),
+                "the configuration no longer has this service, and a transaction in doubt needs it: put it back"
+            );
+            return meaning(call.operation, Outcome::NeverSent);
+        };
+        let started = tokio::time::Instant::now();
+        let outcome = self.attempt(call, service).await;
+        self.observe(call, &outcome, started.elapsed());
+        let fails = !matches!(&outcome, Outcome::Answered { reply, .. } if reply.status < 500);
+        if fails {
+            service.is_silent();
+        } else {
+            service.answers();
+        }
+        meaning(call.operation, outcome)
+    }
+
+    fn recoveries(&self, service: &str) -> watch::Receiver<u64> {
+        self.services.get(service).map_or_else(|| watch::channel(0).1, Service::recoveries)
+    }
+
+    fn retry(&self, service: &str) -> Retry {
+        self.services.get(service).map_or_else(Retry::default, |service| service.options.retry)
+    }
+}
+
+/// The whole body; `None` where it breaks off or has more than `max` bytes.
+async fn read(mut response: Response, max: usize) -> Option<Bytes> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        if body.len() + chunk.len() > max {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Some(body.freeze())
+}

@@ -1,0 +1,77 @@
+//! W3C trace context (<https://www.w3.org/TR/trace-context/>): one trace a transaction.
+//!
+//! The trace is taken over from the client or begun here, kept in the log, and every call carries
+//! it with a span of its own, so that a call made after a crash is found beside those before it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A trace and its flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    id: u128,
+    flags: u8,
+}
+
+impl Trace {
+    /// A trace that begins here; sampled.
+    #[must_use]
+    pub fn begin(random: u128) -> Self {
+        Self { id: random.max(1), flags: 1 }
+    }
+
+    /// The trace of a client's `traceparent` header; `None` where that is not well formed, in
+    /// which case the standard says to begin a new one.
+    #[must_use]
+    pub fn parse(header: &str) -> Option<Self> {
+        let known = header.is_ascii() && header.bytes().all(|byte| !byte.is_ascii_uppercase());
+        let mut parts = header.split('-');
+        let (version, id, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let version = hex(version, 2)?;
+        // Version 00 has just these four parts; a later one may have more.
+        if !known || version == 0xff || (version == 0 && parts.next().is_some()) {
+            return None;
+        }
+        let (id, span, flags) = (hex(id, 32)?, hex(span, 16)?, hex(flags, 2)?);
+        let flags = u8::try_from(flags & 1).ok()?;
+        (id != 0 && span != 0).then_some(Self { id, flags })
+    }
+
+    /// The `traceparent` of one call, whose span is `span`.
+    #[must_use]
+    pub fn parent(self, span: u64) -> impl fmt::Display {
+        format!("00-{:032x}-{:016x}-{:02x}", self.id, span.max(1), self.flags)
+    }
+}
+
+fn hex(text: &str, digits: usize) -> Option<u128> {
+    let plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    plain.then(|| u128::from_str_radix(text, 16).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_call_keeps_the_trace_of_the_client_and_has_a_span_of_its_own() {
+        let trace = Trace::parse(CLIENT).unwrap();
+        assert_eq!(
+            trace.parent(0xabc).to_string(),
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000abc-01"
+        );
+    }
+
+    #[test]
+    fn a_malformed_traceparent_is_ignored() {
+        for header in ["", "00-x", &CLIENT.to_uppercase(), &CLIENT[..54], &format!("{CLIENT}-x")] {
+            assert_eq!(Trace::parse(header), None, "{header}");
+        }
+        assert_eq!(Trace::parse("00-00000000000000000000000000000000-00f067aa0ba902b7-01"), None);
+        assert_eq!(Trace::parse(&CLIENT.replacen("00", "ff", 1)), None);
+        assert!(Trace::parse(&format!("{}-later", CLIENT.replacen("00", "01", 1))).is_some());
+    }
+}

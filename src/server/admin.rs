@@ -1,0 +1,191 @@
+//! The admin listener: probes, metrics, and what an engineer on call needs (contract section 6).
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Json, Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::{StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::log_lines::{self, LogQuery};
+use super::metrics::Metrics;
+use super::public::fate_of;
+use super::reply;
+use crate::coordinator::{Coordinator, NotDone};
+use crate::gateway::Problem;
+use crate::participant::Participants;
+use crate::plan::TransactionId;
+use crate::txn::{Branch, Decision};
+
+/// Finished transactions that a list shows where they are asked for: the newest.
+const FINISHED_MAX: usize = 1_000;
+
+/// All that the admin listener needs. It answers from the moment the node starts; the coordinator
+/// comes when the log has been read.
+pub struct Admin<P> {
+    /// The transactions, once the log has been read.
+    pub coordinator: OnceLock<Coordinator<P>>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Why the node should get no traffic; empty when it should.
+    pub unready: Unready,
+}
+
+/// Why a node is not ready; `None` when it is.
+pub type Unready = tokio::sync::watch::Receiver<Option<&'static str>>;
+
+type Shared<P> = State<Arc<Admin<P>>>;
+
+/// The routes of the admin listener.
+pub fn router<P: Participants>(admin: Arc<Admin<P>>) -> Router {
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready::<P>))
+        .route("/metrics", get(metrics::<P>))
+        .route("/v1/transactions", get(list::<P>))
+        .route("/v1/transactions/{id}", get(show::<P>))
+        .route("/v1/transactions/{id}/retry", post(retry::<P>))
+        .route("/v1/transactions/{id}/resolve", post(resolve::<P>))
+        .route("/v1/log", get(log::<P>))
+        .fallback(async || Problem::not_found())
+        .with_state(admin)
+}
+
+impl<P: Participants> Admin<P> {
+    fn coordinator(&self) -> Result<&Coordinator<P>, Problem> {
+        let starting = || Problem::overloaded("the log is still being read; the node has just started");
+        self.coordinator.get().ok_or_else(starting)
+    }
+}
+
+async fn ready<P: Participants>(State(admin): Shared<P>) -> Response {
+    match *admin.unready.borrow() {
+        None => (StatusCode::OK, "ok\n").into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn metrics<P: Participants>(State(admin): Shared<P>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], admin.metrics.text()).into_response()
+}
+
+/// Which transactions are asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ListQuery {
+    state: Option<String>,
+    in_doubt: bool,
+    limit: Option<usize>,
+}
+
+async fn list<P: Participants>(
+    State(admin): Shared<P>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error))?;
+    let coordinator = admin.coordinator()?;
+    let limit = query.limit.unwrap_or(usize::MAX);
+    let mut transactions: Vec<Value> = Vec::new();
+    if !query.in_doubt {
+        let journal = coordinator.journal().clone();
+        let reading = tokio::task::spawn_blocking(move || journal.finished(FINISHED_MAX));
+        let past = reading.await.expect("looking into the log does not panic")?;
+        transactions.extend(past.iter().map(|(id, past)| reply::past_json(*id, past)));
+    }
+    transactions.extend(coordinator.open_transactions().iter().map(reply::view_json));
+    if let Some(wanted) = &query.state {
+        transactions.retain(|transaction| transaction["state"] == wanted.as_str());
+    }
+    transactions.truncate(limit);
+    Ok(reply::ok(json!({ "transactions": transactions })))
+}
+
+async fn show<P: Participants>(State(admin): Shared<P>, Path(id): Path<String>) -> Result<Response, Problem> {
+    Ok(fate_of(admin.coordinator()?, &id).await)
+}
+
+async fn retry<P: Participants>(
+    State(admin): Shared<P>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let id = parse(&id)?;
+    admin.coordinator()?.retry(id)?;
+    tracing::info!(transaction = %id, "an operator asked to tell the branches again");
+    Ok(show::<P>(State(admin), Path(id.to_string())).await?)
+}
+
+/// What an operator says of a parked branch.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Resolution {
+    branch: usize,
+    #[serde(rename = "as")]
+    outcome: Outcome,
+    reason: String,
+    #[serde(default)]
+    actor: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Committed,
+    Aborted,
+}
+
+async fn resolve<P: Participants>(
+    State(admin): Shared<P>,
+    Path(id): Path<String>,
+    wish: Result<Json<Resolution>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let id = parse(&id)?;
+    let Json(wish) = wish.map_err(|error| {
+        let shape = r#"send {"branch":0,"as":"committed","reason":"..","actor":".."} as application/json"#;
+        Problem::new(StatusCode::BAD_REQUEST, "bad_resolution", format!("{error}; {shape}"))
+    })?;
+    let branch = Branch::new(wish.branch)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_resolution", error.to_string()))?;
+    if wish.reason.trim().is_empty() {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_resolution", "say why: `reason` is empty"));
+    }
+    let decision = match wish.outcome {
+        Outcome::Committed => Decision::Commit,
+        Outcome::Aborted => Decision::Abort,
+    };
+    let actor = wish.actor.unwrap_or_else(|| "operator".to_owned());
+    let view = admin.coordinator()?.resolve(id, branch, decision, actor, wish.reason).await?;
+    tracing::info!(transaction = %id, %branch, outcome = decision.outcome(), "an operator settled a parked branch");
+    Ok(reply::ok(reply::view_json(&view)))
+}
+
+async fn log<P: Participants>(
+    State(admin): Shared<P>,
+    query: Result<Query<LogQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error))?;
+    let coordinator = admin.coordinator()?.clone();
+    let lines = log_lines::stream(coordinator.journal().clone(), query)?;
+    let body = Body::from_stream(lines);
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+fn parse(id: &str) -> Result<TransactionId, Problem> {
+    id.parse().map_err(|_| NotDone::NotOpen.into())
+}
+
+fn bad_query(error: &QueryRejection) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_query", error.body_text())
+}
+
+/// How long a follower waits for a new record before it looks again.
+pub(super) const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
+
+/// One line of the log.
+pub(super) type Line = Result<Bytes, std::io::Error>;

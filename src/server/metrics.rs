@@ -1,0 +1,230 @@
+//! What `/metrics` shows, in the Prometheus text format.
+//!
+//! Labels come from the configuration or from fixed words: never a path, a key or an id, so that the
+//! number of series is known beforehand.
+
+use std::fmt::{self, Debug};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::coordinator::Phase;
+use crate::journal::{BATCH_SIZES, COMMIT_SECONDS, LogStats};
+use crate::participant::http::Attempt;
+use crate::txn::Decision;
+
+/// The counters of a node.
+pub struct Metrics {
+    registry: Registry,
+    transactions: Family<OutcomeLabels, Counter>,
+    phases: Family<PhaseLabels, Histogram>,
+    calls: Family<CallLabels, Counter>,
+    call_durations: Family<ServiceLabels, Histogram>,
+    requests: Family<RequestLabels, Counter>,
+    live: Arc<OnceLock<Box<dyn Fn() -> Live + Send + Sync>>>,
+}
+
+/// What is read when `/metrics` is asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Live {
+    /// Transactions that are open.
+    pub in_doubt: usize,
+    /// How long the oldest of them has been.
+    pub oldest_in_doubt: Duration,
+    /// Transactions that an operator has to look at.
+    pub parked: usize,
+    /// Transactions that this start of the node found unfinished.
+    pub recovery_found: usize,
+    /// How many of those are still open.
+    pub recovery_remaining: usize,
+    /// What the log counts about itself.
+    pub log: LogStats,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    service: String,
+    operation: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServiceLabels {
+    service: String,
+    operation: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    code: &'static str,
+}
+
+/// From a millisecond, a call on loopback, to the longest timeouts people set.
+const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+impl Metrics {
+    /// Counters that are all zero, with a series for each outcome.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("unanimous");
+        let seconds = || Histogram::new(SECONDS);
+        let (transactions, calls, requests) = (Family::default(), Family::default(), Family::default());
+        let phases = Family::new_with_constructor(seconds as fn() -> Histogram);
+        let call_durations = Family::new_with_constructor(seconds as fn() -> Histogram);
+        registry.register("transactions", "Transactions that ended, by outcome", transactions.clone());
+        registry.register_with_unit(
+            "phase_duration",
+            "How long transactions were in a state",
+            Unit::Seconds,
+            phases.clone(),
+        );
+        registry.register("participant_calls", "Calls to participants, by result", calls.clone());
+        registry.register_with_unit(
+            "participant_call_duration",
+            "How long calls to participants took",
+            Unit::Seconds,
+            call_durations.clone(),
+        );
+        registry.register("http_requests", "Requests answered on the public listener", requests.clone());
+        let live = Arc::new(OnceLock::new());
+        registry.register_collector(Box::new(Readings(live.clone())));
+        let metrics = Self { registry, transactions, phases, calls, call_durations, requests, live };
+        for decision in [Decision::Commit, Decision::Abort] {
+            drop(metrics.transactions.get_or_create(&OutcomeLabels { outcome: decision.outcome() }));
+        }
+        metrics
+    }
+
+    /// From here on `live` is asked whenever somebody reads the metrics.
+    pub fn watch(&self, live: impl Fn() -> Live + Send + Sync + 'static) {
+        // A node sets this once; a second time would change nothing.
+        let _ = self.live.set(Box::new(live));
+    }
+
+    /// A phase of a transaction is over.
+    pub fn phase(&self, phase: &Phase) {
+        self.phases.get_or_create(&PhaseLabels { phase: phase.name }).observe(phase.took.as_secs_f64());
+        if let Some(decision) = phase.ended {
+            self.transactions.get_or_create(&OutcomeLabels { outcome: decision.outcome() }).inc();
+        }
+    }
+
+    /// A call to a participant is over.
+    pub fn call(&self, attempt: &Attempt<'_>) {
+        let (service, operation) = (attempt.service.to_owned(), attempt.operation.name());
+        let labels = CallLabels { service: service.clone(), operation, result: attempt.result };
+        self.calls.get_or_create(&labels).inc();
+        let labels = ServiceLabels { service, operation };
+        self.call_durations.get_or_create(&labels).observe(attempt.took.as_secs_f64());
+    }
+
+    /// A request was answered; `route` is empty where none matched.
+    pub fn request(&self, route: &str, status: StatusCode) {
+        let code = match status.as_u16() {
+            100..=199 => "1xx",
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=499 => "4xx",
+            _ => "5xx",
+        };
+        self.requests.get_or_create(&RequestLabels { route: route.to_owned(), code }).inc();
+    }
+
+    /// The text that Prometheus reads.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// What is not counted but read.
+struct Readings(Arc<OnceLock<Box<dyn Fn() -> Live + Send + Sync>>>);
+
+impl Debug for Readings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readings").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Readings {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let live = self.0.get().map(|read| read()).unwrap_or_default();
+        let log = live.log;
+        let mut gauge = |name: &str, help: &str, value: f64| {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+        };
+        gauge("transactions_in_doubt", "Transactions that are not finished", count(live.in_doubt))?;
+        gauge("oldest_in_doubt_seconds", "Age of the oldest of them", live.oldest_in_doubt.as_secs_f64())?;
+        gauge("transactions_parked", "Transactions that an operator has to look at", count(live.parked))?;
+        gauge(
+            "recovery_found",
+            "Unfinished transactions that the last start found",
+            count(live.recovery_found),
+        )?;
+        gauge("recovery_remaining", "How many of those are still open", count(live.recovery_remaining))?;
+        gauge("log_queue_length", "Records that wait for the disk", log.queued as f64)?;
+        gauge("log_blocks", "Blocks in the log", log.blocks as f64)?;
+        gauge("log_bytes", "Bytes of records in the log", log.bytes as f64)?;
+        let mut counter = |name: &str, help: &str, value: u64| {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
+        };
+        counter("log_records", "Records written", log.appended)?;
+        counter("log_syncs", "Syncs of the log, each for a batch of records", log.commits)?;
+        let seconds = buckets(COMMIT_SECONDS, &log.commit_seconds);
+        let help = "How long the log took to write and sync a batch";
+        encoder
+            .encode_descriptor("log_sync_duration_seconds", help, None, MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(log.commit_seconds_sum, log.commits, &seconds, None)?;
+        let sizes = buckets(BATCH_SIZES.map(|size| size as f64), &log.batch_sizes);
+        encoder
+            .encode_descriptor("log_batch_records", "Records in a batch", None, MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(log.appended as f64, log.commits, &sizes, None)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no gauge comes near 2^52")]
+fn count(value: usize) -> f64 {
+    value as f64
+}
+
+/// Bounds and counts as the encoder wants them: the last bucket has no bound.
+fn buckets<const N: usize>(bounds: [f64; N], counts: &[u64]) -> Vec<(f64, u64)> {
+    bounds.into_iter().chain([f64::MAX]).zip(counts.iter().copied()).collect()
+}

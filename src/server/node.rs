@@ -1,0 +1,245 @@
+//! A whole node: binds, opens the log, recovers, serves, drains.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::response::IntoResponse;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use super::admin::{Admin, router};
+use super::listen::{Limits, serve};
+use super::metrics::{Live, Metrics};
+use super::options::NodeOptions;
+use super::public::Public;
+use crate::clock::SystemClock;
+use crate::coordinator::Coordinator;
+use crate::coordinator::options::CoordinatorOptions;
+use crate::discovery::Discovery;
+use crate::gateway::{Budget, Gateway, GatewayOptions, RouteTable, client};
+use crate::journal::options::LogOptions;
+use crate::journal::replay::Found;
+use crate::journal::{Journal, JournalError, Poisoned};
+use crate::participant::http::HttpParticipants;
+use crate::participant::options::TransactionOptions;
+use crate::participant::services::Services;
+use crate::participant::wire::Sender;
+use crate::recovery;
+
+/// Everything the configuration says, as each layer wants it.
+pub struct Setup {
+    /// Listeners and limits.
+    pub node: NodeOptions,
+    /// The log.
+    pub log: LogOptions,
+    /// Transactions.
+    pub coordinator: CoordinatorOptions,
+    /// Calls to backends.
+    pub gateway: GatewayOptions,
+    /// The routes.
+    pub routes: RouteTable,
+    /// The services that keep the participant protocol.
+    pub participants: BTreeMap<String, TransactionOptions>,
+    /// Where the services are.
+    pub discovery: Arc<dyn Discovery>,
+}
+
+/// Why a node stopped, or did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// An address could not be listened on.
+    #[error("cannot listen on {address} (node.{key}): {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Where it is configured.
+        key: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The HTTP client could not be made.
+    #[error("the HTTP client for backends could not be made: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The log could not be opened or written.
+    #[error("the log in {directory}: {source}")]
+    Log {
+        /// The directory.
+        directory: String,
+        /// What is wrong with it.
+        source: JournalError,
+    },
+    /// The log failed while the node ran.
+    #[error(transparent)]
+    LogFailed(#[from] Poisoned),
+    /// A second signal came while the node was draining.
+    #[error("a second signal: stopping at once; what is in doubt is in the log")]
+    AtOnce,
+}
+
+/// How long a stopping node waits for transactions whose clients have their answer already.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A node that serves.
+struct Node {
+    journal: Journal,
+    coordinator: Coordinator<HttpParticipants>,
+    retention: Duration,
+    drain: Duration,
+    readiness: watch::Sender<Option<&'static str>>,
+    /// Cancelled when the public listener is to close.
+    closing: CancellationToken,
+    serving: JoinHandle<()>,
+    _admin: DropGuard,
+}
+
+/// Runs a node until the first message of `signals`, then drains; the second stops it at once.
+pub async fn run(setup: Setup, mut signals: mpsc::Receiver<()>) -> Result<(), Stopped> {
+    let node = Node::start(setup).await?;
+    tokio::select! {
+        failed = node.journal.failed() => return Err(failed.into()),
+        () = node.look_after() => {}
+        _ = signals.recv() => {}
+    }
+    tokio::select! {
+        failed = node.journal.failed() => return Err(failed.into()),
+        () = node.stop() => {}
+        Some(()) = signals.recv() => return Err(Stopped::AtOnce),
+    }
+    node.journal.close().await?;
+    Ok(())
+}
+
+impl Node {
+    async fn start(setup: Setup) -> Result<Self, Stopped> {
+        let NodeOptions { listen, admin, drain, .. } = setup.node;
+        let (listener, admin) = (bind(listen, "listen").await?, bind(admin, "admin").await?);
+        let (readiness, unready) = watch::channel(Some("the log is being read"));
+        let (closing, admin_closing) = (CancellationToken::new(), CancellationToken::new());
+        let (tasks, metrics) = (TaskTracker::new(), Arc::new(Metrics::new()));
+        let door = Arc::new(Admin { coordinator: OnceLock::new(), metrics: metrics.clone(), unready });
+        let router = router(door.clone());
+        let limits = limits(&setup.node);
+        // Until the log is read, a probe can already be answered and the operator can see why it waits.
+        tasks.spawn(serve(admin, limits, admin_closing.clone(), move |request, _| {
+            let router = router.clone();
+            async move { router.oneshot(request).await.into_response() }
+        }));
+
+        let retention = setup.log.retention;
+        let (journal, mut found) = open_log(&setup).await?;
+        let coordinator = coordinator(&setup, &listener, &journal, &metrics, &mut found)?;
+        let public = Arc::new(public(setup, &coordinator, &metrics)?);
+        watch_live(&metrics, &coordinator);
+        // It is empty: only this line fills it.
+        let _ = door.coordinator.set(coordinator.clone());
+        recovery::resume(&coordinator, found);
+        readiness.send_replace(None);
+        tracing::info!(address = %listen, epoch = journal.epoch(), "ready");
+        let serving = tasks.spawn(serve(listener, limits, closing.clone(), move |request, client| {
+            public.clone().answer(request, client)
+        }));
+        let _admin = admin_closing.drop_guard();
+        Ok(Self { journal, coordinator, retention, drain, readiness, closing, serving, _admin })
+    }
+
+    /// What goes on beside serving: retention, and a word about recovery now and then.
+    async fn look_after(&self) {
+        let (never, ()) =
+            tokio::join!(self.coordinator.keep_up(self.retention), recovery::report(&self.coordinator));
+        never
+    }
+
+    /// Accepts for a while longer, so that load balancers notice; then finishes what is in flight.
+    async fn stop(&self) {
+        tracing::info!("draining: still accepting for {:?}", self.drain);
+        self.readiness.send_replace(Some("draining"));
+        sleep(self.drain).await;
+        self.closing.cancel();
+        while !self.serving.is_finished() {
+            sleep(Duration::from_millis(5)).await;
+        }
+        self.coordinator.drain();
+        // What is not finished by then is in doubt, and in the log.
+        let _ = timeout(LINGER, self.coordinator.finished()).await;
+        let (left, _) = self.coordinator.in_doubt();
+        tracing::info!("stopped; {left} transactions are in doubt and go on at the next start");
+    }
+}
+
+async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, Stopped> {
+    TcpListener::bind(address).await.map_err(|source| Stopped::Bind { address, key, source })
+}
+
+async fn open_log(setup: &Setup) -> Result<(Journal, Found), Stopped> {
+    let directory = &setup.node.data_dir;
+    let opened = Journal::open(directory, &setup.log, Arc::new(SystemClock), env!("CARGO_PKG_VERSION")).await;
+    opened.map_err(|source| Stopped::Log { directory: directory.display().to_string(), source })
+}
+
+fn coordinator(
+    setup: &Setup,
+    listener: &TcpListener,
+    journal: &Journal,
+    metrics: &Arc<Metrics>,
+    found: &mut Found,
+) -> Result<Coordinator<HttpParticipants>, Stopped> {
+    let services = Services::new(setup.participants.clone(), setup.discovery.clone());
+    let bound = listener.local_addr().unwrap_or(setup.node.listen);
+    let sender = Sender { advertise: setup.node.advertised(bound), epoch: journal.epoch() };
+    let (calls, phases) = (metrics.clone(), metrics.clone());
+    let participants = HttpParticipants::new(
+        client(&setup.gateway)?,
+        Arc::new(services),
+        sender,
+        Arc::new(move |attempt| calls.call(attempt)),
+        setup.gateway.answer_max,
+    );
+    let observer = Arc::new(move |phase: &_| phases.phase(phase));
+    Ok(Coordinator::new(journal.clone(), participants, setup.coordinator, observer, found))
+}
+
+fn public(
+    setup: Setup,
+    coordinator: &Coordinator<HttpParticipants>,
+    metrics: &Arc<Metrics>,
+) -> Result<Public<HttpParticipants>, Stopped> {
+    let budget = Budget::new(setup.node.body_budget);
+    let client = client(&setup.gateway)?;
+    Ok(Public {
+        gateway: Gateway::new(setup.routes, setup.gateway, budget, setup.discovery, client),
+        coordinator: coordinator.clone(),
+        services: setup.participants.into_iter().collect(),
+        metrics: metrics.clone(),
+        body_max: setup.node.body_max,
+        body_timeout: setup.node.body_timeout,
+    })
+}
+
+fn watch_live(metrics: &Metrics, coordinator: &Coordinator<HttpParticipants>) {
+    let coordinator = coordinator.clone();
+    metrics.watch(move || {
+        let (in_doubt, oldest) = coordinator.in_doubt();
+        let (recovery_found, recovery_remaining) = coordinator.recovering();
+        let now = coordinator.journal().now();
+        Live {
+            in_doubt,
+            oldest_in_doubt: oldest.map(|oldest| now.since(oldest)).unwrap_or_default(),
+            parked: coordinator.parked(),
+            recovery_found,
+            recovery_remaining,
+            log: coordinator.journal().stats(),
+        }
+    });
+}
+
+fn limits(node: &NodeOptions) -> Limits {
+    let NodeOptions { header_timeout, header_max, connections_max, finish, .. } = *node;
+    Limits { header_timeout, header_max, connections_max, finish }
+}

@@ -1,0 +1,89 @@
+//! The public listener: what clients send through the gateway, and what participants ask.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::ALLOW;
+use http::{HeaderValue, Method, Request};
+
+use super::metrics::Metrics;
+use super::reply;
+use super::transact::transact;
+use crate::coordinator::Coordinator;
+use crate::gateway::{Gateway, Problem, Routed};
+use crate::participant::Participants;
+use crate::participant::options::TransactionOptions;
+use crate::plan::TransactionId;
+
+/// Where participants and clients ask what became of a transaction.
+const TRANSACTIONS: &str = "/v1/transactions/";
+
+/// All that the public listener needs.
+pub struct Public<P> {
+    /// The routes.
+    pub gateway: Gateway,
+    /// The transactions.
+    pub coordinator: Coordinator<P>,
+    /// The services that keep the participant protocol.
+    pub services: HashMap<String, TransactionOptions>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The most bytes of a body that is held whole.
+    pub body_max: usize,
+    /// The longest a client may take to send such a body.
+    pub body_timeout: Duration,
+}
+
+impl<P: Participants> Public<P> {
+    /// Answers one request.
+    pub async fn answer(self: Arc<Self>, request: Request<Body>, client: SocketAddr) -> Response {
+        if let Some(id) = request.uri().path().strip_prefix(TRANSACTIONS) {
+            return self.fate(request.method(), id).await;
+        }
+        let (parts, body) = request.into_parts();
+        let client = client.ip();
+        let (route, response) = match self.gateway.route(&parts) {
+            Routed::Forward(matched) => {
+                let request = Request::from_parts(parts, body);
+                (matched.id, self.gateway.forward(&matched, request, client).await)
+            }
+            Routed::Merge(matched) => (matched.id, self.gateway.merge(&matched, &parts, client).await),
+            Routed::Transaction(matched) => {
+                (matched.id, transact(&self, &matched, Request::from_parts(parts, body), client).await)
+            }
+            Routed::NotFound => ("", Problem::not_found().into_response()),
+            Routed::MethodNotAllowed(allow) => ("", Problem::method_not_allowed(&allow).into_response()),
+            Routed::BadRequest(problem) => ("", problem.into_response()),
+        };
+        self.metrics.request(route, response.status());
+        response
+    }
+
+    async fn fate(&self, method: &Method, id: &str) -> Response {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            let mut response = Problem::method_not_allowed(&[Method::GET, Method::HEAD]).into_response();
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        fate_of(&self.coordinator, id).await
+    }
+}
+
+/// What became of the transaction that somebody names.
+pub(super) async fn fate_of<P: Participants>(coordinator: &Coordinator<P>, id: &str) -> Response {
+    let Ok(id) = id.parse::<TransactionId>() else {
+        let detail = "the last part of the path is no UUID, and so no transaction";
+        return Problem::new(http::StatusCode::NOT_FOUND, "never_seen", detail).into_response();
+    };
+    match coordinator.fate(id).await {
+        Ok(fate) => match reply::fate(id, &fate) {
+            Ok(found) => reply::ok(found),
+            Err(problem) => problem.into_response(),
+        },
+        Err(error) => Problem::from(error).into_response(),
+    }
+}

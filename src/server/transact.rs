@@ -1,0 +1,138 @@
+//! One request of a transaction route, from body to answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, Request, StatusCode};
+use tokio::time::timeout;
+
+use super::key::{self, Asked};
+use super::public::Public;
+use super::reply::{self, Told};
+use crate::coordinator::{Begin, Handle, Start};
+use crate::gateway::{Matched, PlannedCall, Problem, TransactionRoute, add_forwarded, headers_for_work};
+use crate::participant::Participants;
+use crate::participant::Work;
+use crate::participant::options::{CallBody, TransactionOptions};
+use crate::plan::{Body as PlanBody, Plan, PlannedBranch, Trace};
+
+/// Does what the request asks at every branch or at none, and says which.
+pub(super) async fn transact<P: Participants>(
+    public: &Arc<Public<P>>,
+    matched: &Matched<'_, TransactionRoute>,
+    request: Request<Body>,
+    client: IpAddr,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let reading = public.gateway.budget().read(body.into_data_stream(), public.body_max);
+    let held = match timeout(public.body_timeout, reading).await {
+        Ok(Ok(held)) => held,
+        Ok(Err(error)) => return Problem::from(error).into_response(),
+        Err(_) => return slow_body(public.body_timeout).into_response(),
+    };
+    let begin = match public.plan(matched, &parts, &held.bytes, client) {
+        Ok(begin) => begin,
+        Err(problem) => return problem.into_response(),
+    };
+    match public.coordinator.begin(begin).await {
+        Ok(Start::New(handle)) => settle(handle, matched.route.reply_within, false).await,
+        Ok(Start::Open(handle)) if handle.now().told.is_none() => reply::undecided(handle.id),
+        Ok(Start::Open(handle)) => settle(handle, matched.route.reply_within, true).await,
+        Ok(Start::Done(id, past)) => Told::past(id, &past).answer(true),
+        Err(refused) => Problem::from(refused).into_response(),
+    }
+}
+
+/// Waits for the decision and, for a while, for the confirmations.
+async fn settle(mut handle: Handle, reply_within: Duration, is_replay: bool) -> Response {
+    match handle.outcome(reply_within).await.as_ref().and_then(Told::of) {
+        Some(told) => told.answer(is_replay),
+        None => reply::unknown(handle.id),
+    }
+}
+
+impl<P: Participants> Public<P> {
+    fn plan(
+        &self,
+        matched: &Matched<'_, TransactionRoute>,
+        parts: &Parts,
+        body: &bytes::Bytes,
+        client: IpAddr,
+    ) -> Result<Begin, Problem> {
+        let (path, query) = (matched.path.as_str(), parts.uri.query());
+        let key = key::of(&parts.headers, &Asked { method: &parts.method, path, query, body })?;
+        let calls = matched.route.plan(&matched.params, query, parts.headers.get(CONTENT_TYPE), body)?;
+        let headers = self.work_headers(&parts.headers, client);
+        let trace =
+            parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Trace::parse);
+        let mut plan = Plan {
+            route: matched.id.to_owned(),
+            deadline: self.coordinator.journal().now().plus(matched.route.timeout),
+            branches: Vec::with_capacity(calls.len()),
+            bodies: Vec::new(),
+            key,
+            trace: trace.unwrap_or_else(|| Trace::begin(fastrand::u128(..))),
+        };
+        let mut works = Vec::with_capacity(calls.len());
+        for call in calls {
+            let options = self.services.get(&call.service).ok_or_else(|| no_protocol(&call.service))?;
+            works.push(work(&call, &headers));
+            let branch = planned(call, options, &mut plan.bodies);
+            plan.branches.push(branch);
+        }
+        Ok(Begin { plan, works })
+    }
+
+    fn work_headers(&self, original: &HeaderMap, client: IpAddr) -> HeaderMap {
+        let mut headers = headers_for_work(original);
+        headers.remove("traceparent");
+        add_forwarded(&mut headers, original, client);
+        headers
+    }
+}
+
+fn work(call: &PlannedCall, headers: &HeaderMap) -> Work {
+    let mut headers = headers.clone();
+    headers.remove(CONTENT_TYPE);
+    let content_type = call.content_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+    headers.extend(content_type.map(|value| (CONTENT_TYPE, value)));
+    Work { headers, body: call.body.clone() }
+}
+
+fn planned(call: PlannedCall, options: &TransactionOptions, bodies: &mut Vec<PlanBody>) -> PlannedBranch {
+    let body = match options.body {
+        CallBody::Envelope => None,
+        CallBody::Request => {
+            let body = PlanBody { content_type: call.content_type, bytes: call.body };
+            let place = bodies.iter().position(|known| *known == body).unwrap_or_else(|| {
+                bodies.push(body);
+                bodies.len() - 1
+            });
+            Some(u8::try_from(place).expect("there are at most 64 branches, and so bodies"))
+        }
+    };
+    PlannedBranch {
+        service: call.service,
+        method: call.method.to_string(),
+        work: call.path,
+        prepare: options.prepare.clone(),
+        commit: options.commit.clone(),
+        abort: options.abort.clone(),
+        body,
+    }
+}
+
+fn no_protocol(service: &str) -> Problem {
+    let detail = format!("service `{service}` has no [services.{service}.transaction] section");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "bad_plan", detail)
+}
+
+fn slow_body(patience: Duration) -> Problem {
+    let detail = format!("the body did not come within {patience:?}; nothing was begun");
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", detail)
+}

@@ -1,0 +1,188 @@
+//! Group commit: takes what waits, frames it, puts it, syncs once, answers everybody.
+//!
+//! A plain value without a thread or a clock of its own. [`drive`](crate::drive) runs it, on a thread in
+//! production and as a task in a simulation.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::block::BlockKey;
+use crate::gather::{Decision, Gather};
+use crate::lsn::Lsn;
+use crate::pack::{Packer, Tail};
+use crate::poisoned::Poisoned;
+use crate::queue::{Batch, Done, Request};
+use crate::shared::Shared;
+use crate::store::{Store, StoreError};
+use crate::witness::Keeper;
+
+/// Blocks removed in one go. A long retirement gives way to commits after so many.
+const REMOVALS_PER_TURN: usize = 32;
+
+pub(crate) struct Committer {
+    store: Arc<dyn Store>,
+    shared: Arc<Shared>,
+    keeper: Keeper,
+    tail: Tail,
+    gather: Gather,
+    /// A retirement that gave way to a commit. Only one is taken on at a time, so that they stay in order.
+    removal: Option<Removal>,
+}
+
+struct Removal {
+    low: BlockKey,
+    done: Done,
+}
+
+/// What the driver does next.
+pub(crate) enum Next {
+    /// Call [`Committer::work`].
+    Work,
+    /// Wait until more than so many requests are queued, or until the time, if there is one.
+    Wait(usize, Option<Instant>),
+}
+
+/// Whether there will be more.
+pub(crate) enum Ended {
+    /// Go on.
+    No,
+    /// The log has failed; everybody was told.
+    Failed,
+    /// All handles are gone.
+    Abandoned,
+    /// It was asked to end, and this is whom to tell.
+    Closed(Done),
+}
+
+impl Committer {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        shared: Arc<Shared>,
+        keeper: Keeper,
+        tail: Tail,
+        now: Instant,
+    ) -> Self {
+        Self { store, shared, keeper, tail, gather: Gather::new(now), removal: None }
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn next(&mut self, now: Instant) -> Next {
+        match self.gather.decide(self.shared.queue.glance(), now) {
+            Decision::Commit => Next::Work,
+            Decision::Until(..) | Decision::Idle if self.removal.is_some() => Next::Work,
+            Decision::Until(until, len) => Next::Wait(len, Some(until)),
+            // The witness may be behind by what was committed last; it is settled also if nothing follows.
+            Decision::Idle if self.keeper.due().is_some_and(|due| due <= now) => Next::Work,
+            Decision::Idle => Next::Wait(0, self.keeper.due()),
+        }
+    }
+
+    /// Commits what waits, and does what stands after it in the queue. Any error is final.
+    pub(crate) fn work(&mut self) -> Ended {
+        self.shared.pulse.begin();
+        let result = self.try_work();
+        self.shared.pulse.end();
+        result.unwrap_or_else(|error| {
+            self.shared.fail(&error.into());
+            Ended::Failed
+        })
+    }
+
+    fn try_work(&mut self) -> Result<Ended, StoreError> {
+        if let Some(removal) = self.removal.take() {
+            self.remove_some(removal)?;
+        }
+        // A second retirement, or the end, waits until the first one is through.
+        if self.removal.is_some() && self.shared.queue.glance().is_urgent {
+            return Ok(Ended::No);
+        }
+        let Some(batch) = self.shared.queue.take() else {
+            self.keeper.settle(Instant::now())?;
+            return Ok(if self.shared.has_failed() { Ended::Failed } else { Ended::Abandoned });
+        };
+        if !batch.payloads.is_empty() && !self.commit(&batch)? {
+            return Ok(Ended::Failed);
+        }
+        match batch.then {
+            None if self.keeper.due().is_some_and(|due| due <= Instant::now()) => {
+                self.keeper.settle(Instant::now())?
+            }
+            None | Some(Request::Append(_)) => {}
+            Some(Request::Retire { below, done }) => self.begin_removal(below, done)?,
+            Some(Request::Close { done }) => {
+                self.keeper.settle(Instant::now())?;
+                return Ok(Ended::Closed(done));
+            }
+        }
+        Ok(Ended::No)
+    }
+
+    /// `false` if the watchdog was faster and told everybody that it failed.
+    fn commit(&mut self, batch: &Batch) -> Result<bool, StoreError> {
+        let began = Instant::now();
+        let mut packer = Packer::new(self.tail, self.keeper.now().epoch);
+        let numbers: Vec<Lsn> = batch.payloads.iter().map(|payload| packer.push(payload)).collect();
+        let (blocks, tail) = packer.finish();
+        let mut bytes = 0;
+        for block in &blocks {
+            self.store.put(block.key, &block.bytes)?;
+            bytes += block.bytes.len() as u64;
+        }
+        self.store.sync()?;
+        // Nothing from here to the answers may be lost: whoever is told must be found in the witness.
+        let Some(high) = numbers.last().copied() else { return Ok(true) };
+        let ended = Instant::now();
+        self.keeper.acknowledge(high, ended)?;
+        let Some(answers) = self.shared.queue.finish() else { return Ok(false) };
+        self.tail = tail;
+        self.shared.raise_high(high);
+        for (answer, lsn) in answers.into_iter().zip(&numbers) {
+            // Whoever hung up meanwhile has a durable record all the same.
+            let _ = answer.send(Ok(*lsn));
+        }
+        self.gather.committed(batch.waited, ended);
+        self.shared.counters.committed(numbers.len() as u64, blocks.len() as u64, bytes, ended - began);
+        Ok(true)
+    }
+
+    /// Raises the low-water mark for good before anything goes, so that nothing that comes back is taken for real.
+    fn begin_removal(&mut self, below: Lsn, done: Done) -> Result<(), StoreError> {
+        // The block that holds `below` is the first to stay; the newest block always stays.
+        let first_kept = self.store.at_or_before(BlockKey::last_of(below))?;
+        let low = match first_kept {
+            Some((key, _)) if key.first > self.keeper.now().low => key.first,
+            Some(_) | None => {
+                let _ = done.send(Ok(()));
+                return Ok(());
+            }
+        };
+        self.keeper.record(|witness| witness.low = low, Instant::now())?;
+        self.shared.raise_low(low);
+        self.remove_some(Removal { low: BlockKey::of(low), done })
+    }
+
+    fn remove_some(&mut self, removal: Removal) -> Result<(), StoreError> {
+        let removed = self.store.remove_below(removal.low, REMOVALS_PER_TURN)?;
+        self.shared.counters.removed(removed.blocks, removed.bytes);
+        if removed.blocks < REMOVALS_PER_TURN as u64 {
+            let _ = removal.done.send(Ok(()));
+        } else {
+            self.removal = Some(removal);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        // Nobody may wait for an answer that cannot come any more.
+        self.shared.queue.fail(&Poisoned::stopped());
+        if let Some(removal) = self.removal.take() {
+            let _ = removal.done.send(Err(Poisoned::stopped()));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Runs the committer: on a thread of its own with a watchdog beside it, or as a task under a paused clock.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::committer::{Committer, Ended, Next};
+use crate::poisoned::Poisoned;
+use crate::shared::Shared;
+use crate::store::sled_store::panic_message;
+
+/// How many looks the watchdog takes in the time after which it gives up.
+const LOOKS: u32 = 10;
+
+/// Starts the two threads of the log. A commit that takes longer than `limit` counts as failed.
+pub(crate) fn on_threads(committer: Committer, limit: Duration) -> io::Result<()> {
+    let shared = committer.shared().clone();
+    thread::Builder::new().name("wal-watchdog".to_owned()).spawn(move || watch(&shared, limit))?;
+    // If this fails, the committer is dropped and ends what the watchdog looks at.
+    thread::Builder::new().name("wal-commit".to_owned()).spawn(move || run(committer))?;
+    Ok(())
+}
+
+/// The same as a task, for simulations. There is no watchdog: a simulated disk that hangs would stop the clock too.
+pub(crate) async fn in_task(mut committer: Committer) {
+    loop {
+        match committer.next(Instant::now()) {
+            Next::Work => match committer.work() {
+                Ended::No => {}
+                ended => return end(committer, ended),
+            },
+            Next::Wait(len, until) => {
+                let shared = committer.shared().clone();
+                let more = shared.queue.more_than(len);
+                match until {
+                    Some(until) => drop(timeout_at(until, more).await),
+                    None => more.await,
+                }
+            }
+        }
+    }
+}
+
+fn run(mut committer: Committer) {
+    let shared = committer.shared().clone();
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    // A panic in here is a bug. Whoever waits must hear of it rather than wait for ever.
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        loop {
+            match committer.next(Instant::now()) {
+                Next::Work => match committer.work() {
+                    Ended::No => {}
+                    ended => return ended,
+                },
+                Next::Wait(len, until) => park(&committer, &waker, len, until),
+            }
+        }
+    }));
+    match ended {
+        Ok(ended) => end(committer, ended),
+        Err(panic) => shared.fail(&Poisoned::panicked(panic_message(&*panic))),
+    }
+}
+
+fn end(committer: Committer, ended: Ended) {
+    // The store is let go first, so that whoever hears of the end can open the directory again.
+    drop(committer);
+    match ended {
+        Ended::Closed(done) => drop(done.send(Ok(()))),
+        Ended::No | Ended::Failed | Ended::Abandoned => {}
+    }
+}
+
+fn park(committer: &Committer, waker: &Waker, len: usize, until: Option<Instant>) {
+    let queue = &committer.shared().queue;
+    if queue.poll_more_than(len, &mut Context::from_waker(waker)) == Poll::Ready(()) {
+        return;
+    }
+    // Woken too early is fine: the committer looks at the queue and the clock again.
+    match until {
+        Some(until) => thread::park_timeout(until.saturating_duration_since(Instant::now())),
+        None => thread::park(),
+    }
+}
+
+fn watch(shared: &Shared, limit: Duration) {
+    while !shared.queue.has_ended() {
+        let wait = match shared.pulse.since() {
+            Some(since) if since >= limit => return shared.fail(&Poisoned::hung(limit)),
+            Some(since) => (limit - since).min(limit / LOOKS),
+            None => limit / LOOKS,
+        };
+        thread::sleep(wait.max(Duration::from_millis(1)));
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}

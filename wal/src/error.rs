@@ -1,0 +1,135 @@
+//! Why a log could not be opened or read.
+
+use std::convert::Infallible;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::Lsn;
+use crate::damage::Damage;
+use crate::store::{StoreError, advice};
+
+/// Why a log was not opened. Nothing was changed in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process works with the directory.
+    #[error("the log in {} is in use by another process", directory.display())]
+    Locked {
+        /// The directory of the log.
+        directory: PathBuf,
+    },
+    /// The directory is not a log, and holds files that are not ours to touch.
+    #[error(
+        "{} is not a log and not empty (it holds `{stranger}`): name another directory, or an empty one",
+        directory.display()
+    )]
+    Foreign {
+        /// The directory that was named.
+        directory: PathBuf,
+        /// One of the files in it.
+        stranger: String,
+    },
+    /// There is no log to look at.
+    #[error("there is no log in {}", directory.display())]
+    Absent {
+        /// The directory that was named.
+        directory: PathBuf,
+    },
+    /// The operating system refused something.
+    #[error("could not {doing} {}: {cause}{}", path.display(), advice(cause))]
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// With which file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        cause: io::Error,
+    },
+    /// The store refused something.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log is not as it was written.
+    #[error(transparent)]
+    Damage(Damage),
+    /// Only a newer program can read the log.
+    #[error(transparent)]
+    NewerVersion(Damage),
+    /// The program was linked in a way that leaves sled without a real sync.
+    #[error(
+        "sled's sync is not the one of this program, so nothing it wrote would be safe: this build is faulty"
+    )]
+    SyncUnproven,
+    /// sled wrote a value into a file of its own, which it never syncs.
+    #[error(
+        "{} is not empty: sled keeps values there which it never syncs; restore the directory from a copy",
+        directory.display()
+    )]
+    Blobs {
+        /// The directory that has to be empty.
+        directory: PathBuf,
+    },
+    /// Too many copies of earlier troubles are kept.
+    #[error(
+        "the log needs a repair, but {} already holds copies of {count} earlier ones: look at them and remove them",
+        directory.display()
+    )]
+    TooManyAsides {
+        /// The directory of the log.
+        directory: PathBuf,
+        /// How many there are.
+        count: usize,
+    },
+}
+
+/// Why the reading of a log ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadAllError<E = Infallible> {
+    /// The log is not as it was written.
+    #[error(transparent)]
+    Damage(Damage),
+    /// Only a newer program can read the log.
+    #[error(transparent)]
+    NewerVersion(Damage),
+    /// The store refused something.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The visitor refused a record.
+    #[error("record {lsn} was read and not understood: {cause}")]
+    Visit {
+        /// The record.
+        lsn: Lsn,
+        /// What the visitor said.
+        cause: E,
+    },
+}
+
+/// Why a record could not be read from a running log.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// The record is not as it was written.
+    #[error(transparent)]
+    Damage(#[from] Damage),
+    /// The store refused something.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl OpenError {
+    /// For use with `map_err`.
+    pub(crate) fn io<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Self + use<'a> {
+        move |cause| Self::Io { doing, path: path.to_owned(), cause }
+    }
+}
+
+impl From<Damage> for OpenError {
+    fn from(damage: Damage) -> Self {
+        if damage.is_newer_version() { Self::NewerVersion(damage) } else { Self::Damage(damage) }
+    }
+}
+
+impl<E> From<Damage> for ReadAllError<E> {
+    fn from(damage: Damage) -> Self {
+        if damage.is_newer_version() { Self::NewerVersion(damage) } else { Self::Damage(damage) }
+    }
+}

@@ -1,0 +1,170 @@
+//! How long a commit waits for company. Pure: time comes in as an argument.
+//!
+//! One sync costs the same for one record and for a hundred. While a sync runs, others queue up and share the next
+//! one; that alone makes small groups when records come slower than syncs. So when the last commit was
+//! shared, the next one holds on while more keep coming, as `commit_delay` and `commit_siblings` of PostgreSQL
+//! do, and gives up as soon as they stop coming. Whoever is alone never waits at all.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::queue::Glance;
+
+/// How much longer one more sharer of the last commit makes the wait worth while.
+const PER_SHARER: Duration = Duration::from_micros(200);
+
+/// No record waits longer than this for company.
+const WAIT_MAX: Duration = Duration::from_millis(2);
+
+/// Nobody waits for these: they go with the next commit that somebody waits for, or after this.
+const LAZY_WAIT_MAX: Duration = Duration::from_millis(10);
+
+/// Nobody came for so many times the usual distance between two: nobody is coming.
+const QUIET_DISTANCES: u32 = 4;
+
+/// Shorter looks would cost more than they gain: a thread is not woken more exactly than this.
+const LOOK_MIN: Duration = Duration::from_micros(60);
+
+/// The memory of the gatherer.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    /// How many waited for the last commit.
+    sharers: usize,
+    /// The usual time between two that wait, smoothed.
+    distance: Duration,
+    committed_at: Instant,
+    look: Option<Look>,
+}
+
+/// The last look at a queue that was filling.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    waited: usize,
+    next_at: Instant,
+}
+
+/// What to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Commit what there is.
+    Commit,
+    /// Look again at this time, or as soon as there are more than so many.
+    Until(Instant, usize),
+    /// There is nothing to do before something comes.
+    Idle,
+}
+
+impl Gather {
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self { sharers: 0, distance: WAIT_MAX, committed_at: now, look: None }
+    }
+
+    /// Whether to commit what stands in the queue.
+    pub(crate) fn decide(&mut self, queue: Glance, now: Instant) -> Decision {
+        if queue.is_urgent {
+            return Decision::Commit;
+        }
+        let Some(since) = queue.since else { return Decision::Idle };
+        if queue.waited == 0 {
+            // The first that is waited for ends the wait, and so does a queue half full of others.
+            let deadline = since + LAZY_WAIT_MAX;
+            return if now >= deadline { Decision::Commit } else { Decision::Until(deadline, queue.len) };
+        }
+        let sharers = u32::try_from(self.sharers.saturating_sub(1)).unwrap_or(u32::MAX);
+        let deadline = since + PER_SHARER.saturating_mul(sharers).min(WAIT_MAX);
+        if now >= deadline {
+            return Decision::Commit;
+        }
+        match self.look {
+            Some(look) if now < look.next_at => Decision::Until(look.next_at.min(deadline), usize::MAX),
+            Some(look) if queue.waited == look.waited => Decision::Commit,
+            Some(_) | None => {
+                let next_at = now + (self.distance * QUIET_DISTANCES).max(LOOK_MIN);
+                self.look = Some(Look { waited: queue.waited, next_at });
+                Decision::Until(next_at.min(deadline), usize::MAX)
+            }
+        }
+    }
+
+    /// A commit that `waited` records waited for has come back.
+    pub(crate) fn committed(&mut self, waited: usize, now: Instant) {
+        self.look = None;
+        if waited == 0 {
+            return;
+        }
+        let each = u32::try_from(waited).unwrap_or(u32::MAX);
+        let distance = now.saturating_duration_since(self.committed_at) / each;
+        self.distance = (self.distance * 3 + distance.min(WAIT_MAX)) / 4;
+        self.committed_at = now;
+        self.sharers = waited;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(waited: usize, since: Instant) -> Glance {
+        Glance { len: waited, waited, is_urgent: false, since: Some(since) }
+    }
+
+    #[test]
+    fn whoever_is_alone_never_waits() {
+        let now = Instant::now();
+        let mut gather = Gather::new(now);
+        for _ in 0..3 {
+            assert_eq!(gather.decide(waiting(1, now), now), Decision::Commit);
+            gather.committed(1, now);
+        }
+    }
+
+    #[test]
+    fn an_empty_queue_is_no_reason_to_commit() {
+        let now = Instant::now();
+        let nothing = Glance { len: 0, waited: 0, is_urgent: false, since: None };
+        assert_eq!(Gather::new(now).decide(nothing, now), Decision::Idle);
+    }
+
+    #[test]
+    fn a_shared_commit_makes_the_next_one_wait_but_not_for_long() {
+        let start = Instant::now();
+        let mut gather = Gather::new(start);
+        gather.committed(64, start);
+        let mut now = start;
+        let mut waited = 1;
+        while let Decision::Until(until, _) = gather.decide(waiting(waited, start), now) {
+            assert!(until > now, "the wait must get on");
+            now = until;
+            waited += 1;
+        }
+        assert!(now > start && now <= start + WAIT_MAX);
+    }
+
+    #[test]
+    fn the_wait_ends_when_nobody_else_comes() {
+        let start = Instant::now();
+        let mut gather = Gather::new(start);
+        let mut now = start;
+        for _ in 0..50 {
+            now += Duration::from_micros(300);
+            gather.committed(64, now);
+        }
+        let Decision::Until(until, _) = gather.decide(waiting(64, now), now) else {
+            panic!("no wait at all")
+        };
+        assert!(until < now + Duration::from_micros(200));
+        assert_eq!(gather.decide(waiting(64, now), until), Decision::Commit);
+    }
+
+    #[test]
+    fn lazy_records_wait_for_company_but_not_for_ever() {
+        let start = Instant::now();
+        let mut gather = Gather::new(start);
+        let lazy = Glance { len: 3, waited: 0, is_urgent: false, since: Some(start) };
+        assert_eq!(gather.decide(lazy, start), Decision::Until(start + LAZY_WAIT_MAX, 3));
+        assert_eq!(gather.decide(lazy, start + LAZY_WAIT_MAX), Decision::Commit);
+        let joined = Glance { waited: 1, ..lazy };
+        assert_eq!(gather.decide(joined, start), Decision::Commit);
+    }
+}

@@ -1,0 +1,223 @@
+//! Open, read everything, only then append: three types, so that no step can be left out.
+//!
+//! ```text
+//! open(dir) ──► Log ── read_all(visit) ──► Readable ── start() ──► Wal
+//!             locked,                      every record           epoch raised,
+//!             synced                       was checked            commit thread runs
+//! ```
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::block::BlockKey;
+use crate::damage::{Damage, DamageKind};
+use crate::error::{OpenError, ReadAllError};
+use crate::lsn::Lsn;
+use crate::readable::{Cut, Readable};
+use crate::store::files::{Files, new_node};
+use crate::store::sim::SimDisk;
+use crate::store::sled_store::{Guard, SledStore};
+use crate::store::{Store, StoreError};
+use crate::walk::{End, Stop, Walker};
+use crate::witness::{self, Keeper, Witness};
+
+/// How a log is opened and run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How many records of usual size (16 KiB) may wait for a commit before `append` waits for room.
+    pub queue_max: u32,
+    /// A commit that takes longer counts as failed. Some faults make sled hang for ever.
+    pub commit_limit: Duration,
+    /// Start with what can be read before the first damage, and give up the rest. An explicit choice for a log
+    /// that cannot be restored; the whole of it is copied aside first.
+    pub accept_damage: bool,
+}
+
+/// A log that is open and not yet read.
+pub struct Log {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) node: u32,
+    pub(crate) options: Options,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { queue_max: 4096, commit_limit: Duration::from_secs(5), accept_damage: false }
+    }
+}
+
+/// Opens the log in a directory, and makes one if there is none. Holds the directory until the log is gone.
+pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
+    let files = Files::new(directory);
+    let guard = Guard::Lock { _file: files.create_and_lock()? };
+    if let Some(node) = files.node()? {
+        let store = Arc::new(SledStore::open(files, guard)?);
+        return Ok(Log { store, node, options });
+    }
+    // Without its marker a log never acknowledged anything, unless somebody took the marker away.
+    if witnessed(&files)?.is_some() {
+        let kind = DamageKind::Marker("is missing, although records were acknowledged");
+        return Err(Damage::new(None, kind).into());
+    }
+    files.wipe_unfinished()?;
+    let node = new_node();
+    let store = Arc::new(SledStore::open(files.clone(), guard)?);
+    begin_witness(store.clone(), node)?;
+    files.sync_all()?;
+    files.write_marker(node)?;
+    tracing::info!(directory = %directory.display(), node, "made a new log");
+    Ok(Log { store, node, options })
+}
+
+/// Opens the log on a simulated disk, and makes one if there is none.
+pub(crate) fn open_sim(disk: &SimDisk, options: Options) -> Result<Log, OpenError> {
+    let is_new = disk.is_new();
+    let (store, node) = (Arc::new(disk.open()), disk.node());
+    if is_new {
+        begin_witness(store.clone(), node)?;
+    }
+    Ok(Log { store, node, options })
+}
+
+impl Log {
+    /// Reads every record in order, and checks that none is missing or changed.
+    ///
+    /// Payloads are lent, not copied. The first damage ends it with an error, unless
+    /// [`Options::accept_damage`] was chosen.
+    pub fn read_all<E>(
+        self,
+        mut visit: impl FnMut(Lsn, &[u8]) -> Result<(), E>,
+    ) -> Result<Readable, ReadAllError<E>> {
+        let keeper = match Keeper::open(self.store.clone())? {
+            Ok(keeper) => keeper,
+            Err(damage) if self.accepts(&damage) => return self.read_without_witness(&damage, visit),
+            Err(damage) => return Err(damage.into()),
+        };
+        let witness = keeper.now();
+        if witness.node != self.node {
+            let kind = DamageKind::Marker("belongs to another log than the witness");
+            return Err(Damage::new(None, kind).into());
+        }
+        let (end, damage) = self.walk(Some(witness.low), witness.epoch, &mut visit)?;
+        let found = end.tail.next.before().filter(|high| *high >= witness.low);
+        let missing = match witness.high {
+            Some(acknowledged) if damage.is_none() && found.is_none_or(|found| found < acknowledged) => {
+                Some(Damage::at(end.tail.next, DamageKind::Missing { acknowledged, found }))
+            }
+            _ => None,
+        };
+        self.conclude(keeper, end, damage.or(missing))
+    }
+
+    fn read_without_witness<E>(
+        self,
+        damage: &Damage,
+        mut visit: impl FnMut(Lsn, &[u8]) -> Result<(), E>,
+    ) -> Result<Readable, ReadAllError<E>> {
+        tracing::warn!(%damage, "accepting a log without its witness: nobody knows what it should hold");
+        let mut low = None;
+        self.store.scan(BlockKey::of(Lsn::FIRST), &mut |key, _| {
+            low = Some(key.first);
+            ControlFlow::Break(())
+        })?;
+        let (end, damage) = self.walk(low, u64::MAX, &mut visit)?;
+        let low = low.unwrap_or(Lsn::FIRST);
+        let witness = Witness { low, high: end.tail.next.before(), epoch: end.epoch, node: self.node };
+        let keeper = Keeper::begin(self.store.clone(), witness);
+        self.conclude(keeper, end, damage)
+    }
+
+    /// Walks over all blocks, to the end or to the first damage.
+    fn walk<E>(
+        &self,
+        low: Option<Lsn>,
+        epoch_max: u64,
+        visit: &mut impl FnMut(Lsn, &[u8]) -> Result<(), E>,
+    ) -> Result<(End, Option<Damage>), ReadAllError<E>> {
+        let mut walker = Walker::new(low, epoch_max);
+        let mut stop = None;
+        let scanned =
+            self.store.scan(BlockKey::of(low.unwrap_or(Lsn::FIRST)), &mut |key, bytes| match walker
+                .step(key, bytes, visit)
+            {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(reason) => {
+                    stop = Some(reason);
+                    ControlFlow::Break(())
+                }
+            });
+        let end = walker.end();
+        let damage = match (stop, scanned) {
+            (Some(Stop::Visit(lsn, cause)), _) => return Err(ReadAllError::Visit { lsn, cause }),
+            (Some(Stop::Damage(damage)), _) => Some(damage),
+            (None, Err(error)) => Some(in_store(error, end.tail.next)?),
+            (None, Ok(())) => None,
+        };
+        Ok((end, damage))
+    }
+
+    /// Decides what the end of the walk means.
+    fn conclude<E>(
+        self,
+        keeper: Keeper,
+        end: End,
+        damage: Option<Damage>,
+    ) -> Result<Readable, ReadAllError<E>> {
+        let acknowledged = keeper.now().high;
+        let cut = match (damage, end.torn) {
+            (None, None) => None,
+            // The last parts never got to the disk, so nobody was told that the record is durable.
+            (None, Some(lsn)) if acknowledged.is_none_or(|high| high < lsn) => Some(Cut::Torn(lsn)),
+            (None, Some(lsn)) => Some(Cut::Damage(Damage::at(lsn, DamageKind::Incomplete))),
+            (Some(damage), _) => Some(Cut::Damage(damage)),
+        };
+        match cut {
+            Some(Cut::Damage(damage)) if !self.accepts(&damage) => Err(damage.into()),
+            cut => Ok(Readable::new(self, keeper, end, cut)),
+        }
+    }
+
+    /// What a newer program wrote is not damage, and is never given up.
+    const fn accepts(&self, damage: &Damage) -> bool {
+        self.options.accept_damage && !damage.is_newer_version()
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log")
+            .field("node", &self.node)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+fn begin_witness(store: Arc<dyn Store>, node: u32) -> Result<(), StoreError> {
+    Keeper::begin(store, Witness::new(node)).record(|_| {}, tokio::time::Instant::now())
+}
+
+/// The highest record that a witness without a marker beside it shows acknowledged.
+fn witnessed(files: &Files) -> Result<Option<Lsn>, OpenError> {
+    let path = files.witness();
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let slot = |at: usize| bytes.get(at..).and_then(|rest| rest.get(..64)).unwrap_or_default();
+            Ok(witness::peek([slot(0), slot(4096)]))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenError::io("read", &path)(error)),
+    }
+}
+
+/// Tells damage that the engine noticed from a disk that refuses to read.
+fn in_store(error: StoreError, at: Lsn) -> Result<Damage, StoreError> {
+    match error.kind() {
+        std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
+            Ok(Damage::at(at, DamageKind::Store(error.to_string())))
+        }
+        _ => Err(error),
+    }
+}

@@ -1,0 +1,162 @@
+//! A log that was read to its end: what it holds is known, and it can be started.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::block::BlockKey;
+use crate::committer::Committer;
+use crate::damage::Damage;
+use crate::drive;
+use crate::durable::Durable;
+use crate::error::OpenError;
+use crate::lsn::Lsn;
+use crate::open::{Log, Options};
+use crate::queue::Queue;
+use crate::shared::Shared;
+use crate::stats::Counters;
+use crate::store::{Store, StoreError};
+use crate::wal::Wal;
+use crate::walk::{Counts, End};
+use crate::witness::Keeper;
+
+/// A log of which every record was read and checked. Nothing was changed in it yet.
+pub struct Readable {
+    store: Arc<dyn Store>,
+    keeper: Keeper,
+    end: End,
+    cut: Option<Cut>,
+    node: u32,
+    options: Options,
+}
+
+/// What is to be cut off the end before anything is appended.
+#[derive(Debug, Clone)]
+pub(crate) enum Cut {
+    /// A record that was never written to its end, and so never acknowledged.
+    Torn(Lsn),
+    /// Everything from the first damage on: the operator chose so.
+    Damage(Damage),
+}
+
+/// Blocks removed in one go at the start.
+const REMOVALS_PER_TURN: usize = 1024;
+
+impl Readable {
+    pub(crate) fn new(log: Log, keeper: Keeper, end: End, cut: Option<Cut>) -> Self {
+        Self { store: log.store, keeper, end, cut, node: log.node, options: log.options }
+    }
+
+    /// The first record that is kept, or would be if there were one.
+    #[must_use]
+    pub fn low(&self) -> Lsn {
+        self.keeper.now().low
+    }
+
+    /// The last record; `None` if there is none.
+    #[must_use]
+    pub fn high(&self) -> Option<Lsn> {
+        self.end.tail.next.before().filter(|high| *high >= self.low())
+    }
+
+    /// The random identity that the log got when it was created.
+    #[must_use]
+    pub const fn node(&self) -> u32 {
+        self.node
+    }
+
+    /// How often the log was started before.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.keeper.now().epoch
+    }
+
+    /// How much there is.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.end.counts
+    }
+
+    /// The unfinished record at the very end, if there is one: it was never acknowledged, and `start` cuts it off.
+    #[must_use]
+    pub const fn torn(&self) -> Option<Lsn> {
+        match &self.cut {
+            Some(Cut::Torn(lsn)) => Some(*lsn),
+            Some(Cut::Damage(_)) | None => None,
+        }
+    }
+
+    /// Wraps what was made of the records that were read: what the log gives back is by that durable.
+    #[expect(
+        clippy::unused_self,
+        reason = "only who has read the log to its end may say that something is durable"
+    )]
+    pub fn read_back<T>(&self, value: T) -> Durable<T> {
+        Durable::new(value, None)
+    }
+
+    /// Raises the epoch, cuts off what must go, and starts the commit thread.
+    pub fn start(self) -> Result<Wal, OpenError> {
+        let limit = self.options.commit_limit;
+        let (wal, committer) = self.prepare()?;
+        drive::on_threads(committer, limit)
+            .map_err(|error| StoreError::new("start the commit thread", error))?;
+        Ok(wal)
+    }
+
+    /// As [`start`](Self::start), but the commits run in the future that is given back, which the caller has to
+    /// spawn. For simulations under a paused clock; there is no watchdog.
+    pub fn start_in_task(self) -> Result<(Wal, impl Future<Output = ()> + Send + 'static), OpenError> {
+        let (wal, committer) = self.prepare()?;
+        Ok((wal, drive::in_task(committer)))
+    }
+
+    fn prepare(mut self) -> Result<(Wal, Committer), OpenError> {
+        self.cut_off()?;
+        self.drop_retired()?;
+        let now = Instant::now();
+        let (high, latest) = (self.high(), self.end.epoch);
+        self.keeper.record(
+            |witness| {
+                witness.epoch = witness.epoch.max(latest) + 1;
+                witness.high = high;
+            },
+            now,
+        )?;
+        let epoch = self.epoch();
+        let counters = Counters::new(self.end.counts.blocks, self.end.counts.bytes);
+        let queue = Queue::new(self.options.queue_max.max(1));
+        let shared = Arc::new(Shared::new(queue, counters, self.node, epoch, self.low(), high));
+        let wal = Wal::new(shared.clone(), self.store.clone());
+        Ok((wal, Committer::new(self.store, shared, self.keeper, self.end.tail, now)))
+    }
+
+    fn cut_off(&self) -> Result<(), StoreError> {
+        match &self.cut {
+            None => return Ok(()),
+            Some(Cut::Torn(lsn)) => {
+                tracing::warn!(%lsn, "the last record was never written to its end, nor acknowledged; cutting it off");
+            }
+            Some(Cut::Damage(damage)) => {
+                let copy = self.store.set_aside()?;
+                tracing::error!(%damage, ?copy, next = %self.end.tail.next, "giving up everything from the damage on");
+            }
+        }
+        self.store.remove_from(BlockKey::of(self.end.tail.next))?;
+        self.store.sync()
+    }
+
+    /// What was retired may have come back with a crash. The walk did not see it, and it goes now.
+    fn drop_retired(&self) -> Result<(), StoreError> {
+        let low = BlockKey::of(self.low());
+        while self.store.remove_below(low, REMOVALS_PER_TURN)?.blocks == REMOVALS_PER_TURN as u64 {}
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Readable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Readable").field("node", &self.node).field("end", &self.end).finish_non_exhaustive()
+    }
+}

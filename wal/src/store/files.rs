@@ -1,0 +1,230 @@
+//! The directory of a log: its lock, its marker, and the care that files need so that power loss cannot take them.
+//!
+//! ```text
+//! <dir>/LOCK      locked by the process that works with the log
+//! <dir>/INIT      the marker, written and synced last: no marker, nothing was ever acknowledged
+//! <dir>/witness   two slots of 4 KiB, see `witness.rs`
+//! <dir>/store/    sled's own files
+//! <dir>/aside-N/  copies made before a repair
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::damage::{Damage, DamageKind};
+use crate::error::OpenError;
+
+/// The version of the directory that this program makes, and the newest it opens.
+const VERSION: u8 = 1;
+
+/// Copies of earlier troubles that are kept before a repair asks for room.
+const ASIDES_MAX: usize = 3;
+
+const MARKER: &str = "INIT";
+const MARKER_UNFINISHED: &str = "INIT.new";
+const LOCK: &str = "LOCK";
+const WITNESS: &str = "witness";
+const STORE: &str = "store";
+const ASIDE: &str = "aside-";
+
+/// The paths in the directory of a log.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    pub(crate) root: PathBuf,
+}
+
+impl Files {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.root.join(STORE)
+    }
+
+    pub(crate) fn witness(&self) -> PathBuf {
+        self.root.join(WITNESS)
+    }
+
+    /// Makes the directory if there is none, and locks it until the file is closed.
+    pub(crate) fn create_and_lock(&self) -> Result<File, OpenError> {
+        fs::create_dir_all(&self.root).map_err(OpenError::io("create the directory", &self.root))?;
+        let path = self.root.join(LOCK);
+        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = open.map_err(OpenError::io("open for writing", &path))?;
+        self.hold(file.try_lock(), &path)?;
+        Ok(file)
+    }
+
+    /// Keeps a log from being opened while it is looked at, and changes nothing.
+    pub(crate) fn lock_shared(&self) -> Result<Option<File>, OpenError> {
+        let path = self.root.join(LOCK);
+        match File::open(&path) {
+            Ok(file) => {
+                self.hold(file.try_lock_shared(), &path)?;
+                Ok(Some(file))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(OpenError::io("open", &path)(error)),
+        }
+    }
+
+    /// The identity in the marker; `None` if there is no marker.
+    pub(crate) fn node(&self) -> Result<Option<u32>, OpenError> {
+        let path = self.root.join(MARKER);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(parse_marker(&text).map_err(|kind| Damage::new(None, kind))?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(Damage::new(None, DamageKind::Marker("is not text")).into())
+            }
+            Err(error) => Err(OpenError::io("read", &path)(error)),
+        }
+    }
+
+    /// Takes away what an unfinished creation left; refuses if anything else is there.
+    pub(crate) fn wipe_unfinished(&self) -> Result<(), OpenError> {
+        let io = OpenError::io("list", &self.root);
+        for entry in fs::read_dir(&self.root).map_err(&io)? {
+            let name = entry.map_err(&io)?.file_name().to_string_lossy().into_owned();
+            if ![MARKER_UNFINISHED, LOCK, WITNESS, STORE].contains(&name.as_str()) {
+                return Err(OpenError::Foreign { directory: self.root.clone(), stranger: name });
+            }
+        }
+        absent_is_fine(fs::remove_dir_all(self.store())).map_err(OpenError::io("clear", &self.store()))?;
+        absent_is_fine(fs::remove_file(self.witness())).map_err(OpenError::io("remove", &self.witness()))
+    }
+
+    /// Marks the directory as a log. Everything else must be on stable storage by now.
+    pub(crate) fn write_marker(&self, node: u32) -> Result<(), OpenError> {
+        let unfinished = self.root.join(MARKER_UNFINISHED);
+        let io = OpenError::io("write", &unfinished);
+        let mut file = File::create(&unfinished).map_err(&io)?;
+        file.write_all(marker(node).as_bytes()).and_then(|()| file.sync_all()).map_err(&io)?;
+        let path = self.root.join(MARKER);
+        fs::rename(&unfinished, &path).map_err(OpenError::io("write", &path))?;
+        self.sync_directories()
+    }
+
+    /// Syncs every file, the directory, and the directory that names it.
+    pub(crate) fn sync_all(&self) -> Result<(), OpenError> {
+        sync_tree(&self.store()).map_err(OpenError::io("sync the files in", &self.store()))?;
+        sync_file(&self.witness()).map_err(OpenError::io("sync", &self.witness()))?;
+        self.sync_directories()
+    }
+
+    /// Copies store and witness to a place beside them. Refuses when too many such copies are there.
+    pub(crate) fn set_aside(&self) -> Result<PathBuf, OpenError> {
+        let count = self.count_asides().map_err(OpenError::io("list", &self.root))?;
+        if count >= ASIDES_MAX {
+            return Err(OpenError::TooManyAsides { directory: self.root.clone(), count });
+        }
+        let free = (1..).map(|n| self.root.join(format!("{ASIDE}{n}"))).find(|path| !path.exists());
+        let aside = free.expect("there is always a greater number");
+        self.copy_to(&aside)?;
+        sync_tree(&aside).map_err(OpenError::io("sync the copy in", &aside))?;
+        self.sync_directories()?;
+        Ok(aside)
+    }
+
+    /// Copies store, witness and marker to another directory, which is made.
+    pub(crate) fn copy_to(&self, target: &Path) -> Result<(), OpenError> {
+        copy_tree(&self.store(), &target.join(STORE)).map_err(OpenError::io("copy the log to", target))?;
+        for name in [WITNESS, MARKER] {
+            let copied = fs::copy(self.root.join(name), target.join(name)).map(drop);
+            absent_is_fine(copied).map_err(OpenError::io("copy the log to", target))?;
+        }
+        Ok(())
+    }
+
+    fn hold(&self, lock: Result<(), TryLockError>, path: &Path) -> Result<(), OpenError> {
+        match lock {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked { directory: self.root.clone() }),
+            Err(TryLockError::Error(error)) => Err(OpenError::io("lock", path)(error)),
+        }
+    }
+
+    fn count_asides(&self) -> io::Result<usize> {
+        let mut count = 0;
+        for entry in fs::read_dir(&self.root)? {
+            count += usize::from(entry?.file_name().to_string_lossy().starts_with(ASIDE));
+        }
+        Ok(count)
+    }
+
+    fn sync_directories(&self) -> Result<(), OpenError> {
+        sync_file(&self.root).map_err(OpenError::io("sync", &self.root))?;
+        let root = self.root.canonicalize().map_err(OpenError::io("find", &self.root))?;
+        let Some(parent) = root.parent() else { return Ok(()) };
+        match sync_file(parent) {
+            // A directory may be ours to use but not to open, as under a strict /var/lib. It existed before us, or
+            // was made by us and could be opened.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            result => result.map_err(OpenError::io("sync", parent)),
+        }
+    }
+}
+
+/// A random number for a directory that is made now. Not a secret: it only tells logs apart.
+pub(crate) fn new_node() -> u32 {
+    // The keys of a `RandomState` come from the operating system; its hash of nothing depends on them alone.
+    let random = RandomState::new().hash_one(());
+    (random >> 32) as u32
+}
+
+/// Like `fs::remove_file` and its kin, but content if there was nothing.
+pub(crate) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn marker(node: u32) -> String {
+    let text = format!("log directory of unanimous, do not edit\nformat {VERSION}\nnode {node}\n");
+    let sum = crc32fast::hash(text.as_bytes());
+    format!("{text}checksum {sum:08x}\n")
+}
+
+fn parse_marker(text: &str) -> Result<u32, DamageKind> {
+    let (body, sum) = text.rsplit_once("checksum ").ok_or(DamageKind::Marker("ends too early"))?;
+    if u32::from_str_radix(sum.trim_end(), 16) != Ok(crc32fast::hash(body.as_bytes())) {
+        return Err(DamageKind::Marker("has a wrong checksum"));
+    }
+    let field = |name| body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    match field("format").map(str::parse) {
+        Some(Ok(VERSION)) => {}
+        Some(Ok(found)) => return Err(DamageKind::NewerVersion { found, known: VERSION }),
+        Some(Err(_)) | None => return Err(DamageKind::Marker("names no format")),
+    }
+    field("node").and_then(|node| node.parse().ok()).ok_or(DamageKind::Marker("names no node"))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn sync_tree(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { sync_tree(&entry.path())? } else { sync_file(&entry.path())? }
+    }
+    sync_file(path)
+}
+
+fn sync_file(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

@@ -1,0 +1,134 @@
+//! The only seam to the disk: blocks in the order of their keys, and the two slots of the witness.
+//!
+//! Everything above it (frames, chain, group commit, recovery) is the same over [`SledStore`](sled_store)
+//! and over [`SimStore`](sim::SimStore); `tests/store_contract.rs` holds both to the same contract:
+//!
+//! - a block is put whole or not at all, also across a crash;
+//! - of the blocks put since the last sync, a crash leaves some first ones and none after them;
+//! - when [`sync`](Store::sync) has returned `Ok`, all that was put before survives power loss;
+//! - after the first error nothing is promised any more but what a new start reads.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::block::BlockKey;
+
+pub(crate) mod files;
+pub mod sim;
+pub(crate) mod sled_store;
+
+/// What is said of every block on a walk; `Break` ends it.
+pub type Visit<'a> = dyn FnMut(BlockKey, &[u8]) -> ControlFlow<()> + 'a;
+
+/// A place for blocks and for the witness beside them.
+pub trait Store: Send + Sync {
+    /// Stores a block under a key that is greater than all others. Durable only after [`sync`](Self::sync).
+    fn put(&self, key: BlockKey, block: &[u8]) -> Result<(), StoreError>;
+
+    /// Returns once everything put before is on stable storage, and never `Ok` otherwise.
+    fn sync(&self) -> Result<(), StoreError>;
+
+    /// The block with the greatest key that is not above `key`.
+    fn at_or_before(&self, key: BlockKey) -> Result<Option<(BlockKey, Vec<u8>)>, StoreError>;
+
+    /// Walks over the blocks from `from` on, in the order of their keys.
+    fn scan(&self, from: BlockKey, visit: &mut Visit<'_>) -> Result<(), StoreError>;
+
+    /// Removes up to `limit` of the lowest blocks below `key`. Needs no sync: the witness, which was raised
+    /// before, makes those that come back after a crash invisible.
+    fn remove_below(&self, key: BlockKey, limit: usize) -> Result<Removed, StoreError>;
+
+    /// Removes every block from `key` on.
+    fn remove_from(&self, key: BlockKey) -> Result<Removed, StoreError>;
+
+    /// What the two slots of the witness hold, each [`WITNESS_LEN`] bytes.
+    fn read_witness(&self) -> Result<[Vec<u8>; 2], StoreError>;
+
+    /// Overwrites a slot of the witness. Survives the death of the process, but power loss only after
+    /// [`sync_witness`](Self::sync_witness).
+    fn write_witness(&self, slot: Slot, bytes: &[u8; WITNESS_LEN]) -> Result<(), StoreError>;
+
+    /// Returns once the slots are on stable storage as last written.
+    fn sync_witness(&self) -> Result<(), StoreError>;
+
+    /// Copies everything aside before damaged blocks are cut off; gives the place, where there is one.
+    fn set_aside(&self) -> Result<Option<PathBuf>, StoreError>;
+}
+
+/// Bytes of a slot that carry something; on disk a slot has 4 KiB to itself.
+pub const WITNESS_LEN: usize = 64;
+
+/// One of the two slots of the witness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// The first.
+    A,
+    /// The second.
+    B,
+}
+
+/// What a removal took away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Blocks.
+    pub blocks: u64,
+    /// Their length, in bytes.
+    pub bytes: u64,
+}
+
+/// The disk, or the engine on it, did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("could not {doing}: {cause}{}", advice(.cause))]
+pub struct StoreError {
+    doing: &'static str,
+    cause: Arc<io::Error>,
+}
+
+impl Slot {
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+impl Removed {
+    pub(crate) const fn add(&mut self, bytes: usize) {
+        self.blocks += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+impl StoreError {
+    /// `doing` goes into a sentence after "could not".
+    #[must_use]
+    pub fn new(doing: &'static str, cause: io::Error) -> Self {
+        Self { doing, cause: Arc::new(cause) }
+    }
+
+    /// What kind of I/O error it was.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.cause.kind()
+    }
+
+    /// For use with `map_err`.
+    pub(crate) fn of(doing: &'static str) -> impl Fn(io::Error) -> Self {
+        move |cause| Self::new(doing, cause)
+    }
+}
+
+/// What the operator can do about the errors that are theirs to remedy.
+pub(crate) fn advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => " (make room on the disk)",
+        io::ErrorKind::PermissionDenied => " (give the user of this process the right to write there)",
+        io::ErrorKind::ReadOnlyFilesystem => " (the file system is mounted read-only)",
+        _ => "",
+    }
+}

@@ -1,0 +1,363 @@
+//! A disk in memory that forgets, fails and hangs on request, the same way for the same seed.
+//!
+//! ```text
+//! SimDisk ── open() ──► SimStore        the disk outlives the store, as it does in life
+//!    │ crash()    loses a random rest of what was put since the last sync
+//!    │ fail(..)   the n-th put or sync from now on fails, and so does all that follows
+//!    │ hang()     the next sync does not come back until release()
+//!    └ damage(..) changes the bytes of a block behind the log's back
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::{Removed, Slot, Store, StoreError, Visit, WITNESS_LEN};
+use crate::block::BlockKey;
+
+/// The disk. Clones are the same disk.
+#[derive(Debug, Clone)]
+pub struct SimDisk(Arc<Inner>);
+
+/// One process's view of a [`SimDisk`]. A crash ends it: the dead write nothing more.
+#[derive(Debug)]
+pub struct SimStore {
+    disk: SimDisk,
+    life: u64,
+}
+
+/// Which operation is to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// [`Store::put`].
+    Put,
+    /// [`Store::sync`].
+    Sync,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    released: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    random: u64,
+    /// Counts the crashes: a store of an earlier life is dead.
+    life: u64,
+    durable: Image,
+    /// As a process sees it.
+    present: Image,
+    unsynced: Vec<Change>,
+    witness_dirty: Option<Slot>,
+    node: Option<u32>,
+    fails: Option<(Operation, u64)>,
+    failed: bool,
+    hangs: bool,
+    hanging: bool,
+    syncs: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Image {
+    blocks: BTreeMap<BlockKey, Vec<u8>>,
+    witness: [Vec<u8>; 2],
+}
+
+#[derive(Debug, Clone)]
+enum Change {
+    Put(BlockKey, Vec<u8>),
+    Remove(BlockKey),
+}
+
+impl SimDisk {
+    /// An empty disk; everything it will ever do follows from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let image = Image { blocks: BTreeMap::new(), witness: [vec![0; WITNESS_LEN], vec![0; WITNESS_LEN]] };
+        let state = State {
+            // A xorshift generator stands still at 0.
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            life: 0,
+            durable: image.clone(),
+            present: image,
+            unsynced: Vec::new(),
+            witness_dirty: None,
+            node: None,
+            fails: None,
+            failed: false,
+            hangs: false,
+            hanging: false,
+            syncs: 0,
+        };
+        Self(Arc::new(Inner { state: Mutex::new(state), released: Condvar::new() }))
+    }
+
+    /// The store of a process that starts now.
+    #[must_use]
+    pub fn open(&self) -> SimStore {
+        let mut state = self.state();
+        state.life += 1;
+        SimStore { disk: self.clone(), life: state.life }
+    }
+
+    /// The power goes: of what was put since the last sync some first part stays, the rest is gone. A slot of the
+    /// witness that was not synced is old, new, or torn. Stores opened before are dead from now on.
+    pub fn crash(&self) {
+        let mut state = self.state();
+        let unsynced = std::mem::take(&mut state.unsynced);
+        let kept = state.below(unsynced.len() + 1);
+        for change in unsynced.into_iter().take(kept) {
+            state.durable.apply(change);
+        }
+        if let Some(slot) = state.witness_dirty.take() {
+            let new = state.present.slot(slot).clone();
+            match state.below(3) {
+                0 => {}
+                1 => *state.durable.slot(slot) = new,
+                _ => {
+                    let torn = state.below(WITNESS_LEN);
+                    let old = state.durable.slot(slot);
+                    for (old, new) in old.iter_mut().zip(new).take(torn) {
+                        *old = new;
+                    }
+                }
+            }
+        }
+        state.restart();
+    }
+
+    /// The process dies and the machine lives on: nothing that was put is lost.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.durable = state.present.clone();
+        state.restart();
+    }
+
+    /// The `nth` such operation from now on fails (the first is 1), and every operation after it.
+    pub fn fail(&self, operation: Operation, nth: u64) {
+        self.state().fails = Some((operation, nth.max(1)));
+    }
+
+    /// The next sync does not return before [`release`](Self::release).
+    pub fn hang(&self) {
+        self.state().hangs = true;
+    }
+
+    /// Whether a sync hangs now.
+    #[must_use]
+    pub fn is_hanging(&self) -> bool {
+        self.state().hanging
+    }
+
+    /// Lets a sync that hangs return, successfully.
+    pub fn release(&self) {
+        self.state().hangs = false;
+        self.0.released.notify_all();
+    }
+
+    /// How often a sync returned `Ok`.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
+    }
+
+    /// The keys of the blocks that a process sees, in order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<BlockKey> {
+        self.state().present.blocks.keys().copied().collect()
+    }
+
+    /// Changes the stored bytes of a block, or takes the block away if `change` leaves nothing.
+    pub fn damage(&self, key: BlockKey, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        let mut bytes = state.present.blocks.remove(&key).unwrap_or_default();
+        change(&mut bytes);
+        if !bytes.is_empty() {
+            state.present.blocks.insert(key, bytes);
+        }
+        state.durable.blocks = state.present.blocks.clone();
+    }
+
+    /// Changes the stored bytes of a slot of the witness.
+    pub fn damage_witness(&self, slot: Slot, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        change(state.present.slot(slot));
+        state.durable.witness = state.present.witness.clone();
+    }
+
+    /// The random identity of the node, made at the first call.
+    pub(crate) fn node(&self) -> u32 {
+        let mut state = self.state();
+        let fresh = (state.random() >> 32) as u32;
+        *state.node.get_or_insert(fresh)
+    }
+
+    /// Whether a log was ever created here.
+    pub(crate) fn is_new(&self) -> bool {
+        self.state().node.is_none()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SimStore {
+    fn alive(&self, doing: &'static str) -> Result<MutexGuard<'_, State>, StoreError> {
+        let state = self.disk.state();
+        if state.life != self.life {
+            return Err(StoreError::new(doing, io::Error::other("the simulated process is dead")));
+        }
+        if state.failed {
+            return Err(StoreError::new(doing, io::Error::other("the simulated disk has failed")));
+        }
+        Ok(state)
+    }
+}
+
+impl Store for SimStore {
+    fn put(&self, key: BlockKey, block: &[u8]) -> Result<(), StoreError> {
+        let mut state = self.alive("write to the log")?;
+        state.strike(Operation::Put, "write to the log")?;
+        state.change(Change::Put(key, block.to_vec()));
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        let mut state = self.alive("sync the log")?;
+        while state.hangs {
+            state.hanging = true;
+            state = self.disk.0.released.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.hanging = false;
+        state.strike(Operation::Sync, "sync the log")?;
+        for change in std::mem::take(&mut state.unsynced) {
+            state.durable.apply(change);
+        }
+        state.syncs += 1;
+        Ok(())
+    }
+
+    fn at_or_before(&self, key: BlockKey) -> Result<Option<(BlockKey, Vec<u8>)>, StoreError> {
+        let state = self.alive("read the log")?;
+        Ok(state.present.blocks.range(..=key).next_back().map(|(key, block)| (*key, block.clone())))
+    }
+
+    fn scan(&self, from: BlockKey, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        // A copy, so that the visitor may use the store.
+        let blocks = self.alive("read the log")?.present.blocks.clone();
+        for (key, block) in blocks.range(from..) {
+            if visit(*key, block) == ControlFlow::Break(()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_below(&self, key: BlockKey, limit: usize) -> Result<Removed, StoreError> {
+        let mut state = self.alive("remove old blocks")?;
+        let keys = state.present.blocks.range(..key).map(|(key, _)| *key).take(limit).collect();
+        Ok(state.remove(keys))
+    }
+
+    fn remove_from(&self, key: BlockKey) -> Result<Removed, StoreError> {
+        let mut state = self.alive("cut the end of the log")?;
+        let keys = state.present.blocks.range(key..).map(|(key, _)| *key).collect();
+        Ok(state.remove(keys))
+    }
+
+    fn read_witness(&self) -> Result<[Vec<u8>; 2], StoreError> {
+        Ok(self.alive("read the witness")?.present.witness.clone())
+    }
+
+    fn write_witness(&self, slot: Slot, bytes: &[u8; WITNESS_LEN]) -> Result<(), StoreError> {
+        let mut state = self.alive("write the witness")?;
+        *state.present.slot(slot) = bytes.to_vec();
+        state.witness_dirty = Some(slot);
+        Ok(())
+    }
+
+    fn sync_witness(&self) -> Result<(), StoreError> {
+        let mut state = self.alive("sync the witness")?;
+        state.durable.witness = state.present.witness.clone();
+        state.witness_dirty = None;
+        Ok(())
+    }
+
+    fn set_aside(&self) -> Result<Option<PathBuf>, StoreError> {
+        Ok(None)
+    }
+}
+
+impl State {
+    fn change(&mut self, change: Change) {
+        self.present.apply(change.clone());
+        self.unsynced.push(change);
+    }
+
+    fn remove(&mut self, keys: Vec<BlockKey>) -> Removed {
+        let mut removed = Removed::default();
+        for key in keys {
+            removed.add(self.present.blocks.get(&key).map_or(0, Vec::len));
+            self.change(Change::Remove(key));
+        }
+        removed
+    }
+
+    /// Fails if it was scheduled to, and from then on for good.
+    fn strike(&mut self, operation: Operation, doing: &'static str) -> Result<(), StoreError> {
+        match &mut self.fails {
+            Some((scheduled, left)) if *scheduled == operation => {
+                *left -= 1;
+                if *left > 0 {
+                    return Ok(());
+                }
+            }
+            Some(_) | None => return Ok(()),
+        }
+        self.failed = true;
+        Err(StoreError::new(doing, io::Error::other("the simulated disk was told to fail")))
+    }
+
+    fn restart(&mut self) {
+        self.life += 1;
+        self.present = self.durable.clone();
+        self.unsynced.clear();
+        self.witness_dirty = None;
+        (self.fails, self.failed, self.hangs) = (None, false, false);
+    }
+
+    /// A number from 0 to `end - 1`.
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.random() % end.max(1) as u64).expect("it is less than a usize")
+    }
+
+    /// xorshift64*: good enough to choose where a simulated disk breaks.
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+impl Image {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Put(key, block) => self.blocks.insert(key, block),
+            Change::Remove(key) => self.blocks.remove(&key),
+        };
+    }
+
+    fn slot(&mut self, slot: Slot) -> &mut Vec<u8> {
+        let [a, b] = &mut self.witness;
+        match slot {
+            Slot::A => a,
+            Slot::B => b,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Opening sled: what must be cleared before, tried when it fails, and proven after.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::{CACHE_CAPACITY, FLUSH_EVERY_MS, SEGMENT_SIZE, survive};
+use crate::damage::{Damage, DamageKind};
+use crate::error::OpenError;
+use crate::store::files::{Files, absent_is_fine};
+use crate::sync;
+
+/// A tree beside that of the blocks, for the one write that proves the sync.
+const PROBE_TREE: &str = "probe";
+
+/// Opens sled. If it cannot read its own files, tries again without its snapshot, then without its settings, both of
+/// which it can do without; the records themselves are never touched, and the walk over them decides
+/// whether all of them are there.
+pub(super) fn open_or_repair(files: &Files) -> Result<sled::Db, OpenError> {
+    let path = files.store();
+    remove(&path, |name| name.starts_with("snap.") && name.ends_with(".generating"))?;
+    let first = match open(&path) {
+        Ok(db) => return Ok(db),
+        Err(error) => error,
+    };
+    if !is_damage(&first) {
+        return Err(not_opened(files, first));
+    }
+    let aside = files.set_aside()?;
+    tracing::warn!(
+        error = %first, copy = %aside.display(),
+        "sled cannot open its files; copied them aside, trying without its snapshot"
+    );
+    remove(&path, |name| name.starts_with("snap."))?;
+    open(&path)
+        .or_else(|error| {
+            tracing::warn!(%error, "that was not enough, trying without its settings as well");
+            remove(&path, |name| name == "conf" || name.starts_with("snap.")).map_err(io::Error::other)?;
+            open(&path)
+        })
+        .map_err(|error| not_opened(files, error))
+}
+
+/// Writes something and syncs it: if that did not call our sync, nothing that sled says could be believed.
+pub(super) fn prove_sync(db: &sled::Db) -> Result<(), OpenError> {
+    let before = sync::calls();
+    let path = Path::new(PROBE_TREE);
+    survive(|| {
+        let probe = db.open_tree(PROBE_TREE)?;
+        probe.insert(PROBE_TREE, &before.to_le_bytes())?;
+        db.flush()
+    })
+    .map_err(OpenError::io("write to sled's tree", path))?;
+    sync::check().map_err(OpenError::io("sync sled's tree", path))?;
+    if sync::calls() == before { Err(OpenError::SyncUnproven) } else { Ok(()) }
+}
+
+/// sled never syncs the files in `blobs/`. Blocks are too small to end up there; this makes sure.
+pub(super) fn look_into_blobs(store: &Path) -> Result<(), OpenError> {
+    let directory = store.join("blobs");
+    match fs::read_dir(&directory) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(OpenError::Blobs { directory }),
+        },
+        Err(error) => absent_is_fine(Err(error)).map_err(OpenError::io("list", &directory)),
+    }
+}
+
+fn open(path: &Path) -> io::Result<sled::Db> {
+    let config = sled::Config::new()
+        .path(path)
+        .mode(sled::Mode::HighThroughput)
+        .segment_size(SEGMENT_SIZE)
+        .cache_capacity(CACHE_CAPACITY)
+        .flush_every_ms(Some(FLUSH_EVERY_MS));
+    survive(|| config.open())
+}
+
+/// What the operating system refuses is no damage: without its snapshot sled would be refused the same.
+fn is_damage(error: &io::Error) -> bool {
+    error.raw_os_error().is_none() && !is_locked(error)
+}
+
+/// sled says so only in words.
+fn is_locked(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
+fn not_opened(files: &Files, error: io::Error) -> OpenError {
+    if is_locked(&error) {
+        return OpenError::Locked { directory: files.root.clone() };
+    }
+    if is_damage(&error) {
+        return Damage::new(None, DamageKind::Store(error.to_string())).into();
+    }
+    OpenError::io("open the store in", &files.store())(error)
+}
+
+fn remove(directory: &Path, is_meant: impl Fn(&str) -> bool) -> Result<(), OpenError> {
+    let io = OpenError::io("clear up in", directory);
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(&io)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(&io)?;
+        if is_meant(&entry.file_name().to_string_lossy()) {
+            fs::remove_file(entry.path()).map_err(&io)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! Looks at a log without changing a byte of it.
+//!
+//! sled writes when it opens, so what is opened is a copy in the directory for temporary files (`TMPDIR`).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::damage::Damage;
+use crate::error::{OpenError, ReadAllError};
+use crate::lsn::Lsn;
+use crate::open::{Log, Options};
+use crate::store::files::Files;
+use crate::store::sled_store::{Guard, SledStore};
+use crate::walk::Counts;
+
+/// What a log holds, and how far it can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The random identity of the log.
+    pub node: u32,
+    /// How often it was started; 0 if the damage hides it.
+    pub epoch: u64,
+    /// The first record that is kept.
+    pub low: Option<Lsn>,
+    /// The last record that can be read.
+    pub high: Option<Lsn>,
+    /// How much can be read.
+    pub counts: Counts,
+    /// A record at the very end that was never finished nor acknowledged; the next start cuts it off.
+    pub torn: Option<Lsn>,
+    /// The first damage. `None` means that every acknowledged record is there, as it was written.
+    pub damage: Option<Damage>,
+}
+
+/// A copy of a log that can only be read.
+#[derive(Debug)]
+pub struct Snapshot(Log);
+
+/// What a snapshot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// The random identity of the log.
+    pub node: u32,
+    /// How often it was started.
+    pub epoch: u64,
+    /// The first record that is kept, or would be if there were one.
+    pub low: Lsn,
+    /// The last record; `None` if there is none.
+    pub high: Option<Lsn>,
+    /// How much there is.
+    pub counts: Counts,
+    /// A record at the very end that was never finished nor acknowledged.
+    pub torn: Option<Lsn>,
+}
+
+/// Reads the whole log in a directory and says what it found.
+///
+/// Damage is part of the report, not an error; an error means that the log could not be looked at. A log that a
+/// node works with gives [`OpenError::Locked`].
+pub fn verify(directory: &Path) -> Result<Report, OpenError> {
+    let (node, log) = match copy(directory) {
+        Ok(found) => found,
+        Err(OpenError::Damage(damage)) => return Ok(Report::unreadable(damage)),
+        Err(error) => return Err(error),
+    };
+    let mut read = Report { node, ..Report::empty() };
+    let visited = log.read_all(|lsn, _| {
+        read.low.get_or_insert(lsn);
+        read.high = Some(lsn);
+        read.counts.records += 1;
+        Ok::<(), std::convert::Infallible>(())
+    });
+    match visited {
+        Ok(whole) => Ok(Report {
+            epoch: whole.epoch(),
+            low: Some(whole.low()),
+            high: whole.high(),
+            counts: whole.counts(),
+            torn: whole.torn(),
+            ..read
+        }),
+        Err(ReadAllError::Damage(damage)) => Ok(Report { damage: Some(damage), ..read }),
+        Err(ReadAllError::NewerVersion(damage)) => Err(OpenError::NewerVersion(damage)),
+        Err(ReadAllError::Store(error)) => Err(error.into()),
+        Err(ReadAllError::Visit { cause, .. }) => match cause {},
+    }
+}
+
+/// Opens a copy of the log in a directory for reading, to dump it while no node runs.
+pub fn read_only(directory: &Path) -> Result<Snapshot, OpenError> {
+    copy(directory).map(|(_, log)| Snapshot(log))
+}
+
+impl Snapshot {
+    /// The random identity of the log.
+    #[must_use]
+    pub const fn node(&self) -> u32 {
+        self.0.node
+    }
+
+    /// Reads every record in order, as [`Log::read_all`](crate::Log::read_all) does.
+    pub fn read_all<E>(
+        self,
+        visit: impl FnMut(Lsn, &[u8]) -> Result<(), E>,
+    ) -> Result<Summary, ReadAllError<E>> {
+        let whole = self.0.read_all(visit)?;
+        let (node, epoch, counts, torn) = (whole.node(), whole.epoch(), whole.counts(), whole.torn());
+        Ok(Summary { node, epoch, low: whole.low(), high: whole.high(), counts, torn })
+    }
+}
+
+impl Report {
+    /// Whether every acknowledged record is there, as it was written.
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        self.damage.is_none()
+    }
+
+    fn empty() -> Self {
+        Self { node: 0, epoch: 0, low: None, high: None, counts: Counts::default(), torn: None, damage: None }
+    }
+
+    fn unreadable(damage: Damage) -> Self {
+        Self { damage: Some(damage), ..Self::empty() }
+    }
+}
+
+fn copy(directory: &Path) -> Result<(u32, Log), OpenError> {
+    let files = Files::new(directory);
+    let held = files.lock_shared()?;
+    let Some(node) = files.node()? else { return Err(OpenError::Absent { directory: directory.to_owned() }) };
+    let place = tempfile::tempdir().map_err(OpenError::io("make a directory in", &std::env::temp_dir()))?;
+    files.copy_to(place.path())?;
+    drop(held);
+    let copied = Files::new(place.path());
+    let store = Arc::new(SledStore::open(copied, Guard::Copy { _directory: place })?);
+    Ok((node, Log { store, node, options: Options::default() }))
+}

@@ -1,0 +1,52 @@
+//! What the tests of the log share.
+
+#![allow(dead_code, reason = "every test file uses its own part of this")]
+
+use std::convert::Infallible;
+use std::path::Path;
+
+use unanimous_wal::sim::SimDisk;
+use unanimous_wal::{Log, Lsn, OpenError, Options, ReadAllError, Readable, Wal};
+
+/// The records of a log, in order.
+pub(crate) type Records = Vec<(Lsn, Vec<u8>)>;
+
+/// Reads a log to its end.
+pub(crate) fn read(log: Log) -> Result<(Readable, Records), ReadAllError<Infallible>> {
+    let mut records = Vec::new();
+    let readable = log.read_all(|lsn, payload| {
+        records.push((lsn, payload.to_vec()));
+        Ok(())
+    })?;
+    Ok((readable, records))
+}
+
+/// Opens a log in a directory, with the records it holds.
+pub(crate) fn start(directory: &Path) -> (Wal, Records) {
+    let (readable, records) = read(unanimous_wal::open(directory, Options::default()).unwrap()).unwrap();
+    (readable.start().unwrap(), records)
+}
+
+/// Opens a log on a simulated disk, with the records it holds.
+pub(crate) fn start_sim(disk: &SimDisk) -> (Wal, Records) {
+    let (readable, records) = read(unanimous_wal::sim::open(disk, Options::default()).unwrap()).unwrap();
+    (readable.start().unwrap(), records)
+}
+
+/// Opens a log in a directory and reads it, with whatever goes wrong.
+pub(crate) fn try_read(directory: &Path, options: Options) -> Result<(Readable, Records), String> {
+    let log = unanimous_wal::open(directory, options).map_err(|error: OpenError| error.to_string())?;
+    read(log).map_err(|error| error.to_string())
+}
+
+/// The `n`th number.
+pub(crate) fn lsn(n: u64) -> Lsn {
+    Lsn::new(n).unwrap()
+}
+
+/// A payload that tells its number and has the given length.
+pub(crate) fn payload(n: u64, len: usize) -> Vec<u8> {
+    let mut bytes = format!("payload-{n:08}-").into_bytes();
+    bytes.resize(len.max(bytes.len()), u8::try_from(n % 251).unwrap());
+    bytes
+}
