@@ -1,12 +1,159 @@
-//! The command line.
+//! The command line: one file a command. Data goes to stdout, all else to stderr.
+//!
+//! Exit codes: 0 fine; 1 it found something wrong; 2 usage; 74 the log could not be written; 78 bad
+//! configuration. They are given out here and nowhere else.
 
+pub mod admin;
 pub mod check;
+pub mod completions;
+pub mod demo;
+pub mod dump;
 pub mod serve;
+pub mod tx;
+pub mod verify;
 
+use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use self::admin::AdminError;
+use self::check::CheckError;
+use self::demo::DemoError;
+use self::demo::bank::BankError;
+use self::dump::DumpError;
+use self::serve::ServeError;
+use crate::server::node::Stopped;
+
+/// A gateway whose multi-backend writes happen at every backend or at none.
+#[derive(Debug, Parser)]
+#[command(name = "unanimous", version, propagate_version = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  unanimous demo                                         see it work, with real kills
+  unanimous check --config gateway.toml                  validate a configuration
+  unanimous serve --config gateway.toml                  run a node
+  unanimous tx list --in-doubt --url http://127.0.0.1:8001   what is in doubt now
+  unanimous dump --data-dir ./data                       read the log of a stopped node";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    /// See the whole story on this machine: real processes, real kills, and a proof at the end.
+    Demo(demo::DemoArgs),
+    Check(check::Args),
+    Dump(dump::Args),
+    Verify(verify::Args),
+    #[command(subcommand)]
+    Tx(tx::Command),
+    Completions(completions::Args),
+    /// A bank that takes part in the demo.
+    #[command(hide = true)]
+    DemoBank(demo::bank::BankArgs),
+}
+
+/// Why a command did not end well.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    #[error(transparent)]
+    Bank(#[from] BankError),
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    #[error(transparent)]
+    Dump(#[from] DumpError),
+    #[error(transparent)]
+    Verify(#[from] verify::VerifyError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error("the result cannot be printed: {0}")]
+    Output(#[from] io::Error),
+}
 
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let command = Cli::parse().command;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::Output(error)),
+    };
+    let mut out = io::stdout();
+    let ended = runtime.block_on(run(command, &mut out));
+    // What still runs is either finished by its own end or as safe to cut as by SIGKILL.
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => code,
+        Err(failure) if is_closed_pipe(&failure) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+async fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(args) => serve::run(args).await?,
+        Command::Demo(args) => return Ok(demo::run(&args, out).await?),
+        Command::DemoBank(args) => demo::bank::run(args).await?,
+        Command::Check(args) => check::run(&args, out)?,
+        Command::Dump(args) => dump::run(&args, out).await?,
+        Command::Verify(args) => return Ok(verify::run(&args, out)?),
+        Command::Tx(command) => tx::run(command, out).await?,
+        Command::Completions(args) => completions::run(&args, &mut Cli::command(), out)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stderr, reason = "this is where a person is told what went wrong")]
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("unanimous: {failure}");
+    let mut cause = failure.source();
+    let mut said = failure.to_string();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Many sentences already hold their cause.
+        if !said.contains(&text) {
+            eprintln!("  because: {text}");
+        }
+        said = text;
+        cause = error.source();
+    }
+    exit_code(failure)
+}
+
+fn exit_code(failure: &Failure) -> ExitCode {
+    let code = match failure {
+        Failure::Serve(ServeError::Config(_)) | Failure::Check(CheckError::Config(_)) => 78,
+        Failure::Serve(ServeError::Node(Stopped::Log { .. } | Stopped::LogFailed(_))) => 74,
+        Failure::Serve(ServeError::Node(Stopped::AtOnce)) => 130,
+        Failure::Dump(DumpError::Usage(_)) => 2,
+        Failure::Serve(_)
+        | Failure::Demo(_)
+        | Failure::Bank(_)
+        | Failure::Check(_)
+        | Failure::Dump(_)
+        | Failure::Verify(_)
+        | Failure::Admin(_)
+        | Failure::Output(_) => 1,
+    };
+    ExitCode::from(code)
+}
+
+/// Whether the reader of stdout went away: `dump | head` is no failure.
+fn is_closed_pipe(failure: &Failure) -> bool {
+    let mut error: Option<&(dyn Error + 'static)> = Some(failure);
+    while let Some(cause) = error {
+        if cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            return true;
+        }
+        error = cause.source();
+    }
+    false
 }

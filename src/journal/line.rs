@@ -22,31 +22,6 @@ pub fn json(lsn: Lsn, entry: &Entry) -> Value {
     Value::Object(line)
 }
 
-/// The same as one short text, for a table.
-#[must_use]
-pub fn text(record: &Record) -> String {
-    match record {
-        Record::Opened { epoch, version } => format!("epoch {epoch}, version {version}"),
-        Record::Begun(plan) => {
-            let services: Vec<_> = plan.branches.iter().map(|branch| branch.service.as_str()).collect();
-            format!("{} by {}: {}", plan.route, plan.deadline, services.join(", "))
-        }
-        Record::Preparing { read_only } if read_only.is_empty() => "every work call succeeded".to_owned(),
-        Record::Preparing { read_only } => format!("every work call succeeded; read-only: {read_only:?}"),
-        Record::Decided { decision, reason: None, .. } => decision.name().to_owned(),
-        Record::Decided { decision, reason: Some(reason), .. } => {
-            format!("{}: {}", decision.name(), because(*reason))
-        }
-        Record::Acked(branch) => format!("branch {branch}"),
-        Record::Parked { branch, reason, .. } => format!("branch {branch}: {reason}"),
-        Record::Resolved { branch, decision, actor, reason } => {
-            format!("branch {branch} as {} by {actor}: {reason}", decision.outcome())
-        }
-        Record::Ended(decision) => decision.outcome().to_owned(),
-        Record::Carried(carried) => carried.txn.state().name().to_owned(),
-    }
-}
-
 /// `{"kind":"refused","service":"ledger","branch":1,"status":409}`: why a transaction was aborted.
 #[must_use]
 pub fn reason_json(reason: Reason, plan: Option<&Plan>) -> Value {
@@ -143,14 +118,4 @@ fn votes_json(votes: Votes) -> Value {
 
 fn numbers(branches: Branches) -> Value {
     branches.iter().map(Branch::index).collect::<Vec<_>>().into()
-}
-
-fn because(reason: Reason) -> String {
-    match reason {
-        Reason::Refused(branch, status) => format!("branch {branch} said no ({status})"),
-        Reason::Unreachable(branch, None) => format!("branch {branch} could not be reached"),
-        Reason::Unreachable(branch, Some(status)) => format!("branch {branch} failed ({status})"),
-        Reason::Late(branch) => format!("branch {branch} did not answer in time"),
-        Reason::Restarted => "the node restarted before there was a decision".to_owned(),
-    }
 }

@@ -16,11 +16,13 @@
 //! | [`replay`] | the same fold as a live run, over what the log holds |
 //! | [`index`] | where in the log a time is |
 //! | [`find`] | what became of a finished transaction |
+//! | [`inspect`] | a log that no node works with, looked at without changing it |
 //! | [`line`] | records as people and programs read them |
 
 pub mod codec;
 pub mod find;
 pub mod index;
+pub mod inspect;
 pub mod line;
 pub mod options;
 pub mod record;

@@ -1,0 +1,51 @@
+//! `unanimous verify`: whether every record of a log is there and makes sense.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::dump::{DumpError, offline};
+use crate::journal::inspect::audit;
+
+/// Check every record of a stopped node's log: checksum, sequence, encoding, legal order.
+///
+/// The directory is not changed. Exit code 0: sound; 1: something is wrong, and named.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The directory of the log.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// Why a log could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// It could not be opened.
+    #[error(transparent)]
+    Log(#[from] DumpError),
+    /// The result could not be printed.
+    #[error("the result cannot be printed: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Checks the log and prints what was found.
+pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, VerifyError> {
+    let audit = audit(&args.data_dir).map_err(|error| offline(error, "verify"))?;
+    let high = audit.high.map_or_else(|| "none".to_owned(), |lsn| format!("up to {lsn}"));
+    writeln!(
+        out,
+        "{}: {} records ({high}), {} transactions ended, {} unfinished",
+        args.data_dir.display(),
+        audit.records,
+        audit.finished,
+        audit.unfinished
+    )?;
+    for fault in &audit.faults {
+        writeln!(out, "WRONG: {fault}")?;
+    }
+    if audit.faults.is_empty() {
+        writeln!(out, "sound")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,95 @@
+//! A log that no node works with, looked at without changing it.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use unanimous_wal::{Lsn, ReadAllError, verify};
+
+use super::OpenError;
+use super::codec::{self, CodecError};
+use super::record::{Entry, Record};
+use super::replay::Replay;
+use crate::plan::TransactionId;
+
+/// What was found in a log, and how far it can be trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Records that could be read.
+    pub records: u64,
+    /// The last of them.
+    pub high: Option<Lsn>,
+    /// Transactions that ended.
+    pub finished: u64,
+    /// Transactions that did not.
+    pub unfinished: usize,
+    /// Everything that is wrong, as sentences. Empty: every record is there and makes sense.
+    pub faults: Vec<String>,
+}
+
+/// Checks every record: checksum, sequence, encoding, legal order.
+pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
+    let mut replay = Replay::default();
+    let (mut audit, mut first) = (Audit::default(), None);
+    let read = verify::read_only(directory)?.read_all(|lsn, bytes| {
+        first.get_or_insert(lsn);
+        audit.high = Some(lsn);
+        replay.read(lsn, bytes)
+    });
+    match read {
+        Ok(_) => {}
+        Err(ReadAllError::Damage(damage)) => audit.faults.push(damage.to_string()),
+        Err(error @ ReadAllError::Visit { .. }) => audit.faults.push(error.to_string()),
+        Err(error @ (ReadAllError::NewerVersion(_) | ReadAllError::Store(_))) => return Err(error.into()),
+    }
+    let (_, unfinished, found) = replay.into_parts();
+    let faults = unfinished.iter().filter_map(|logged| Some((logged.id, logged.fault.as_ref()?)));
+    audit.faults.extend(faults.map(|(id, fault)| format!("record {} of {id}: {}", fault.lsn, fault.why)));
+    if found.strays > 0 && first == Some(Lsn::FIRST) {
+        audit.faults.push(format!("{} records belong to transactions that never began", found.strays));
+    }
+    Ok(Audit { records: found.records, finished: found.finished, unfinished: unfinished.len(), ..audit })
+}
+
+/// Which records are wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted {
+    /// Only from this LSN on.
+    pub from: Option<Lsn>,
+    /// Only of this transaction.
+    pub transaction: Option<TransactionId>,
+    /// Only of transactions that have not ended.
+    pub in_doubt: bool,
+}
+
+/// Gives the wanted records to `take`, in order, until it says false.
+pub fn records(
+    directory: &Path,
+    wanted: Wanted,
+    mut take: impl FnMut(Lsn, &Entry) -> bool,
+) -> Result<(), OpenError> {
+    let mut goes_on = true;
+    let mut held: HashMap<TransactionId, Vec<(Lsn, Entry)>> = HashMap::new();
+    let read = verify::read_only(directory)?.read_all(|lsn, bytes| {
+        if !goes_on || wanted.from.is_some_and(|from| lsn < from) {
+            return Ok(());
+        }
+        let entry = codec::decode(bytes)?;
+        let id = entry.transaction;
+        if wanted.transaction.is_some_and(|only| only != id) || (wanted.in_doubt && id == TransactionId::NONE)
+        {
+            return Ok(());
+        }
+        if !wanted.in_doubt {
+            goes_on = take(lsn, &entry);
+        } else if matches!(entry.record, Record::Ended(_)) {
+            held.remove(&id);
+        } else {
+            held.entry(id).or_default().push((lsn, entry));
+        }
+        Ok::<(), CodecError>(())
+    });
+    let mut left: Vec<_> = held.into_values().flatten().collect();
+    left.sort_by_key(|(lsn, _)| *lsn);
+    let _ = left.iter().all(|(lsn, entry)| take(*lsn, entry));
+    read.map(drop).map_err(OpenError::from)
+}
