@@ -5,11 +5,13 @@
 //! whether a repeat would do harm.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
+use http_body_util::LengthLimitError;
 use reqwest::{Client, Request, Response, Url};
 use tokio::time::Instant;
 
@@ -144,10 +146,10 @@ impl Failure {
     }
 
     fn of(error: &reqwest::Error) -> Self {
-        let causes = || std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-        if causes().any(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+        let causes = || std::iter::successors(error.source(), |cause| (*cause).source());
+        if causes().any(<dyn Error>::is::<LengthLimitError>) {
             Self::BodyTooLong
-        } else if causes().any(|cause| cause.is::<axum::Error>()) {
+        } else if causes().any(<dyn Error>::is::<axum::Error>) {
             Self::BodyBroke
         } else {
             Self::Unreachable
@@ -156,7 +158,7 @@ impl Failure {
 }
 
 /// An error and its causes, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |cause| cause.source());
+fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |cause| (*cause).source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
