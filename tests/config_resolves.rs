@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use unanimous::config::{self, Config, ConfigError};
 use unanimous::gateway::Action;
 use unanimous::journal::options::Sync;
@@ -127,4 +128,19 @@ fn a_variable_that_is_wrong_is_named() {
         said.starts_with("environment variable UNANIMOUS__NODE__LISTEN: `x` is not an address"),
         "{said}"
     );
+}
+
+proptest! {
+    #[test]
+    fn a_sample_with_anything_in_it_never_panics(at in 0..SAMPLE.len(), cut in 0usize..40, noise in ".{0,12}") {
+        let text = format!("{}{noise}{}", &SAMPLE[..at], SAMPLE.get(at + cut..).unwrap_or_default());
+        let _ = parse(&text, &[]);
+    }
+
+    #[test]
+    fn a_variable_with_anything_in_it_never_panics(name in "[A-Z_]{0,20}", text in ".{0,12}") {
+        for name in [format!("UNANIMOUS__{name}"), "UNANIMOUS__NODE__BODY_MAX".to_owned()] {
+            let _ = parse(SAMPLE, &[(&name, &text)]);
+        }
+    }
 }

@@ -43,9 +43,12 @@ pub(super) struct Call<'a> {
 /// Why a call has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
-    /// No endpoint could be reached, or the connection broke before there was an answer.
+    /// No endpoint could be reached; nothing was sent.
     #[error("could not be reached")]
     Unreachable,
+    /// The connection broke, or what came was no HTTP, after the request may have been sent.
+    #[error("gave no answer that could be read; whether it acted on the request is not known")]
+    Broken,
     /// The answer did not come in time.
     #[error("did not answer in time")]
     Late,
@@ -90,10 +93,11 @@ impl Backends {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            let error = error.without_url();
-            tracing::warn!(service = call.service, %endpoint, error = chain(&error), "a call failed");
-            if !(error.is_connect() && call.upload.is_untouched()) {
-                return Err(Failure::of(&error));
+            let failure = Failure::of(&error);
+            tracing::warn!(service = call.service, "a service {failure}");
+            tracing::debug!(service = call.service, %endpoint, error = chain(&error), "a call failed");
+            if !(failure == Failure::Unreachable && call.upload.is_untouched()) {
+                return Err(failure);
             }
         }
         Err(Failure::Unreachable)
@@ -133,11 +137,11 @@ impl Call<'_> {
 }
 
 impl Failure {
-    /// What the client is told: 502 `unreachable`, 504 `late`, 413, or 400 where its body broke off.
+    /// What the client is told: 502 `unreachable` (sent or not; `detail` says which), 504 `late`, 413, or 400 where its body broke off.
     pub(super) fn problem(self, service: &str) -> Problem {
         let detail = format!("the service {service} {self}");
         let (status, code) = match self {
-            Self::Unreachable => (StatusCode::BAD_GATEWAY, "unreachable"),
+            Self::Unreachable | Self::Broken => (StatusCode::BAD_GATEWAY, "unreachable"),
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "late"),
             Self::BodyBroke => (StatusCode::BAD_REQUEST, "body_broke_off"),
             Self::BodyTooLong => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
@@ -151,8 +155,10 @@ impl Failure {
             Self::BodyTooLong
         } else if causes().any(<dyn Error>::is::<axum::Error>) {
             Self::BodyBroke
-        } else {
+        } else if error.is_connect() {
             Self::Unreachable
+        } else {
+            Self::Broken
         }
     }
 }
