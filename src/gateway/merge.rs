@@ -128,7 +128,9 @@ impl Missing {
     fn kind(self) -> &'static str {
         match self {
             Self::Failed(Failure::Late) => "late",
-            Self::Failed(Failure::Unreachable | Failure::BodyBroke | Failure::BodyTooLong) => "unreachable",
+            Self::Failed(
+                Failure::Unreachable | Failure::Broken | Failure::BodyBroke | Failure::BodyTooLong,
+            ) => "unreachable",
             Self::Refused(_) => "refused",
             Self::BadAnswer(kind) => kind,
             Self::NoBudget => "overloaded",

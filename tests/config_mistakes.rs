@@ -1,0 +1,359 @@
+//! Every mistake in a configuration is said with its place and with what to do.
+
+use unanimous::config;
+
+/// Two services, of which one takes part in transactions; 9 lines.
+const SERVICES: &str = r#"[services.accounts]
+endpoints = ["http://127.0.0.1:9001"]
+[services.accounts.transaction]
+commit = "/tx/commit"
+abort  = "/tx/abort"
+
+[services.ledger]
+endpoints = ["http://127.0.0.1:9002"]
+
+"#;
+
+/// What is said of `text`, one mistake a line.
+fn said_of(text: &str) -> String {
+    let env = std::iter::empty();
+    config::parse("gateway.toml", text, env).expect_err("the configuration has a mistake").to_string()
+}
+
+/// What is said of a file that has [`SERVICES`] and then `routes`, which begin in line 10.
+fn said_of_routes(routes: &str) -> String {
+    said_of(&format!("{SERVICES}{routes}"))
+}
+
+/// A route with this `match` and what follows it.
+fn route(rest: &str) -> String {
+    format!("[[routes]]\nid = \"r\"\n{rest}\n")
+}
+
+fn transaction(branches: &str) -> String {
+    route(&format!("match = {{ path = \"/t/{{id}}\" }}\ntransaction = {{ branches = [{branches}] }}"))
+}
+
+#[test]
+fn an_unknown_key_comes_with_line_column_and_the_nearest_known_key() {
+    let said = said_of("[node]\ndata_dir = \"d\"\nlisten_ = \"127.0.0.1:1\"\n");
+    assert!(said.starts_with("gateway.toml:3:1: unknown key `listen_`; did you mean `listen`?"), "{said}");
+    let said = said_of_routes(&route("match = { path = \"/\", method = [\"GET\"] }"));
+    assert!(said.starts_with("gateway.toml:12:23: unknown key `method`; did you mean `methods`?"), "{said}");
+    let said = said_of("[nod]\n");
+    assert!(said.contains("unknown key `nod`; did you mean `node`?"), "{said}");
+}
+
+#[test]
+fn a_wrong_type_says_what_belongs_there() {
+    let said = said_of("[node]\nlisten = 8000\n");
+    assert_eq!(said, "gateway.toml:2:10: wrong type: this is an integer `8000`, but a string belongs here");
+    let said = said_of("[node]\nconnections_max = -1\n");
+    assert!(
+        said.contains("2:19: wrong type: this is an integer `-1`, but a number that is not negative"),
+        "{said}"
+    );
+    let said = said_of("node = 1\n");
+    assert!(said.contains("but a table belongs here"), "{said}");
+}
+
+#[test]
+fn a_broken_file_says_where_it_broke() {
+    assert!(said_of("[node\n").starts_with("gateway.toml:1:6: "), "{}", said_of("[node\n"));
+    let said = said_of("[node]\ndrain = \"1s\"\ndrain = \"2s\"\n");
+    assert!(said.starts_with("gateway.toml:3:1: duplicate key"), "{said}");
+}
+
+#[test]
+fn a_missing_key_is_named() {
+    let said = said_of("[services.a]\n");
+    assert_eq!(said, "gateway.toml:1:1: the key `endpoints` is missing here; add it");
+    let said =
+        said_of("[services.a]\nendpoints = [\"http://h\"]\n[services.a.transaction]\ncommit = \"/c\"\n");
+    assert!(said.contains("the key `abort` is missing here"), "{said}");
+}
+
+#[test]
+fn a_duration_needs_a_unit_and_sense() {
+    let said = said_of("[node]\ndrain = 2\n");
+    assert!(said.starts_with("gateway.toml:2:9: a duration needs a unit, as in \"2s\""), "{said}");
+    let said = said_of("[node]\ndrain = 2.5\n");
+    assert!(said.starts_with("gateway.toml:2:9: a duration needs a unit, as in \"2s\""), "{said}");
+    let said = said_of("[log]\nretention = \"soon\"\n");
+    assert!(said.starts_with("gateway.toml:2:13: bad duration \"soon\": "), "{said}");
+    assert!(said.ends_with("write it like \"250ms\" or \"2s\""), "{said}");
+    let said = said_of("[node]\nheader_timeout = \"0s\"\n");
+    assert!(said.contains("2:18: 0s is out of bounds; write a duration from 1ms to 1h"), "{said}");
+}
+
+#[test]
+fn a_number_out_of_bounds_says_the_bounds() {
+    let said = said_of("[node]\nbody_max = 0\n");
+    assert!(said.contains("2:12: 0 is out of bounds; write a number from 1 to "), "{said}");
+}
+
+#[test]
+fn a_bad_listen_address_is_told_how_to_write_one() {
+    let said = said_of("[node]\nlisten = \"localhost\"\n");
+    assert_eq!(
+        said,
+        "gateway.toml:2:10: `localhost` is not an address to listen on; write IP and port, as in \
+         \"127.0.0.1:8000\" or \"0.0.0.0:8000\""
+    );
+    let said = said_of("[node]\nlisten = \"127.0.0.1:8001\"\n");
+    assert!(said.contains("`listen` and `admin` are both 127.0.0.1:8001; give one another port"), "{said}");
+}
+
+#[test]
+fn a_bad_advertised_url_is_refused() {
+    for url in ["gateway:8000", "ftp://h", "http://u@h", "http://h/?q", "http://h/#f", ""] {
+        let said = said_of(&format!("[node]\nadvertise = \"{url}\"\n"));
+        assert!(said.contains("is not a URL that participants can call"), "{url}: {said}");
+    }
+}
+
+#[test]
+fn a_bad_endpoint_says_what_is_bad_about_it() {
+    let cases = [
+        ("127.0.0.1:9001", "is not a URL"),
+        ("https://h", "is https"),
+        ("ftp://h", "is not an http URL"),
+        ("http://h/api", "has a path"),
+        ("http://h?q=1", "has a query"),
+        ("http://h#f", "has a query or a fragment"),
+        ("http://u:p@h", "has a user name"),
+        ("http://h:99999", "is not a URL"),
+        ("http://", "is not a URL"),
+    ];
+    for (endpoint, blame) in cases {
+        let said = said_of(&format!("[services.a]\nendpoints = [\"{endpoint}\"]\n"));
+        assert!(said.starts_with("gateway.toml:2:14: bad endpoint: "), "{said}");
+        assert!(said.contains(blame), "{endpoint}: {said}");
+        assert!(said.contains("http://127.0.0.1:9001"), "{said}");
+    }
+}
+
+#[test]
+fn a_service_without_endpoints_is_refused() {
+    let said = said_of("[services.a]\nendpoints = []\n");
+    assert!(said.starts_with("gateway.toml:2:13: the service `a` has 0 endpoints; list 1 to 1024"), "{said}");
+}
+
+#[test]
+fn a_service_name_that_answers_cannot_carry_is_refused() {
+    let said = said_of("[services.\"a#1\"]\nendpoints = [\"http://h\"]\n");
+    assert!(said.starts_with("gateway.toml:1:11: `a#1` cannot be the name of a service"), "{said}");
+}
+
+#[test]
+fn a_call_path_with_parameters_is_refused() {
+    let said = said_of(
+        "[services.a]\nendpoints = [\"http://h\"]\ntransaction = { commit = \"/c/{id}\", abort = \"x\" }\n",
+    );
+    assert!(said.contains("3:26: bad `commit` path: it cannot have parameters"), "{said}");
+    assert!(said.contains("3:45: bad `abort` path: the path has to begin with a slash"), "{said}");
+}
+
+#[test]
+fn a_retry_that_shrinks_is_refused() {
+    let said = said_of(
+        "[services.a]\nendpoints = [\"http://h\"]\n[services.a.transaction]\ncommit = \"/c\"\nabort = \"/a\"\n\
+         retry = { initial = \"2s\", max = \"1s\" }\n",
+    );
+    assert!(said.starts_with("gateway.toml:6:33: the longest wait is shorter than the first one"), "{said}");
+}
+
+#[test]
+fn a_route_to_a_service_that_is_not_there_is_refused() {
+    let said = said_of_routes(&route("match = { path = \"/\" }\nforward = { service = \"ledgr\" }"));
+    assert_eq!(
+        said,
+        "gateway.toml:13:23: there is no service `ledgr`; write `ledger` or declare it as [services.ledgr]"
+    );
+}
+
+#[test]
+fn the_same_route_twice_is_refused_with_both_places() {
+    let one = route("match = { path = \"/a\" }\nforward = { service = \"ledger\" }");
+    let two = route("match = { path = \"/b\" }\nforward = { service = \"ledger\" }");
+    let said = said_of_routes(&format!("{one}{two}"));
+    assert_eq!(said, "gateway.toml:15:6: the route `r` is already declared (line 11); give one another id");
+}
+
+#[test]
+fn two_routes_that_cannot_be_told_apart_are_named_with_their_lines() {
+    let said = said_of_routes(
+        "[[routes]]\nid = \"one\"\nmatch = { path = \"/a/{x}\" }\nforward = { service = \"ledger\" }\n\
+         [[routes]]\nid = \"two\"\nmatch = { path = \"/a/{y}\" }\nforward = { service = \"accounts\" }\n",
+    );
+    assert!(
+        said.starts_with("gateway.toml:15:6: the routes `one` (line 11) and `two` cannot be told apart"),
+        "{said}"
+    );
+}
+
+#[test]
+fn merging_with_post_is_told_to_declare_a_transaction() {
+    let said = said_of_routes(&route(
+        "match = { path = \"/\", methods = [\"GET\", \"POST\"] }\n\
+         merge = { parts = [{ service = \"ledger\", path = \"/\", as = \"l\" }] }",
+    ));
+    assert!(said.starts_with("gateway.toml:12:41: the route `r` merges answers"), "{said}");
+    assert!(said.contains("declare a transaction: [routes.transaction]"), "{said}");
+}
+
+#[test]
+fn two_parts_under_one_name_are_refused() {
+    let said = said_of_routes(&route(
+        "match = { path = \"/\" }\nmerge = { parts = [\n\
+         { service = \"ledger\", path = \"/a\", as = \"x\" },\n\
+         { service = \"accounts\", path = \"/b\", as = \"x\" },\n] }",
+    ));
+    assert!(
+        said.starts_with("gateway.toml:15:43: two parts would both be the member `x` (line 14)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_branch_of_a_service_that_cannot_commit_is_refused() {
+    let said = said_of_routes(&transaction("{ service = \"ledger\", path = \"/x\" }"));
+    assert!(
+        said.starts_with("gateway.toml:13:41: the service `ledger` does not say how to commit"),
+        "{said}"
+    );
+    assert!(said.contains("add [services.ledger.transaction] with `commit` and `abort`"), "{said}");
+}
+
+#[test]
+fn a_transaction_has_1_to_64_branches() {
+    let branch = "{ service = \"accounts\", path = \"/x\" },";
+    let said = said_of_routes(&transaction(""));
+    assert!(said.contains("the route `r` has 0 branches; write 1 to 64"), "{said}");
+    let said = said_of_routes(&transaction(&branch.repeat(65)));
+    assert!(said.contains("the route `r` has 65 branches; write 1 to 64"), "{said}");
+    let most = format!("{SERVICES}{}", transaction(&branch.repeat(64)));
+    assert!(config::parse("gateway.toml", &most, std::iter::empty()).is_ok());
+}
+
+#[test]
+fn a_bad_reply_within_is_refused() {
+    let with = |value: &str| {
+        route(&format!(
+            "match = {{ path = \"/\" }}\n[routes.transaction]\nreply_within = {value}\n\
+             branches = [{{ service = \"accounts\", path = \"/x\" }}]"
+        ))
+    };
+    assert!(said_of_routes(&with("5")).contains("14:16: a duration needs a unit"));
+    assert!(
+        said_of_routes(&with("\"2h\""))
+            .contains("14:16: 2h is out of bounds; write a duration from 0s to 1h")
+    );
+}
+
+#[test]
+fn a_bad_json_pointer_is_refused() {
+    let said = said_of_routes(&transaction("{ service = \"accounts\", path = \"/x\", body = \"to\" }"));
+    assert!(said.contains("bad JSON Pointer: a JSON Pointer begins with a slash"), "{said}");
+}
+
+#[test]
+fn a_bad_method_is_refused() {
+    let with = |method: &str| {
+        said_of_routes(&route(&format!(
+            "match = {{ path = \"/\", methods = [\"{method}\"] }}\nforward = {{ service = \"ledger\" }}"
+        )))
+    };
+    assert!(with("post").contains("12:34: methods are upper case: write `POST`"), "{}", with("post"));
+    assert!(with("G T").contains("`G T` is not a method"));
+    assert!(with("CONNECT").contains("never passed on"));
+    let none = route("match = { path = \"/\", methods = [] }\nforward = { service = \"ledger\" }");
+    assert!(said_of_routes(&none).contains("no method is listed"));
+}
+
+#[test]
+fn a_bad_path_pattern_is_refused() {
+    let with = |path: &str| {
+        said_of_routes(&route(&format!(
+            "match = {{ path = \"{path}\" }}\nforward = {{ service = \"ledger\" }}"
+        )))
+    };
+    let cases = [
+        ("a", "has to begin with a slash"),
+        ("/a//b", "an empty segment"),
+        ("/a/../b", "a dot segment"),
+        ("/x{id}", "a parameter takes a whole segment"),
+        ("/{id}/{id}", "occurs twice"),
+        ("/{*rest}/x", "has to be the last segment"),
+        ("/{}", "is not a parameter name"),
+        ("/%zz", "not followed by two hex digits"),
+    ];
+    for (path, blame) in cases {
+        let said = with(path);
+        assert!(said.starts_with("gateway.toml:12:18: bad path pattern: "), "{said}");
+        assert!(said.contains(blame), "{path}: {said}");
+    }
+}
+
+#[test]
+fn a_parameter_that_nothing_binds_is_refused_wherever_it_is_used() {
+    let expected = "`{x}` comes from nowhere: the path `/t/{id}` of the route binds only `{id}`";
+    let said = said_of_routes(&transaction("{ service = \"accounts\", path = \"/{x}\" }"));
+    assert!(said.contains(expected), "{said}");
+    let said = said_of_routes(&route(
+        "match = { path = \"/t/{id}\" }\nforward = { service = \"ledger\", path = \"/{x}\" }",
+    ));
+    assert!(said.contains(expected), "{said}");
+    let said = said_of_routes(&route(
+        "match = { path = \"/t/{id}\" }\nmerge = { parts = [{ service = \"ledger\", path = \"/?q={x}\", as = \"l\" }] }",
+    ));
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn a_route_says_exactly_once_what_becomes_of_its_requests() {
+    let said = said_of_routes(&route("match = { path = \"/\" }"));
+    assert!(
+        said.starts_with("gateway.toml:11:6: the route `r` does not say what becomes of its requests"),
+        "{said}"
+    );
+    let said = said_of_routes(&route(
+        "match = { path = \"/\" }\nforward = { service = \"ledger\" }\n\
+         merge = { parts = [{ service = \"ledger\", path = \"/\", as = \"l\" }] }",
+    ));
+    assert!(said.starts_with("gateway.toml:11:6: the route `r` says more than once"), "{said}");
+}
+
+#[test]
+fn a_condition_that_could_never_hold_is_refused() {
+    let with = |condition: &str| {
+        said_of_routes(&route(&format!(
+            "match = {{ path = \"/\", {condition} }}\nforward = {{ service = \"ledger\" }}"
+        )))
+    };
+    assert!(with("host = \"http://h\"").contains("is not a host; write a name"));
+    assert!(with("host = \"h:80\"").contains("without scheme and port"));
+    assert!(with("headers = { \"x y\" = \"1\" }").contains("is not the name of a header field"));
+    assert!(with("headers = { x = \"a\\nb\" }").contains("no header field can have this value"));
+}
+
+#[test]
+fn all_mistakes_are_said_at_once_in_the_order_of_the_file() {
+    let said = said_of_routes(&format!(
+        "{}{}",
+        route("match = { path = \"x\" }\nforward = { service = \"nobody\" }"),
+        "[node]\nlisten = \"x\"\nbody_max = 0\n"
+    ));
+    let lines: Vec<_> = said.lines().map(|line| line.split(": ").next().unwrap_or_default()).collect();
+    assert_eq!(
+        lines,
+        ["gateway.toml:12:18", "gateway.toml:13:23", "gateway.toml:15:10", "gateway.toml:16:12"]
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let error =
+        config::load("no/such/file.toml".as_ref(), std::iter::empty()).expect_err("there is no such file");
+    assert!(error.to_string().starts_with("the configuration no/such/file.toml cannot be read: "), "{error}");
+}
