@@ -20,7 +20,7 @@ fn options(seed: u64, data_dir: &std::path::Path) -> Options {
         program: env!("CARGO_BIN_EXE_unanimous").into(),
         data_dir: data_dir.to_owned(),
         seed,
-        transfers: 2_000,
+        transfers: 4_000,
         clients: 16,
         kills: KILLS.0,
         bank_kills: KILLS.1,

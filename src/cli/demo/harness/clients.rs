@@ -26,6 +26,8 @@ pub(super) struct Clients<'a> {
     next: AtomicUsize,
     memories: Mutex<Vec<Memory>>,
     settled: watch::Sender<usize>,
+    /// Whether new transfers are begun.
+    open: watch::Sender<bool>,
     watcher: Watcher<'a>,
 }
 
@@ -69,8 +71,20 @@ impl<'a> Clients<'a> {
             next: AtomicUsize::new(0),
             memories: Mutex::new(vec![Memory::default(); transfers.len()]),
             settled: watch::Sender::new(0),
+            open: watch::Sender::new(true),
             watcher,
         }
+    }
+
+    /// Whether new transfers are begun from now on. Those that were begun go on in any case. It is how traffic waits for
+    /// the killer, so that no kill comes when all is done.
+    pub(super) fn begin_new(&self, open: bool) {
+        self.open.send_replace(open);
+    }
+
+    /// How many transfers there are to make.
+    pub(super) fn transfers(&self) -> usize {
+        self.transfers.len()
     }
 
     /// How many transfers are settled.
@@ -102,7 +116,10 @@ impl<'a> Clients<'a> {
     }
 
     async fn one_client(&self) {
+        let mut open = self.open.subscribe();
         loop {
+            let opened = open.wait_for(|open| *open).await.is_ok();
+            assert!(opened, "the sender lives as long as we do");
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(transfer) = self.transfers.get(number) else { return };
             while !self.ask(number).await {

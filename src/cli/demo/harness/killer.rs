@@ -88,13 +88,15 @@ impl<'a> Killer<'a> {
     ) -> Result<(), HarnessError> {
         // The `opened` record of the first start must not be taken for that after the first crash.
         self.read().await?;
-        for kill in kills {
-            wait_for(kill.when, self.clients).await;
+        for (kill, left) in kills.iter().zip((1..=kills.len()).rev()) {
+            self.clients.begin_new(true);
+            wait_for(kill.when, left, self.clients).await;
             let crash = self.crash(gateway, *kill).await?;
             (self.watcher)(Event::Recovered { number: self.crashes.len() + 1, crash: &crash });
             self.crashes.push(crash);
             self.clients.ask_again(ASKED_AGAIN).await;
         }
+        self.clients.begin_new(true);
         Ok(())
     }
 
@@ -105,6 +107,7 @@ impl<'a> Killer<'a> {
 
     async fn crash(&mut self, gateway: &mut Process, kill: Kill) -> Result<Crash, HarnessError> {
         gateway.kill().await?;
+        self.clients.begin_new(false);
         let (at, settled) = (self.began.elapsed(), *self.clients.settled().borrow());
         tokio::time::sleep(kill.down).await;
         gateway.spawn()?;
@@ -150,8 +153,8 @@ pub(super) async fn kill_banks(
     clients: &Clients<'_>,
     watcher: Watcher<'_>,
 ) -> Result<(), HarnessError> {
-    for kill in kills {
-        wait_for(kill.when, clients).await;
+    for (kill, left) in kills.iter().zip((1..=kills.len()).rev()) {
+        wait_for(kill.when, left, clients).await;
         let Some(bank) = banks.get_mut(kill.bank) else { continue };
         bank.kill().await?;
         watcher(Event::BankKilled(bank.name()));
@@ -162,8 +165,10 @@ pub(super) async fn kill_banks(
     Ok(())
 }
 
-async fn wait_for(when: When, clients: &Clients<'_>) {
-    let reached = clients.settled().wait_for(|settled| *settled >= when.settled).await.is_ok();
+async fn wait_for(when: When, kills_left: usize, clients: &Clients<'_>) {
+    let mut settled = clients.settled();
+    let after = when.after(*settled.borrow(), clients.transfers(), kills_left);
+    let reached = settled.wait_for(|settled| *settled >= after).await.is_ok();
     assert!(reached, "the clients hold the sender for longer than anyone waits");
     tokio::time::sleep(when.delay).await;
 }

@@ -54,10 +54,12 @@ pub(super) struct BankKill {
     pub(super) down: Duration,
 }
 
-/// An instant that falls into the traffic: so long after so many transfers are settled.
+/// An instant that falls into the traffic, however fast that is: so long after another part of the transfers that are
+/// left for each kill that is left.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct When {
-    pub(super) settled: usize,
+    /// Less than 0.8: what is in flight at a kill is settled before the next one is waited for.
+    part: f64,
     pub(super) delay: Duration,
 }
 
@@ -99,30 +101,30 @@ fn gateway_kills(rng: &mut Rng, options: &Options) -> Vec<Kill> {
         left -= if second.is_some() { 2 } else { 1 };
         seconds.push(second);
     }
-    let slots = seconds.len();
-    let kill = |(slot, again)| Kill {
-        when: When::draw(rng, slot, slots, options.transfers),
-        down: millis(rng, 50),
-        again,
-    };
-    seconds.into_iter().enumerate().map(kill).collect()
+    let kill = |again| Kill { when: When::draw(rng), down: millis(rng, 50), again };
+    seconds.into_iter().map(kill).collect()
 }
 
 fn bank_kills(rng: &mut Rng, options: &Options) -> Vec<BankKill> {
-    let slots = options.bank_kills;
-    let kill = |slot| BankKill {
-        when: When::draw(rng, slot, slots, options.transfers),
-        bank: rng.usize(..BANKS.len()),
-        down: millis(rng, 200),
-    };
-    (0..slots).map(kill).collect()
+    let kill = |_| BankKill { when: When::draw(rng), bank: rng.usize(..BANKS.len()), down: millis(rng, 200) };
+    (0..options.bank_kills).map(kill).collect()
 }
 
 impl When {
-    /// Somewhere in slot `slot` of so many equal parts of the run, and never after the last transfer.
-    fn draw(rng: &mut Rng, slot: usize, slots: usize, transfers: usize) -> Self {
-        let size = transfers / (slots + 1);
-        Self { settled: slot * size + rng.usize(..=size), delay: millis(rng, 15) }
+    fn draw(rng: &mut Rng) -> Self {
+        Self { part: rng.f64() * 0.8, delay: millis(rng, 8) }
+    }
+
+    /// How many transfers have to be settled first, when `settled` of so many are and so many kills are left.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a number of transfers is one, and nobody needs it exactly"
+    )]
+    pub(super) fn after(self, settled: usize, transfers: usize, kills_left: usize) -> usize {
+        let share = transfers.saturating_sub(settled) as f64 / kills_left.max(1) as f64;
+        settled + (share * self.part) as usize
     }
 }
 
@@ -161,11 +163,17 @@ mod tests {
     }
 
     #[test]
-    fn all_kills_are_planned_and_all_fall_into_the_traffic() {
+    fn all_kills_are_planned() {
         let plan = plan(7);
         let kills: usize = plan.gateway_kills.iter().map(|kill| 1 + usize::from(kill.again.is_some())).sum();
         assert_eq!((kills, plan.bank_kills.len()), (31, 9));
-        let instants = plan.gateway_kills.iter().map(|kill| kill.when);
-        assert!(instants.chain(plan.bank_kills.iter().map(|kill| kill.when)).all(|when| when.settled < 500));
+    }
+
+    #[test]
+    fn a_kill_takes_its_part_of_what_is_left_and_never_waits_for_the_last_transfer() {
+        let when = |part| When { part, delay: Duration::ZERO };
+        assert_eq!(when(0.5).after(100, 200, 5), 110);
+        assert_eq!(when(0.0).after(100, 200, 5), 100);
+        assert_eq!(when(0.999).after(199, 200, 1), 199);
     }
 }
