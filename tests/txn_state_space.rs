@@ -166,6 +166,21 @@ fn a_decided_state_owes_a_call_to_exactly_the_branches_that_have_not_confirmed()
 }
 
 #[test]
+fn a_branch_settles_for_itself_or_is_parked_and_then_settled_by_an_operator() {
+    for taken in steps() {
+        let (unconfirmed, parked) = (taken.before.unconfirmed(), taken.before.parked());
+        let fits = match taken.logged {
+            Some(Transition::Acked(branch)) => unconfirmed.or(parked).has(branch),
+            Some(Transition::Parked(branch, _)) => unconfirmed.has(branch),
+            Some(Transition::Resolved(branch, _)) => parked.has(branch),
+            Some(Transition::Ended) => unconfirmed.or(parked).count() <= 1,
+            Some(Transition::Preparing { .. } | Transition::Decided { .. }) | None => continue,
+        };
+        assert!(fits, "{taken:?}");
+    }
+}
+
+#[test]
 fn a_restart_aborts_what_is_undecided_and_leaves_a_decision_alone() {
     runs().for_each(a_restart_finishes_what_the_log_began);
 }
