@@ -15,10 +15,9 @@ use crate::plan::TransactionId;
 
 /// Print the log: of a stopped node (--data-dir; the directory is not changed) or of a live one (--url).
 #[derive(Debug, clap::Args)]
-#[group(id = "source", required = true, multiple = false, args = ["data_dir", "url"])]
 pub struct Args {
     /// The directory of a stopped node's log.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", required_unless_present = "url", conflicts_with = "url")]
     pub data_dir: Option<PathBuf>,
     /// The admin address of a live node: `http://127.0.0.1:8001`.
     #[arg(long, value_name = "ADMIN")]
