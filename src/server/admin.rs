@@ -118,7 +118,7 @@ async fn retry<P: Participants>(
     let id = parse(&id)?;
     admin.coordinator()?.retry(id)?;
     tracing::info!(transaction = %id, "an operator asked to tell the branches again");
-    Ok(show::<P>(State(admin), Path(id.to_string())).await?)
+    show::<P>(State(admin), Path(id.to_string())).await
 }
 
 /// What an operator says of a parked branch.

@@ -67,7 +67,7 @@ impl<P: Participants> Public<P> {
         let (path, query) = (matched.path.as_str(), parts.uri.query());
         let key = key::of(&parts.headers, &Asked { method: &parts.method, path, query, body })?;
         let calls = matched.route.plan(&matched.params, query, parts.headers.get(CONTENT_TYPE), body)?;
-        let headers = self.work_headers(&parts.headers, client);
+        let headers = work_headers(&parts.headers, client);
         let trace =
             parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Trace::parse);
         let mut plan = Plan {
@@ -87,13 +87,13 @@ impl<P: Participants> Public<P> {
         }
         Ok(Begin { plan, works })
     }
+}
 
-    fn work_headers(&self, original: &HeaderMap, client: IpAddr) -> HeaderMap {
-        let mut headers = headers_for_work(original);
-        headers.remove("traceparent");
-        add_forwarded(&mut headers, original, client);
-        headers
-    }
+fn work_headers(original: &HeaderMap, client: IpAddr) -> HeaderMap {
+    let mut headers = headers_for_work(original);
+    headers.remove("traceparent");
+    add_forwarded(&mut headers, original, client);
+    headers
 }
 
 fn work(call: &PlannedCall, headers: &HeaderMap) -> Work {
