@@ -321,7 +321,7 @@ fn a_route_says_exactly_once_what_becomes_of_its_requests() {
         "match = { path = \"/\" }\nforward = { service = \"ledger\" }\n\
          merge = { parts = [{ service = \"ledger\", path = \"/\", as = \"l\" }] }",
     ));
-    assert!(said.starts_with("gateway.toml:11:6: the route `r` says more than once"), "{said}");
+    assert!(said.starts_with("gateway.toml:11:6: the route `r` says twice"), "{said}");
 }
 
 #[test]
@@ -349,6 +349,13 @@ fn all_mistakes_are_said_at_once_in_the_order_of_the_file() {
         lines,
         ["gateway.toml:12:18", "gateway.toml:13:23", "gateway.toml:15:10", "gateway.toml:16:12"]
     );
+}
+
+#[test]
+fn nesting_without_end_is_a_mistake_and_no_crash() {
+    for text in [format!("a = {}", "[".repeat(100_000)), format!("{} = 1", vec!["a"; 100_000].join("."))] {
+        assert!(said_of(&text).starts_with("gateway.toml:1:"));
+    }
 }
 
 #[test]

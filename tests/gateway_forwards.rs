@@ -76,6 +76,17 @@ async fn a_body_of_known_length_keeps_its_length() {
 }
 
 #[tokio::test]
+async fn a_request_with_two_lengths_goes_out_with_one() {
+    let (backend, record) = recorder(OK).await;
+    let request = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\
+                   Connection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    raw(forwarding_to(&[backend]).await, request).await;
+    let request = seen(&record).concat().to_lowercase();
+    assert!(!request.contains("content-length"), "{request}");
+    assert!(request.contains("hello"), "{request}");
+}
+
+#[tokio::test]
 async fn a_request_goes_out_with_path_query_and_the_host_of_the_backend() {
     let (backend, record) = recorder(OK).await;
     get(forwarding_to(&[backend]).await, "/a%2fb/%7ec?x=1&y=%20", &[]).await;
