@@ -8,7 +8,7 @@
 //! - when [`sync`](Store::sync) has returned `Ok`, all that was put before survives power loss;
 //! - after the first error nothing is promised any more but what a new start reads.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -113,7 +113,7 @@ impl StoreError {
 
     /// What kind of I/O error it was.
     #[must_use]
-    pub fn kind(&self) -> io::ErrorKind {
+    pub fn kind(&self) -> ErrorKind {
         self.cause.kind()
     }
 
@@ -125,10 +125,14 @@ impl StoreError {
 
 /// What the operator can do about the errors that are theirs to remedy.
 pub(crate) fn advice(cause: &io::Error) -> &'static str {
-    match cause.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => " (make room on the disk)",
-        io::ErrorKind::PermissionDenied => " (give the user of this process the right to write there)",
-        io::ErrorKind::ReadOnlyFilesystem => " (the file system is mounted read-only)",
-        _ => "",
+    let kind = cause.kind();
+    if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+        " (make room on the disk)"
+    } else if kind == ErrorKind::PermissionDenied {
+        " (give the user of this process the right to write there)"
+    } else if kind == ErrorKind::ReadOnlyFilesystem {
+        " (the file system is mounted read-only)"
+    } else {
+        ""
     }
 }

@@ -189,7 +189,7 @@ impl Drop for SledStore {
         if self.failed.load(Ordering::Acquire) {
             // After an error sled's own way down may hang or panic. The process is about to end anyway.
             std::mem::forget(db);
-        } else if survive(|| Ok(drop(db))).is_err() {
+        } else if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
             tracing::warn!(
                 "sled panicked while it was closed; nothing that was acknowledged depends on that"
             );
