@@ -225,3 +225,6 @@ impl Fields<'_> {
         *field
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,12 +134,12 @@ impl Committer {
         let Some(answers) = self.shared.queue.finish() else { return Ok(false) };
         self.tail = tail;
         self.shared.raise_high(high);
+        self.gather.committed(batch.waited, batch.span);
+        self.shared.counters.committed(numbers.len() as u64, blocks.len() as u64, bytes, ended - began);
         for (answer, lsn) in answers.into_iter().zip(&numbers) {
             // Whoever hung up meanwhile has a durable record all the same.
             let _ = answer.send(Ok(*lsn));
         }
-        self.gather.committed(batch.waited, batch.span);
-        self.shared.counters.committed(numbers.len() as u64, blocks.len() as u64, bytes, ended - began);
         Ok(true)
     }
 

@@ -1,7 +1,7 @@
 //! The only seam to the disk: blocks in the order of their keys, and the two slots of the witness.
 //!
 //! Everything above it (frames, chain, group commit, recovery) is the same over [`SledStore`](sled_store)
-//! and over [`SimStore`](sim::SimStore); `tests/store_contract.rs` holds both to the same contract:
+//! and over [`SimStore`](sim::SimStore); `store/contract.rs` holds both to the same contract:
 //!
 //! - a block is put whole or not at all, also across a crash;
 //! - of the blocks put since the last sync, a crash leaves some first ones and none after them;
@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use crate::block::BlockKey;
 
+#[cfg(test)]
+mod contract;
 pub(crate) mod files;
 pub mod sim;
 pub(crate) mod sled_store;

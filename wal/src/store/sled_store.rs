@@ -28,6 +28,14 @@ const SEGMENT_SIZE: usize = 8 * 1024 * 1024;
 /// Bytes that sled may keep in memory.
 const CACHE_CAPACITY: u64 = 64 * 1024 * 1024;
 
+/// sled puts pages out of memory only when it notes the 64th access to one of 256 groups of pages, whatever their
+/// size: a walk over large blocks, with one access a page, would take all of the log into memory. So every now
+/// and then one page is asked for that often.
+const NUDGES: usize = 64;
+
+/// Bytes between two such requests. They cost about 20 us, and the pages of some 64 MiB may gather.
+const BYTES_PER_NUDGE: usize = 256 * 1024;
+
 /// sled collects its garbage in the thread that this drives. Durability has no part in it.
 const FLUSH_EVERY_MS: u64 = 500;
 
@@ -133,7 +141,13 @@ impl Store for SledStore {
     fn scan(&self, from: BlockKey, visit: &mut Visit<'_>) -> Result<(), StoreError> {
         let doing = "read the log";
         let mut blocks = self.db().range(from.to_bytes()..);
+        let mut read = 0;
         while let Some((key, block)) = self.inside(doing, |_| blocks.next().transpose())? {
+            read += block.len();
+            if read >= BYTES_PER_NUDGE {
+                read = 0;
+                self.inside(doing, |db| (0..NUDGES).try_for_each(|_| db.get(&key).map(drop)))?;
+            }
             if visit(own_key(&key).map_err(StoreError::of(doing))?, &block) == ControlFlow::Break(()) {
                 break;
             }

@@ -47,7 +47,11 @@ pub(super) fn prove_sync(db: &sled::Db) -> Result<(), OpenError> {
     let path = Path::new(PROBE_TREE);
     survive(|| {
         let probe = db.open_tree(PROBE_TREE)?;
-        probe.insert(PROBE_TREE, &before.to_le_bytes())?;
+        // Another value each time: sled does not write the one that is there already.
+        probe.update_and_fetch(PROBE_TREE, |last| {
+            let last = last.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+            Some(last.wrapping_add(1).to_le_bytes().to_vec())
+        })?;
         db.flush()
     })
     .map_err(OpenError::io("write to sled's tree", path))?;
