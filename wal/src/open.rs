@@ -7,6 +7,7 @@
 //! ```
 
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -207,17 +208,16 @@ fn witnessed(files: &Files) -> Result<Option<Lsn>, OpenError> {
             let slot = |at: usize| bytes.get(at..).and_then(|rest| rest.get(..64)).unwrap_or_default();
             Ok(witness::peek([slot(0), slot(4096)]))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(OpenError::io("read", &path)(error)),
     }
 }
 
 /// Tells damage that the engine noticed from a disk that refuses to read.
 fn in_store(error: StoreError, at: Lsn) -> Result<Damage, StoreError> {
-    match error.kind() {
-        std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
-            Ok(Damage::at(at, DamageKind::Store(error.to_string())))
-        }
-        _ => Err(error),
+    if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) {
+        Ok(Damage::at(at, DamageKind::Store(error.to_string())))
+    } else {
+        Err(error)
     }
 }

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
@@ -55,6 +56,8 @@ pub(crate) struct Batch {
     pub(crate) payloads: Vec<Vec<u8>>,
     /// How many of them are waited for.
     pub(crate) waited: usize,
+    /// From when the first of those came to when the last one did.
+    pub(crate) span: Duration,
     /// What to do after that commit.
     pub(crate) then: Option<Request>,
 }
@@ -83,6 +86,7 @@ struct State {
     waited: usize,
     others: usize,
     first_waited_at: Option<Instant>,
+    last_waited_at: Option<Instant>,
     first_at: Option<Instant>,
     in_flight: Vec<Answer>,
     failed: Option<Poisoned>,
@@ -126,6 +130,7 @@ impl Queue {
                 Request::Append(append) if append.is_waited_for => {
                     state.waited += 1;
                     state.first_waited_at.get_or_insert(now);
+                    state.last_waited_at = Some(now);
                 }
                 Request::Append(_) => {}
                 Request::Retire { .. } | Request::Close { .. } => state.others += 1,
@@ -134,7 +139,9 @@ impl Queue {
             state.waiting.push_back(request);
             state.take_waker_if_due()
         };
-        waker.map(Waker::wake);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         Ok(())
     }
 
@@ -189,6 +196,7 @@ impl Queue {
                     }
                 }
             }
+            batch.span = state.span();
             state.forget_the_taken(batch.waited);
         }
         self.room.add_permits(usize::try_from(places).expect("no more places than the queue has"));
@@ -226,11 +234,13 @@ impl Queue {
             match request {
                 Request::Append(append) => drop(append.answer.send(Err(reason.clone()))),
                 Request::Retire { done, .. } | Request::Close { done } => {
-                    drop(done.send(Err(reason.clone())))
+                    drop(done.send(Err(reason.clone())));
                 }
             }
         }
-        waker.map(Waker::wake);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         true
     }
 
@@ -241,7 +251,9 @@ impl Queue {
             state.abandoned = true;
             state.waker.take()
         };
-        waker.map(|(_, waker)| waker.wake());
+        if let Some((_, waker)) = waker {
+            waker.wake();
+        }
     }
 
     /// Waits until more than `len` requests wait, or one that cannot wait.
@@ -277,6 +289,11 @@ impl State {
     fn take_waker_if_due(&mut self) -> Option<Waker> {
         let (len, _) = self.waker.as_ref()?;
         if self.is_due(*len) { self.waker.take().map(|(_, waker)| waker) } else { None }
+    }
+
+    fn span(&self) -> Duration {
+        let ends = self.last_waited_at.zip(self.first_waited_at);
+        ends.map_or(Duration::ZERO, |(last, first)| last.saturating_duration_since(first))
     }
 
     fn forget_the_taken(&mut self, waited: usize) {

@@ -121,8 +121,9 @@ impl Files {
         if count >= ASIDES_MAX {
             return Err(OpenError::TooManyAsides { directory: self.root.clone(), count });
         }
-        let free = (1..).map(|n| self.root.join(format!("{ASIDE}{n}"))).find(|path| !path.exists());
-        let aside = free.expect("there is always a greater number");
+        let places = (1..=count + 1).map(|n| self.root.join(format!("{ASIDE}{n}")));
+        let aside =
+            places.into_iter().find(|path| !path.exists()).expect("one more place than there are copies");
         self.copy_to(&aside)?;
         sync_tree(&aside).map_err(OpenError::io("sync the copy in", &aside))?;
         self.sync_directories()?;

@@ -133,7 +133,8 @@ impl SimDisk {
     /// The process dies and the machine lives on: nothing that was put is lost.
     pub fn kill(&self) {
         let mut state = self.state();
-        state.durable = state.present.clone();
+        state.save_blocks();
+        state.save_witness();
         state.restart();
     }
 
@@ -179,14 +180,14 @@ impl SimDisk {
         if !bytes.is_empty() {
             state.present.blocks.insert(key, bytes);
         }
-        state.durable.blocks = state.present.blocks.clone();
+        state.save_blocks();
     }
 
     /// Changes the stored bytes of a slot of the witness.
     pub fn damage_witness(&self, slot: Slot, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
         change(state.present.slot(slot));
-        state.durable.witness = state.present.witness.clone();
+        state.save_witness();
     }
 
     /// The random identity of the node, made at the first call.
@@ -283,7 +284,7 @@ impl Store for SimStore {
 
     fn sync_witness(&self) -> Result<(), StoreError> {
         let mut state = self.alive("sync the witness")?;
-        state.durable.witness = state.present.witness.clone();
+        state.save_witness();
         state.witness_dirty = None;
         Ok(())
     }
@@ -329,6 +330,14 @@ impl State {
         self.unsynced.clear();
         self.witness_dirty = None;
         (self.fails, self.failed, self.hangs) = (None, false, false);
+    }
+
+    fn save_blocks(&mut self) {
+        self.durable.blocks.clone_from(&self.present.blocks);
+    }
+
+    fn save_witness(&mut self) {
+        self.durable.witness.clone_from(&self.present.witness);
     }
 
     /// A number from 0 to `end - 1`.

@@ -1,6 +1,7 @@
 //! What the tests of the log share.
 
 #![allow(dead_code, reason = "every test file uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "what goes wrong in a helper ends the test that called it")]
 
 use std::convert::Infallible;
 use std::path::Path;
