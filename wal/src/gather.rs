@@ -67,7 +67,7 @@ impl Gather {
         }
         let Some(since) = queue.since else { return Decision::Idle };
         if queue.waited == 0 {
-            // The first that is waited for ends the wait, and so does a queue half full of others.
+            // The first that is waited for ends the wait.
             let deadline = since + LAZY_WAIT_MAX;
             return if now >= deadline { Decision::Commit } else { Decision::Until(deadline, queue.len) };
         }

@@ -5,6 +5,13 @@
 //! record to sled's data file; an `fdatasync` or `fsync` of that file, begun after that, which returned 0; and
 //! only then the line.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what goes wrong in a helper ends the test that called it"
+)]
+
 mod common;
 
 use std::collections::HashMap;
