@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::queue::Glance;
+use crate::request::Glance;
 
 /// How long the wait is worth while if the last commit had two sharers. It grows with the square of those beyond the
 /// first: a few that met by chance hardly wait, many that are sure to meet again get to the limit soon.

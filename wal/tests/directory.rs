@@ -127,6 +127,7 @@ async fn a_half_written_snapshot_of_sled_is_cleared_away() {
     wal.close().await.unwrap();
     std::fs::write(directory.path().join("store/snap.00FFFFFFFFFFFFFF.generating"), vec![0; 8192]).unwrap();
     assert_eq!(start(directory.path()).1.len(), 1);
+    assert!(!directory.path().join("aside-1").exists(), "it is no damage that needs a repair");
 }
 
 #[tokio::test]

@@ -56,6 +56,7 @@ struct Observer {
 }
 
 #[test]
+#[expect(clippy::zombie_processes, reason = "`observe` waits for it, with all of its threads")]
 fn every_acknowledgement_follows_a_real_sync_of_its_record() {
     let directory = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
