@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::queue::Glance;
+use crate::request::Glance;
 
 /// How long the wait is worth while if the last commit had two sharers. It grows with the square of those beyond the
 /// first: a few that met by chance hardly wait, many that are sure to meet again get to the limit soon.
@@ -67,7 +67,7 @@ impl Gather {
         }
         let Some(since) = queue.since else { return Decision::Idle };
         if queue.waited == 0 {
-            // The first that is waited for ends the wait, and so does a queue half full of others.
+            // The first that is waited for ends the wait.
             let deadline = since + LAZY_WAIT_MAX;
             return if now >= deadline { Decision::Commit } else { Decision::Until(deadline, queue.len) };
         }
