@@ -8,8 +8,9 @@ use http::Method;
 use toml::Spanned;
 
 use super::file::{BranchFile, ForwardFile, MergeFile, PartFile, RouteFile, Text, TransactionRouteFile};
+use super::findings::Noted;
 use super::resolve::{WAIT, WAIT_OR_NONE};
-use super::routes::{Reader, optional};
+use super::routes::Reader;
 use crate::gateway::{
     Action, BranchRoute, ForwardRoute, MergeRoute, Part, Pointer, Template, TransactionRoute,
 };
@@ -22,52 +23,47 @@ const REPLY_WITHIN: Duration = Duration::from_secs(5);
 const PARTS_MAX: usize = 64;
 
 impl Reader<'_, '_, '_> {
-    pub(super) fn action(&mut self, file: &RouteFile) -> Option<Action> {
+    pub(super) fn action(&mut self, file: &RouteFile) -> Result<Action, Noted> {
         let given = [file.forward.is_some(), file.merge.is_some(), file.transaction.is_some()];
         let id = self.id;
-        match given.into_iter().filter(|given| *given).count() {
-            0 => self.refuse(&file.id, format!(
-                "the route `{id}` does not say what becomes of its requests; add `forward = {{ service = \"..\" }}`, \
-                 [routes.merge] or [routes.transaction]"
-            )),
-            1 => self.only_action(file),
-            _ => self.refuse(&file.id, format!(
-                "the route `{id}` says more than once what becomes of its requests; keep one of `forward`, `merge` \
-                 and `transaction`"
-            )),
-        }
+        let blame = match given.into_iter().filter(|given| *given).count() {
+            0 => "does not say what becomes of its requests; add one of `forward`, `merge` and `transaction`",
+            1 => return self.only_action(file),
+            _ => "says twice what becomes of its requests; keep one of `forward`, `merge` and `transaction`",
+        };
+        self.refuse(&file.id, format!("the route `{id}` {blame}"))
     }
 
-    fn only_action(&mut self, file: &RouteFile) -> Option<Action> {
+    fn only_action(&mut self, file: &RouteFile) -> Result<Action, Noted> {
         if let Some(forward) = &file.forward {
             self.forward(forward).map(Action::Forward)
         } else if let Some(merge) = &file.merge {
             self.merge(merge).map(Action::Merge)
         } else {
-            self.transaction(file.transaction.as_ref()?).map(Action::Transaction)
+            self.transaction(file.transaction.as_ref().ok_or(Noted)?).map(Action::Transaction)
         }
     }
 
-    fn forward(&mut self, file: &ForwardFile) -> Option<ForwardRoute> {
+    fn forward(&mut self, file: &ForwardFile) -> Result<ForwardRoute, Noted> {
         let service = self.known.service(&file.service, self.findings);
-        let path = optional(file.path.as_ref().map(|path| self.template(path)));
+        let path = file.path.as_ref().map(|path| self.template(path)).transpose();
         let timeout = self.findings.time(file.timeout.as_ref(), FORWARD_TIMEOUT, WAIT);
-        Some(ForwardRoute { service: service?, path: path?, timeout })
+        Ok(ForwardRoute { service: service?, path: path?, timeout })
     }
 
-    fn merge(&mut self, file: &MergeFile) -> Option<MergeRoute> {
+    fn merge(&mut self, file: &MergeFile) -> Result<MergeRoute, Noted> {
         self.check_count("parts", &file.parts, PARTS_MAX);
         self.check_names(file.parts.get_ref());
         let timeout = self.findings.time(file.timeout.as_ref(), MERGE_TIMEOUT, WAIT);
         let parts: Vec<_> = file.parts.get_ref().iter().map(|part| self.part(part)).collect();
-        Some(MergeRoute { parts: parts.into_iter().collect::<Option<_>>()?, timeout })
+        Ok(MergeRoute { parts: parts.into_iter().collect::<Result<_, _>>()?, timeout })
     }
 
-    fn part(&mut self, file: &PartFile) -> Option<Part> {
+    fn part(&mut self, file: &PartFile) -> Result<Part, Noted> {
         let service = self.known.service(&file.service, self.findings);
         let path = self.template(&file.path);
         let required = file.required.unwrap_or(true);
-        Some(Part { service: service?, path: path?, name: file.name.get_ref().clone(), required })
+        Ok(Part { service: service?, path: path?, name: file.name.get_ref().clone(), required })
     }
 
     /// Two parts under one name would hide each other.
@@ -84,38 +80,39 @@ impl Reader<'_, '_, '_> {
         }
     }
 
-    fn transaction(&mut self, file: &TransactionRouteFile) -> Option<TransactionRoute> {
+    fn transaction(&mut self, file: &TransactionRouteFile) -> Result<TransactionRoute, Noted> {
         self.check_count("branches", &file.branches, TransactionRoute::BRANCHES_MAX);
         let timeout = self.findings.time(file.timeout.as_ref(), TRANSACTION_TIMEOUT, WAIT);
         let reply_within = self.findings.time(file.reply_within.as_ref(), REPLY_WITHIN, WAIT_OR_NONE);
         let branches: Vec<_> = file.branches.get_ref().iter().map(|branch| self.branch(branch)).collect();
-        let branches = branches.into_iter().collect::<Option<_>>()?;
-        Some(TransactionRoute { id: self.id.to_owned(), timeout, reply_within, branches })
+        let branches = branches.into_iter().collect::<Result<_, _>>()?;
+        Ok(TransactionRoute { id: self.id.to_owned(), timeout, reply_within, branches })
     }
 
-    fn branch(&mut self, file: &BranchFile) -> Option<BranchRoute> {
+    fn branch(&mut self, file: &BranchFile) -> Result<BranchRoute, Noted> {
         let service = self.known.participant(&file.service, self.findings);
-        let method = file.method.as_ref().map_or(Some(Method::POST), |method| self.method(method));
+        let method = file.method.as_ref().map_or(Ok(Method::POST), |method| self.method(method));
         let path = self.template(&file.path);
-        let body = optional(file.body.as_ref().map(|body| self.pointer(body)));
-        Some(BranchRoute { service: service?, method: method?, path: path?, body: body? })
+        let body = file.body.as_ref().map(|body| self.pointer(body)).transpose();
+        Ok(BranchRoute { service: service?, method: method?, path: path?, body: body? })
     }
 
-    fn pointer(&mut self, text: &Text) -> Option<Pointer> {
+    fn pointer(&mut self, text: &Text) -> Result<Pointer, Noted> {
         self.findings.keep(&text.span(), "bad JSON Pointer", Pointer::parse(text.get_ref()))
     }
 
     /// A path to call, all of whose parameters the route's own path binds.
-    fn template(&mut self, text: &Text) -> Option<Template> {
+    fn template(&mut self, text: &Text) -> Result<Template, Noted> {
         let template = self.findings.keep(&text.span(), "bad path", Template::parse(text.get_ref()))?;
-        let pattern = self.pattern?;
+        let pattern = self.pattern.ok_or(Noted)?;
         let is_unbound = |name: &&str| !pattern.params().any(|known| known == *name);
-        let Some(name) = template.params().find(is_unbound) else { return Some(template) };
+        let Some(name) = template.params().find(is_unbound) else { return Ok(template) };
         let bound: Vec<_> = pattern.params().map(|name| format!("`{{{name}}}`")).collect();
         let bound =
             if bound.is_empty() { "no parameter".to_owned() } else { format!("only {}", bound.join(", ")) };
         let message = format!(
-            "`{{{name}}}` comes from nowhere: the path `{pattern}` of the route binds {bound}; add it there or take it out here"
+            "`{{{name}}}` comes from nowhere: the path `{pattern}` of the route binds {bound}; add it there \
+             or take it out here"
         );
         self.refuse(text, message)
     }

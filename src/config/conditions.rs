@@ -6,7 +6,8 @@ use std::net::Ipv6Addr;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::file::{RouteFile, Text};
-use super::routes::{Reader, optional};
+use super::findings::Noted;
+use super::routes::Reader;
 use crate::gateway::{Matcher, Pattern};
 
 /// All conditions but the path.
@@ -25,16 +26,17 @@ impl Conditions {
 }
 
 impl Reader<'_, '_, '_> {
-    pub(super) fn conditions(&mut self, file: &RouteFile) -> Option<Conditions> {
+    pub(super) fn conditions(&mut self, file: &RouteFile) -> Result<Conditions, Noted> {
         let given = &file.matches;
         let methods = self.methods(file);
-        let host = optional(given.host.as_ref().map(|text| self.host(text)));
-        let headers: Option<_> = given.headers.iter().map(|(name, value)| self.header(name, value)).collect();
+        let host = given.host.as_ref().map(|text| self.host(text)).transpose();
+        let headers: Result<_, _> =
+            given.headers.iter().map(|(name, value)| self.header(name, value)).collect();
         let query = given.query.iter().map(|(name, value)| (name.get_ref().clone(), value.get_ref().clone()));
-        Some(Conditions { methods: methods?, host: host?, headers: headers?, query: query.collect() })
+        Ok(Conditions { methods: methods?, host: host?, headers: headers?, query: query.collect() })
     }
 
-    pub(super) fn method(&mut self, text: &Text) -> Option<Method> {
+    pub(super) fn method(&mut self, text: &Text) -> Result<Method, Noted> {
         let given = text.get_ref();
         let lower = given.chars().any(|letter| letter.is_ascii_lowercase());
         match Method::from_bytes(given.as_bytes()) {
@@ -44,13 +46,13 @@ impl Reader<'_, '_, '_> {
             Ok(Method::CONNECT | Method::TRACE) => {
                 self.refuse(text, format!("the method {given} is never passed on; take it out"))
             }
-            Ok(method) => Some(method),
+            Ok(method) => Ok(method),
             Err(_) => self.refuse(text, format!("`{given}` is not a method; write one like `GET` or `POST`")),
         }
     }
 
-    fn methods(&mut self, file: &RouteFile) -> Option<Option<Vec<Method>>> {
-        let Some(given) = &file.matches.methods else { return Some(default_methods(file)) };
+    fn methods(&mut self, file: &RouteFile) -> Result<Option<Vec<Method>>, Noted> {
+        let Some(given) = &file.matches.methods else { return Ok(default_methods(file)) };
         if given.get_ref().is_empty() {
             return self.refuse(
                 given,
@@ -58,7 +60,7 @@ impl Reader<'_, '_, '_> {
             );
         }
         let methods: Vec<_> = given.get_ref().iter().map(|text| self.method_of(file, text)).collect();
-        let mut methods: Vec<Method> = methods.into_iter().collect::<Option<_>>()?;
+        let mut methods: Vec<Method> = methods.into_iter().collect::<Result<_, _>>()?;
         let mut seen = Vec::new();
         methods.retain(|method| {
             !seen.contains(method) && {
@@ -66,14 +68,14 @@ impl Reader<'_, '_, '_> {
                 true
             }
         });
-        Some(Some(methods))
+        Ok(Some(methods))
     }
 
     /// A method that the route may have: merging only asks, it never changes anything.
-    fn method_of(&mut self, file: &RouteFile, text: &Text) -> Option<Method> {
+    fn method_of(&mut self, file: &RouteFile, text: &Text) -> Result<Method, Noted> {
         let method = self.method(text)?;
         if file.merge.is_none() || matches!(method, Method::GET | Method::HEAD) {
-            return Some(method);
+            return Ok(method);
         }
         let message = format!(
             "the route `{}` merges answers, which is for GET and HEAD only; to change something at several \
@@ -83,21 +85,21 @@ impl Reader<'_, '_, '_> {
         self.refuse(text, message)
     }
 
-    fn host(&mut self, text: &Text) -> Option<String> {
+    fn host(&mut self, text: &Text) -> Result<String, Noted> {
         let host = text.get_ref().to_ascii_lowercase();
         let is_name_letter =
             |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let is_address = address.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
         if is_address || (!host.is_empty() && host.chars().all(is_name_letter)) {
-            return Some(host.trim_end_matches('.').to_owned());
+            return Ok(host.trim_end_matches('.').to_owned());
         }
         let message =
             format!("`{host}` is not a host; write a name like \"api.example.com\", without scheme and port");
         self.refuse(text, message)
     }
 
-    fn header(&mut self, name: &Text, value: &Text) -> Option<(String, String)> {
+    fn header(&mut self, name: &Text, value: &Text) -> Result<(String, String), Noted> {
         let given = name.get_ref();
         let Ok(field) = HeaderName::from_bytes(given.as_bytes()) else {
             return self.refuse(
@@ -111,7 +113,7 @@ impl Reader<'_, '_, '_> {
                 format!("no header field can have this value, so `{given}` could never match; change it"),
             );
         }
-        Some((field.as_str().to_owned(), value.get_ref().clone()))
+        Ok((field.as_str().to_owned(), value.get_ref().clone()))
     }
 }
 

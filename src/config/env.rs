@@ -212,3 +212,37 @@ fn unknown(variable: &Variable) -> String {
     let nearest = nearest.to_uppercase().replace('.', "__").replace('*', "<NAME>");
     format!("no key goes by this name; did you mean {PREFIX}{nearest}?")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The keys that the reader knows in a table, by what it says of one that it does not.
+    fn known(table: &str) -> BTreeSet<String> {
+        let text = format!("{table}\nzzz = 1\n");
+        let said = crate::config::parse("f", &text, std::iter::empty()).unwrap_err().to_string();
+        let (_, list) = said.split_once("Known here: ").unwrap();
+        list.split(", ").map(str::to_owned).collect()
+    }
+
+    fn listed(table: &str) -> BTreeSet<String> {
+        KEYS.iter()
+            .filter_map(|(key, _)| key.strip_prefix(table)?.strip_prefix('.'))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn every_key_of_the_file_that_is_one_value_has_its_variable() {
+        assert_eq!(known("[node]"), listed("node"));
+        assert_eq!(known("[log]"), listed("log"));
+        let retry = known("[services.s.transaction.retry]");
+        assert_eq!(retry, listed("services.*.transaction.retry"));
+        let transaction: BTreeSet<_> =
+            listed("services.*.transaction").into_iter().filter(|key| !key.contains('.')).collect();
+        let known = known("[services.s.transaction]");
+        assert_eq!(known.difference(&transaction).collect::<Vec<_>>(), ["retry"]);
+    }
+}

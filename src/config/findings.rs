@@ -10,6 +10,10 @@ use super::error::Mistake;
 use super::file::Time;
 use super::source::Source;
 
+/// A mistake was found here and has been noted; there is nothing to go on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Noted;
+
 /// Collects mistakes, so that an operator sees them all at once.
 #[derive(Debug)]
 pub(super) struct Findings<'a> {
@@ -30,14 +34,20 @@ impl<'a> Findings<'a> {
         self.found.push((at.start, message.into()));
     }
 
-    /// The value, or `None` with the error noted; `what` says what the value is for.
+    /// Notes a mistake that leaves nothing to go on with.
+    pub(super) fn refuse<T>(&mut self, at: &Range<usize>, message: impl Into<String>) -> Result<T, Noted> {
+        self.add(at, message);
+        Err(Noted)
+    }
+
+    /// The value, or its error noted; `what` says what the value is for.
     pub(super) fn keep<T, E: Display>(
         &mut self,
         at: &Range<usize>,
         what: &str,
         result: Result<T, E>,
-    ) -> Option<T> {
-        result.map_err(|error| self.add(at, format!("{what}: {error}"))).ok()
+    ) -> Result<T, Noted> {
+        result.or_else(|error| self.refuse(at, format!("{what}: {error}")))
     }
 
     /// A duration within bounds; `default` where none is given.

@@ -1,7 +1,7 @@
 //! The configuration: one TOML file and the environment, read once into a type that cannot be wrong.
 //!
 //! ```text
-//!  file ─► TOML tree ─► variables put in ─► structs (file.rs) ─► checked and resolved ─► Config
+//!  file ─► TOML tree ─► variables put in ─► structs (file.rs) ─► checked, resolved ─► Config
 //! ```
 //!
 //! Everything that could make the node fail later is found here, and every mistake is said with its
@@ -96,7 +96,7 @@ pub fn parse(
     let mut findings = Findings::new(&source);
     let file = tree(text, &variables, &mut findings).map(toml::de::Deserializer::from);
     let file = file.and_then(|tree| syntax::keep(file::File::deserialize(tree), &mut findings));
-    let config = file.and_then(|file| resolve::resolve(file, &mut findings));
+    let config = file.and_then(|file| resolve::resolve(&file, &mut findings));
     let mistakes = findings.into_mistakes();
     match config {
         Some(config) if mistakes.is_empty() => Ok(config),

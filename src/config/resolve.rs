@@ -16,8 +16,8 @@ use crate::journal::options::{LogOptions, Sync};
 use crate::server::options::NodeOptions;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-const HOUR: Duration = Duration::from_secs(60 * 60);
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const HOUR: Duration = Duration::from_hours(1);
+const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// A wait that somebody sits through: more than an hour is a slip of the pen.
 pub(super) const WAIT: RangeInclusive<Duration> = MILLISECOND..=HOUR;
@@ -31,14 +31,14 @@ const HEAD_BYTES: RangeInclusive<usize> = 8192..=16 << 20;
 pub(super) const COUNT: RangeInclusive<usize> = 1..=10_000_000;
 
 /// Makes a configuration of what the file says; every mistake goes to `findings`.
-pub(super) fn resolve(file: File, findings: &mut Findings<'_>) -> Option<Config> {
+pub(super) fn resolve(file: &File, findings: &mut Findings<'_>) -> Option<Config> {
     let node = node(&file.node, findings);
     let log = log(&file.log, findings);
     let coordinator = coordinator(&file.node, findings);
     let gateway = gateway(&file.node, findings);
     let known = services::Known::of(&file.services);
-    let routes = routes::routes(&file.routes, &known, findings)?;
     let services = services::services(&file.services, findings);
+    let routes = routes::routes(&file.routes, &known, findings)?;
     Some(Config { node, log, coordinator, gateway, services, routes })
 }
 
@@ -109,11 +109,12 @@ fn gateway(file: &NodeFile, findings: &mut Findings<'_>) -> GatewayOptions {
 fn address(text: Option<&Text>, default: SocketAddr, findings: &mut Findings<'_>) -> SocketAddr {
     let Some(text) = text else { return default };
     text.get_ref().parse().unwrap_or_else(|_| {
-        let given = text.get_ref();
-        findings.add(
-            &text.span(),
-            format!("`{given}` is not an address to listen on; write IP and port, as in \"{default}\" or \"0.0.0.0:{}\"", default.port()),
+        let (given, port) = (text.get_ref(), default.port());
+        let message = format!(
+            "`{given}` is not an address to listen on; write IP and port, as in \"{default}\" or \
+             \"0.0.0.0:{port}\""
         );
+        findings.add(&text.span(), message);
         default
     })
 }
@@ -129,10 +130,10 @@ fn advertise(text: &Text, findings: &mut Findings<'_>) -> Option<String> {
     };
     let Some(url) = Url::parse(text.get_ref()).ok().filter(is_base) else {
         let given = text.get_ref();
-        findings.add(
-            &text.span(),
-            format!("`{given}` is not a URL that participants can call; write one like \"http://gateway.internal:8000\""),
+        let message = format!(
+            "`{given}` is not a URL that participants can call; write one like \"http://gateway.internal:8000\""
         );
+        findings.add(&text.span(), message);
         return None;
     };
     Some(url.as_str().trim_end_matches('/').to_owned())

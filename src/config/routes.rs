@@ -6,14 +6,14 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::file::{RouteFile, Text};
-use super::findings::Findings;
+use super::findings::{Findings, Noted};
 use super::services::Known;
 use crate::gateway::{Pattern, Route, RouteTable};
 
 /// The id is a label of metrics.
 const ID_BYTES_MAX: usize = 100;
 
-/// What the parts of one route are read with. Its methods give `None` where they noted a mistake.
+/// What the parts of one route are read with. Where its methods find a mistake they note it.
 pub(super) struct Reader<'a, 'f, 's> {
     pub(super) id: &'a str,
     pub(super) known: &'a Known<'a>,
@@ -32,7 +32,7 @@ pub(super) fn routes(
     let mut routes = Vec::new();
     let mut places = Vec::new();
     for file in files {
-        if let Some(route) = route(file, known, findings) {
+        if let Ok(route) = route(file, known, findings) {
             routes.push(route);
             places.push(&file.id);
         }
@@ -49,14 +49,14 @@ pub(super) fn routes(
     None
 }
 
-fn route(file: &RouteFile, known: &Known<'_>, findings: &mut Findings<'_>) -> Option<Route> {
+fn route(file: &RouteFile, known: &Known<'_>, findings: &mut Findings<'_>) -> Result<Route, Noted> {
     let path = &file.matches.path;
     let pattern = findings.keep(&path.span(), "bad path pattern", Pattern::parse(path.get_ref()));
     let id = file.id.get_ref().as_str();
-    let mut reader = Reader { id, known, pattern: pattern.as_ref(), findings };
+    let mut reader = Reader { id, known, pattern: pattern.as_ref().ok(), findings };
     let action = reader.action(file);
     let conditions = reader.conditions(file);
-    Some(Route { id: id.to_owned(), matches: conditions?.with(pattern?), action: action? })
+    Ok(Route { id: id.to_owned(), matches: conditions?.with(pattern?), action: action? })
 }
 
 fn apart(first: &Text, second: &Text, findings: &Findings<'_>) -> String {
@@ -87,13 +87,7 @@ fn check_ids(files: &[RouteFile], findings: &mut Findings<'_>) {
 
 impl Reader<'_, '_, '_> {
     /// Notes a mistake.
-    pub(super) fn refuse<T, V>(&mut self, at: &Spanned<V>, message: impl Into<String>) -> Option<T> {
-        self.findings.add(&at.span(), message);
-        None
+    pub(super) fn refuse<T, V>(&mut self, at: &Spanned<V>, message: impl Into<String>) -> Result<T, Noted> {
+        self.findings.refuse(&at.span(), message)
     }
-}
-
-/// What may be left out: a mistake only where it was given and is one.
-pub(super) fn optional<T>(given: Option<Option<T>>) -> Option<Option<T>> {
-    given.map_or(Some(None), |read| read.map(Some))
 }

@@ -6,9 +6,8 @@ use reqwest::Url;
 
 use super::Service;
 use super::file::{BodyFile, RetryFile, ServiceFile, Text, TransactionFile};
-use super::findings::{Findings, nearest};
+use super::findings::{Findings, Noted, nearest};
 use super::resolve::{COUNT, WAIT};
-use super::routes::optional;
 use crate::discovery::Endpoint;
 use crate::gateway::{Params, Template};
 use crate::participant::options::{CallBody, Retry, TransactionOptions};
@@ -26,9 +25,9 @@ impl<'a> Known<'a> {
     }
 
     /// The name of a service that exists.
-    pub(super) fn service(&self, name: &Text, findings: &mut Findings<'_>) -> Option<String> {
+    pub(super) fn service(&self, name: &Text, findings: &mut Findings<'_>) -> Result<String, Noted> {
         if self.0.contains_key(name.get_ref().as_str()) {
-            return Some(name.get_ref().clone());
+            return Ok(name.get_ref().clone());
         }
         let given = name.get_ref();
         let nearest = nearest(given, self.0.keys().copied()).map(|known| format!("write `{known}` or "));
@@ -36,24 +35,20 @@ impl<'a> Known<'a> {
             "there is no service `{given}`; {}declare it as [services.{given}]",
             nearest.unwrap_or_default()
         );
-        findings.add(&name.span(), message);
-        None
+        findings.refuse(&name.span(), message)
     }
 
     /// The name of a service that says how to commit and abort.
-    pub(super) fn participant(&self, name: &Text, findings: &mut Findings<'_>) -> Option<String> {
+    pub(super) fn participant(&self, name: &Text, findings: &mut Findings<'_>) -> Result<String, Noted> {
         let service = self.service(name, findings)?;
         if self.0.get(service.as_str()) == Some(&true) {
-            return Some(service);
+            return Ok(service);
         }
-        findings.add(
-            &name.span(),
-            format!(
-                "the service `{service}` does not say how to commit and abort, so it cannot take part in a \
-                 transaction; add [services.{service}.transaction] with `commit` and `abort`"
-            ),
+        let message = format!(
+            "the service `{service}` does not say how to commit and abort, so it cannot take part in a \
+             transaction; add [services.{service}.transaction] with `commit` and `abort`"
         );
-        None
+        findings.refuse(&name.span(), message)
     }
 }
 
@@ -66,8 +61,9 @@ pub(super) fn services(
     for (name, file) in files {
         check_name(name, findings);
         let endpoints = endpoints(name, file, findings);
-        let transaction = file.transaction.as_ref().and_then(|file| transaction(file, findings));
-        services.insert(name.get_ref().clone(), Service { endpoints, transaction });
+        let transaction = file.transaction.as_ref().map(|file| transaction(file, findings)).transpose();
+        let service = transaction.map(|transaction| Service { endpoints, transaction });
+        services.extend(service.ok().map(|service| (name.get_ref().clone(), service)));
     }
     services
 }
@@ -91,14 +87,15 @@ fn endpoints(name: &Text, file: &ServiceFile, findings: &mut Findings<'_>) -> Ve
     let given = file.endpoints.get_ref();
     if given.is_empty() || given.len() > ENDPOINTS_MAX {
         let (name, count) = (name.get_ref(), given.len());
-        findings.add(
-            &file.endpoints.span(),
-            format!("the service `{name}` has {count} endpoints; list 1 to {ENDPOINTS_MAX}, as in [\"http://127.0.0.1:9001\"]"),
+        let message = format!(
+            "the service `{name}` has {count} endpoints; list 1 to {ENDPOINTS_MAX}, as in \
+             [\"http://127.0.0.1:9001\"]"
         );
+        findings.add(&file.endpoints.span(), message);
     }
     given
         .iter()
-        .filter_map(|text| findings.keep(&text.span(), "bad endpoint", endpoint(text.get_ref())))
+        .filter_map(|text| findings.keep(&text.span(), "bad endpoint", endpoint(text.get_ref())).ok())
         .collect()
 }
 
@@ -121,8 +118,8 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
     Err(format!("`{text}` {blame}; {example}"))
 }
 
-fn transaction(file: &TransactionFile, findings: &mut Findings<'_>) -> Option<TransactionOptions> {
-    let prepare = optional(file.prepare.as_ref().map(|path| call_path("prepare", path, findings)));
+fn transaction(file: &TransactionFile, findings: &mut Findings<'_>) -> Result<TransactionOptions, Noted> {
+    let prepare = file.prepare.as_ref().map(|path| call_path("prepare", path, findings)).transpose();
     let commit = call_path("commit", &file.commit, findings);
     let abort = call_path("abort", &file.abort, findings);
     let timeout = findings.time(file.timeout.as_ref(), TransactionOptions::TIMEOUT, WAIT);
@@ -132,7 +129,7 @@ fn transaction(file: &TransactionFile, findings: &mut Findings<'_>) -> Option<Tr
         BodyFile::Envelope => CallBody::Envelope,
         BodyFile::Request => CallBody::Request,
     };
-    Some(TransactionOptions {
+    Ok(TransactionOptions {
         prepare: prepare?,
         commit: commit?,
         abort: abort?,
@@ -144,19 +141,17 @@ fn transaction(file: &TransactionFile, findings: &mut Findings<'_>) -> Option<Tr
 }
 
 /// The path of a call that no request's parameters go into: after a crash there is no request.
-fn call_path(what: &str, path: &Text, findings: &mut Findings<'_>) -> Option<String> {
+fn call_path(what: &str, path: &Text, findings: &mut Findings<'_>) -> Result<String, Noted> {
     let template =
         findings.keep(&path.span(), &format!("bad `{what}` path"), Template::parse(path.get_ref()))?;
     if template.params().next().is_some() {
-        findings.add(
-            &path.span(),
-            format!(
-                "bad `{what}` path: it cannot have parameters; the header Transaction-Id says what is meant"
-            ),
+        let message = format!(
+            "bad `{what}` path: it cannot have parameters; the header Transaction-Id says what is meant"
         );
-        return None;
+        return findings.refuse(&path.span(), message);
     }
-    template.fill(&Params::default()).ok().map(|target| target.with_query(None))
+    let target = template.fill(&Params::default());
+    findings.keep(&path.span(), &format!("bad `{what}` path"), target).map(|target| target.with_query(None))
 }
 
 fn retry(file: &RetryFile, findings: &mut Findings<'_>) -> Retry {

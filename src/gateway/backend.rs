@@ -5,11 +5,13 @@
 //! whether a repeat would do harm.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
+use http_body_util::LengthLimitError;
 use reqwest::{Client, Request, Response, Url};
 use tokio::time::Instant;
 
@@ -41,9 +43,12 @@ pub(super) struct Call<'a> {
 /// Why a call has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
-    /// No endpoint could be reached, or the connection broke before there was an answer.
+    /// No endpoint could be reached; nothing was sent.
     #[error("could not be reached")]
     Unreachable,
+    /// The connection broke, or what came was no HTTP, after the request may have been sent.
+    #[error("gave no answer that could be read; whether it acted on the request is not known")]
+    Broken,
     /// The answer did not come in time.
     #[error("did not answer in time")]
     Late,
@@ -88,10 +93,11 @@ impl Backends {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            let error = error.without_url();
-            tracing::warn!(service = call.service, %endpoint, error = chain(&error), "a call failed");
-            if !(error.is_connect() && call.upload.is_untouched()) {
-                return Err(Failure::of(&error));
+            let failure = Failure::of(&error);
+            tracing::warn!(service = call.service, "a service {failure}");
+            tracing::debug!(service = call.service, %endpoint, error = chain(&error), "a call failed");
+            if !(failure == Failure::Unreachable && call.upload.is_untouched()) {
+                return Err(failure);
             }
         }
         Err(Failure::Unreachable)
@@ -131,11 +137,12 @@ impl Call<'_> {
 }
 
 impl Failure {
-    /// What the client is told: 502 `unreachable`, 504 `late`, 413, or 400 where its body broke off.
+    /// What the client is told: 502 `unreachable` (`detail` says whether it may have been sent), 504
+    /// `late`, 413 `body_too_large`, or 400 `body_broke_off`.
     pub(super) fn problem(self, service: &str) -> Problem {
         let detail = format!("the service {service} {self}");
         let (status, code) = match self {
-            Self::Unreachable => (StatusCode::BAD_GATEWAY, "unreachable"),
+            Self::Unreachable | Self::Broken => (StatusCode::BAD_GATEWAY, "unreachable"),
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "late"),
             Self::BodyBroke => (StatusCode::BAD_REQUEST, "body_broke_off"),
             Self::BodyTooLong => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
@@ -144,19 +151,21 @@ impl Failure {
     }
 
     fn of(error: &reqwest::Error) -> Self {
-        let causes = || std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-        if causes().any(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+        let causes = || std::iter::successors(error.source(), |cause| (*cause).source());
+        if causes().any(<dyn Error>::is::<LengthLimitError>) {
             Self::BodyTooLong
-        } else if causes().any(|cause| cause.is::<axum::Error>()) {
+        } else if causes().any(<dyn Error>::is::<axum::Error>) {
             Self::BodyBroke
-        } else {
+        } else if error.is_connect() {
             Self::Unreachable
+        } else {
+            Self::Broken
         }
     }
 }
 
 /// An error and its causes, for the log.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |cause| cause.source());
+fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |cause| (*cause).source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -61,7 +61,7 @@ fn call<'a>(
 fn from_backend(answer: reqwest::Response, service: &str) -> Response {
     // Nobody asked for another protocol: `Upgrade` is not passed on.
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Failure::Unreachable.problem(service).into_response();
+        return Failure::Broken.problem(service).into_response();
     }
     let (mut parts, body) = http::Response::from(answer).into_parts();
     headers::from_backend(&mut parts.headers);

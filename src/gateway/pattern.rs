@@ -209,13 +209,11 @@ fn split_first(segments: &str) -> (&str, Option<&str>) {
 mod tests {
     use super::*;
 
-    fn bound(pattern: &str, path: &str) -> Option<Vec<(String, String)>> {
-        let pattern = Pattern::parse(pattern).unwrap();
-        pattern.matches(&CleanPath::parse(path).unwrap()).map(|params| params.0)
-    }
-
-    fn pairs(expected: &[(&str, &str)]) -> Option<Vec<(String, String)>> {
-        Some(expected.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
+    /// The names and texts that a match binds, as `name=text`, with commas between them.
+    fn bound(pattern: &str, path: &str) -> Option<String> {
+        let params = Pattern::parse(pattern).unwrap().matches(&CleanPath::parse(path).unwrap())?;
+        let pairs: Vec<_> = params.0.iter().map(|(name, text)| format!("{name}={text}")).collect();
+        Some(pairs.join(","))
     }
 
     fn rank(pattern: &str) -> Rank {
@@ -224,15 +222,15 @@ mod tests {
 
     #[test]
     fn a_literal_matches_itself_however_the_request_encodes_it() {
-        assert_eq!(bound("/a/b", "/a/%62"), pairs(&[]));
-        assert_eq!(bound("/caf\u{e9}", "/caf%c3%a9"), pairs(&[]));
+        assert_eq!(bound("/a/b", "/a/%62").as_deref(), Some(""));
+        assert_eq!(bound("/caf\u{e9}", "/caf%c3%a9").as_deref(), Some(""));
         assert_eq!(bound("/a", "/a/"), None);
-        assert_eq!(bound("/", "/"), pairs(&[]));
+        assert_eq!(bound("/", "/").as_deref(), Some(""));
     }
 
     #[test]
     fn a_parameter_takes_one_segment_and_keeps_its_encoding() {
-        assert_eq!(bound("/a/{id}/b", "/a/x%2Fy/b"), pairs(&[("id", "x%2Fy")]));
+        assert_eq!(bound("/a/{id}/b", "/a/x%2Fy/b").as_deref(), Some("id=x%2Fy"));
         assert_eq!(bound("/a/{id}", "/a/"), None);
         assert_eq!(bound("/a/{id}", "/a/b/c"), None);
         assert_eq!(bound("/a/{id}", "/a"), None);
@@ -240,10 +238,10 @@ mod tests {
 
     #[test]
     fn the_rest_takes_all_that_follows_its_slash() {
-        assert_eq!(bound("/a/{*rest}", "/a/b/c"), pairs(&[("rest", "b/c")]));
-        assert_eq!(bound("/a/{*rest}", "/a/"), pairs(&[("rest", "")]));
+        assert_eq!(bound("/a/{*rest}", "/a/b/c").as_deref(), Some("rest=b/c"));
+        assert_eq!(bound("/a/{*rest}", "/a/").as_deref(), Some("rest="));
         assert_eq!(bound("/a/{*rest}", "/a"), None);
-        assert_eq!(bound("/{*rest}", "/"), pairs(&[("rest", "")]));
+        assert_eq!(bound("/{*rest}", "/").as_deref(), Some("rest="));
     }
 
     #[test]

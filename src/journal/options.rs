@@ -16,7 +16,7 @@ pub struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { sync: Sync::default(), retention: Duration::from_secs(24 * 60 * 60), accept_damage: false }
+        Self { sync: Sync::default(), retention: Duration::from_hours(24), accept_damage: false }
     }
 }
 

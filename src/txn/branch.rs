@@ -167,6 +167,7 @@ mod tests {
         assert_eq!(Branches::first_of(65), Err(NoSuchBranch(64)));
         assert_eq!(Branch::new(64), Err(NoSuchBranch(64)));
         assert!(Branches::first_of(64).unwrap().has(Branch::new(63).unwrap()));
+        assert_eq!(Branches::first_of(64).unwrap().iter().count(), 64);
     }
 
     #[test]

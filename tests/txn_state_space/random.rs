@@ -1,5 +1,7 @@
 //! Runs by chance, for transactions too large to visit everything.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use proptest::sample::Index;
 use unanimous::txn::{BRANCHES_MAX, Branches, Event, Shape};
@@ -17,7 +19,7 @@ pub(super) enum Nudge {
     Crash,
 }
 
-pub(super) fn nudged(run: &Run, nudge: Nudge) -> Option<Taken> {
+pub(super) fn nudged(run: &Arc<Run>, nudge: Nudge) -> Option<Taken> {
     let pick = |events: &[Event], index: Index| match events {
         [] => None,
         some => run.after(*index.get(some)),
@@ -28,7 +30,10 @@ pub(super) fn nudged(run: &Run, nudge: Nudge) -> Option<Taken> {
             pick(&answers, index)
         }
         Nudge::Anything(index) => pick(&every_event(run.txn.shape()), index),
-        Nudge::Crash => Run { txn: run.replayed(), ..run.clone() }.after(Event::Restarted),
+        Nudge::Crash => {
+            let found = Run { txn: run.replayed(), log: run.log.clone(), heard: run.heard };
+            Arc::new(found).after(Event::Restarted)
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! The last is kept here on purpose, apart from the machine's own votes, so that a machine that
 //! miscounts is found out.
 
+use std::sync::Arc;
+
 use unanimous::clock::Timestamp;
 use unanimous::txn::{
     Branch, Branches, Decision, Effect, Event, Loss, Operation, Reason, Shape, Step, Transition, Txn, Vote,
@@ -43,32 +45,32 @@ pub(super) struct Heard {
 #[derive(Debug)]
 pub(super) struct Taken {
     /// The run before it.
-    pub(super) before: Run,
+    pub(super) before: Arc<Run>,
     /// What happened.
     pub(super) event: Event,
     /// What was logged; `None` where it was only remembered.
     pub(super) logged: Option<Transition>,
     /// What was to be done.
     pub(super) effects: Vec<Effect>,
-    /// The run after it.
-    pub(super) after: Run,
+    /// The run after it, or another run to the same state.
+    pub(super) after: Arc<Run>,
 }
 
 impl Run {
-    pub(super) fn begin(shape: Shape) -> Self {
-        Self { txn: Txn::begin(shape), log: Vec::new(), heard: Heard::default() }
+    pub(super) fn begin(shape: Shape) -> Arc<Self> {
+        Arc::new(Self { txn: Txn::begin(shape), log: Vec::new(), heard: Heard::default() })
     }
 
     /// What `event` does to the run, where it does anything.
-    pub(super) fn after(&self, event: Event) -> Option<Taken> {
+    pub(super) fn after(self: &Arc<Self>, event: Event) -> Option<Taken> {
         let (logged, txn, effects) = match self.txn.on(event) {
             Step::Advance { transition, next, effects } => (Some(transition), next, effects),
             Step::Remember(next) => (None, next, Vec::new()),
             Step::Ignore | Step::Violation(_) => return None,
         };
         let log = self.log.iter().copied().chain(logged).collect();
-        let after = Self { txn, log, heard: self.heard.and(event, &self.txn.owed()) };
-        Some(Taken { before: self.clone(), event, logged, effects, after })
+        let after = Arc::new(Self { txn, log, heard: self.heard.and(event, &self.txn.owed()) });
+        Some(Taken { before: Arc::clone(self), event, logged, effects, after })
     }
 
     /// What a restart finds.

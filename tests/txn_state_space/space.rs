@@ -1,12 +1,12 @@
 //! Breadth first through everything that one, two and three branches can do.
 
-use std::collections::HashSet;
-use std::sync::LazyLock;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
 
-use unanimous::txn::{Branches, Event, Shape};
+use unanimous::txn::{Branches, Shape, Txn};
 
 use super::candidates::subsets;
-use super::run::{DEADLINE, Run, Taken, every_event};
+use super::run::{DEADLINE, Heard, Run, Taken, every_event};
 
 /// One space for each number of branches and each choice of branches with prepare.
 pub(super) static SPACES: LazyLock<Vec<Space>> = LazyLock::new(|| {
@@ -23,26 +23,27 @@ pub(super) static SPACES: LazyLock<Vec<Space>> = LazyLock::new(|| {
 pub(super) struct Space {
     /// The shape.
     pub(super) shape: Shape,
-    /// The shortest run to each state, nearest first.
-    pub(super) runs: Vec<Run>,
-    /// What changes something: the number of a run, and the event.
-    changes: Vec<(usize, Event)>,
+    /// A shortest run to each state, nearest first.
+    pub(super) runs: Vec<Arc<Run>>,
+    /// Every step there is from any of them.
+    pub(super) steps: Vec<Taken>,
 }
 
 impl Space {
     fn explore(shape: Shape) -> Self {
         let events = every_event(shape);
-        let first = Run::begin(shape);
-        let mut seen = HashSet::from([(first.txn, first.heard)]);
-        let mut space = Self { shape, runs: vec![first], changes: Vec::new() };
+        let mut space = Self { shape, runs: vec![Run::begin(shape)], steps: Vec::new() };
+        let mut seen: HashMap<(Txn, Heard), Arc<Run>> = HashMap::new();
         let mut number = 0;
-        while let Some(run) = space.runs.get(number) {
-            let taken: Vec<_> = events.iter().filter_map(|event| run.after(*event)).collect();
-            for taken in taken {
-                space.changes.push((number, taken.event));
-                if seen.insert((taken.after.txn, taken.after.heard)) {
-                    space.runs.push(taken.after);
-                }
+        while let Some(run) = space.runs.get(number).cloned() {
+            for mut taken in events.iter().filter_map(|event| run.after(*event)) {
+                let state = (taken.after.txn, taken.after.heard);
+                let first = seen.entry(state).or_insert_with(|| {
+                    space.runs.push(Arc::clone(&taken.after));
+                    Arc::clone(&taken.after)
+                });
+                taken.after = Arc::clone(first);
+                space.steps.push(taken);
             }
             number += 1;
         }
@@ -53,19 +54,14 @@ impl Space {
     pub(super) fn states(&self) -> usize {
         self.runs.iter().map(|run| run.txn).collect::<HashSet<_>>().len()
     }
-
-    /// Every step there is.
-    pub(super) fn steps(&self) -> impl Iterator<Item = Taken> {
-        self.changes.iter().filter_map(|(number, event)| self.runs.get(*number)?.after(*event))
-    }
 }
 
 /// A run to every state of every space.
-pub(super) fn runs() -> impl Iterator<Item = &'static Run> {
+pub(super) fn runs() -> impl Iterator<Item = &'static Arc<Run>> {
     SPACES.iter().flat_map(|space| &space.runs)
 }
 
 /// Every step of every space.
-pub(super) fn steps() -> impl Iterator<Item = Taken> {
-    SPACES.iter().flat_map(Space::steps)
+pub(super) fn steps() -> impl Iterator<Item = &'static Taken> {
+    SPACES.iter().flat_map(|space| &space.steps)
 }

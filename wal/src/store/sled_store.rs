@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::ballast;
 use super::files::Files;
 use super::{Removed, Slot, Store, StoreError, Visit, WITNESS_LEN};
 use crate::block::{BLOCK_MAX, BlockKey};
@@ -27,6 +28,14 @@ const SEGMENT_SIZE: usize = 8 * 1024 * 1024;
 
 /// Bytes that sled may keep in memory.
 const CACHE_CAPACITY: u64 = 64 * 1024 * 1024;
+
+/// sled puts pages out of memory only when it notes the 64th access to one of 256 groups of pages, whatever their
+/// size: a walk over large blocks, with one access a page, would take all of the log into memory. So every now
+/// and then one page is asked for that often.
+const NUDGES: usize = 64;
+
+/// Bytes between two such requests. They cost about 20 us, and the pages of some 64 MiB may gather.
+const BYTES_PER_NUDGE: usize = 256 * 1024;
 
 /// sled collects its garbage in the thread that this drives. Durability has no part in it.
 const FLUSH_EVERY_MS: u64 = 500;
@@ -71,6 +80,9 @@ impl SledStore {
         opening::prove_sync(&db)?;
         files.sync_all()?;
         opening::look_into_blobs(&path)?;
+        if matches!(guard, Guard::Lock { .. }) {
+            ballast::keep(&files);
+        }
         let (syncs, failed) = (AtomicU64::new(0), AtomicBool::new(false));
         Ok(Self { db: Some(db), data, witness, files, syncs, failed, _guard: guard })
     }
@@ -133,7 +145,13 @@ impl Store for SledStore {
     fn scan(&self, from: BlockKey, visit: &mut Visit<'_>) -> Result<(), StoreError> {
         let doing = "read the log";
         let mut blocks = self.db().range(from.to_bytes()..);
+        let mut read = 0;
         while let Some((key, block)) = self.inside(doing, |_| blocks.next().transpose())? {
+            read += block.len();
+            if read >= BYTES_PER_NUDGE {
+                read = 0;
+                self.inside(doing, |db| (0..NUDGES).try_for_each(|_| db.get(&key).map(drop)))?;
+            }
             if visit(own_key(&key).map_err(StoreError::of(doing))?, &block) == ControlFlow::Break(()) {
                 break;
             }
@@ -175,6 +193,10 @@ impl Store for SledStore {
         self.witness.sync_data().map_err(StoreError::of("sync the witness"))
     }
 
+    fn room(&self) -> Result<u64, StoreError> {
+        fs2::available_space(&self.files.root).map_err(StoreError::of("ask for the free space"))
+    }
+
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError> {
         let aside = self.files.set_aside();
         aside
@@ -189,7 +211,7 @@ impl Drop for SledStore {
         if self.failed.load(Ordering::Acquire) {
             // After an error sled's own way down may hang or panic. The process is about to end anyway.
             std::mem::forget(db);
-        } else if survive(|| Ok(drop(db))).is_err() {
+        } else if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
             tracing::warn!(
                 "sled panicked while it was closed; nothing that was acknowledged depends on that"
             );

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::{CACHE_CAPACITY, FLUSH_EVERY_MS, SEGMENT_SIZE, survive};
 use crate::damage::{Damage, DamageKind};
 use crate::error::OpenError;
+use crate::store::ballast;
 use crate::store::files::{Files, absent_is_fine};
 use crate::sync;
 
@@ -23,6 +24,12 @@ pub(super) fn open_or_repair(files: &Files) -> Result<sled::Db, OpenError> {
         Ok(db) => return Ok(db),
         Err(error) => error,
     };
+    if first.kind() == io::ErrorKind::StorageFull
+        && ballast::release(files).map_err(OpenError::io("remove the ballast in", &files.root))?
+    {
+        tracing::warn!("the disk is full; gave up the room that was kept for this, trying again");
+        return open(&path).map_err(|error| not_opened(files, error));
+    }
     if !is_damage(&first) {
         return Err(not_opened(files, first));
     }
@@ -47,7 +54,11 @@ pub(super) fn prove_sync(db: &sled::Db) -> Result<(), OpenError> {
     let path = Path::new(PROBE_TREE);
     survive(|| {
         let probe = db.open_tree(PROBE_TREE)?;
-        probe.insert(PROBE_TREE, &before.to_le_bytes())?;
+        // Another value each time: sled does not write the one that is there already.
+        probe.update_and_fetch(PROBE_TREE, |last| {
+            let last = last.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+            Some(last.wrapping_add(1).to_le_bytes().to_vec())
+        })?;
         db.flush()
     })
     .map_err(OpenError::io("write to sled's tree", path))?;
