@@ -1,38 +1,9 @@
-//! Every mistake in a configuration is said with its place and with what to do.
+//! Mistakes in the file, the node and the services: each is said with its place and with what to do.
 
+mod config_support;
+
+use config_support::{route, said_of, said_of_routes};
 use unanimous::config;
-
-/// Two services, of which one takes part in transactions; 9 lines.
-const SERVICES: &str = r#"[services.accounts]
-endpoints = ["http://127.0.0.1:9001"]
-[services.accounts.transaction]
-commit = "/tx/commit"
-abort  = "/tx/abort"
-
-[services.ledger]
-endpoints = ["http://127.0.0.1:9002"]
-
-"#;
-
-/// What is said of `text`, one mistake a line.
-fn said_of(text: &str) -> String {
-    let env = std::iter::empty();
-    config::parse("gateway.toml", text, env).expect_err("the configuration has a mistake").to_string()
-}
-
-/// What is said of a file that has [`SERVICES`] and then `routes`, which begin in line 10.
-fn said_of_routes(routes: &str) -> String {
-    said_of(&format!("{SERVICES}{routes}"))
-}
-
-/// A route with this `match` and what follows it.
-fn route(rest: &str) -> String {
-    format!("[[routes]]\nid = \"r\"\n{rest}\n")
-}
-
-fn transaction(branches: &str) -> String {
-    route(&format!("match = {{ path = \"/t/{{id}}\" }}\ntransaction = {{ branches = [{branches}] }}"))
-}
 
 #[test]
 fn an_unknown_key_comes_with_line_column_and_the_nearest_known_key() {
@@ -164,180 +135,6 @@ fn a_retry_that_shrinks_is_refused() {
 }
 
 #[test]
-fn a_route_to_a_service_that_is_not_there_is_refused() {
-    let said = said_of_routes(&route("match = { path = \"/\" }\nforward = { service = \"ledgr\" }"));
-    assert_eq!(
-        said,
-        "gateway.toml:13:23: there is no service `ledgr`; write `ledger` or declare it as [services.ledgr]"
-    );
-}
-
-#[test]
-fn the_same_route_twice_is_refused_with_both_places() {
-    let one = route("match = { path = \"/a\" }\nforward = { service = \"ledger\" }");
-    let two = route("match = { path = \"/b\" }\nforward = { service = \"ledger\" }");
-    let said = said_of_routes(&format!("{one}{two}"));
-    assert_eq!(said, "gateway.toml:15:6: the route `r` is already declared (line 11); give one another id");
-}
-
-#[test]
-fn two_routes_that_cannot_be_told_apart_are_named_with_their_lines() {
-    let said = said_of_routes(
-        "[[routes]]\nid = \"one\"\nmatch = { path = \"/a/{x}\" }\nforward = { service = \"ledger\" }\n\
-         [[routes]]\nid = \"two\"\nmatch = { path = \"/a/{y}\" }\nforward = { service = \"accounts\" }\n",
-    );
-    assert!(
-        said.starts_with("gateway.toml:15:6: the routes `one` (line 11) and `two` cannot be told apart"),
-        "{said}"
-    );
-}
-
-#[test]
-fn merging_with_post_is_told_to_declare_a_transaction() {
-    let said = said_of_routes(&route(
-        "match = { path = \"/\", methods = [\"GET\", \"POST\"] }\n\
-         merge = { parts = [{ service = \"ledger\", path = \"/\", as = \"l\" }] }",
-    ));
-    assert!(said.starts_with("gateway.toml:12:41: the route `r` merges answers"), "{said}");
-    assert!(said.contains("declare a transaction: [routes.transaction]"), "{said}");
-}
-
-#[test]
-fn two_parts_under_one_name_are_refused() {
-    let said = said_of_routes(&route(
-        "match = { path = \"/\" }\nmerge = { parts = [\n\
-         { service = \"ledger\", path = \"/a\", as = \"x\" },\n\
-         { service = \"accounts\", path = \"/b\", as = \"x\" },\n] }",
-    ));
-    assert!(
-        said.starts_with("gateway.toml:15:43: two parts would both be the member `x` (line 14)"),
-        "{said}"
-    );
-}
-
-#[test]
-fn a_branch_of_a_service_that_cannot_commit_is_refused() {
-    let said = said_of_routes(&transaction("{ service = \"ledger\", path = \"/x\" }"));
-    assert!(
-        said.starts_with("gateway.toml:13:41: the service `ledger` does not say how to commit"),
-        "{said}"
-    );
-    assert!(said.contains("add [services.ledger.transaction] with `commit` and `abort`"), "{said}");
-}
-
-#[test]
-fn a_transaction_has_1_to_64_branches() {
-    let branch = "{ service = \"accounts\", path = \"/x\" },";
-    let said = said_of_routes(&transaction(""));
-    assert!(said.contains("the route `r` has 0 branches; write 1 to 64"), "{said}");
-    let said = said_of_routes(&transaction(&branch.repeat(65)));
-    assert!(said.contains("the route `r` has 65 branches; write 1 to 64"), "{said}");
-    let most = format!("{SERVICES}{}", transaction(&branch.repeat(64)));
-    assert!(config::parse("gateway.toml", &most, std::iter::empty()).is_ok());
-}
-
-#[test]
-fn a_bad_reply_within_is_refused() {
-    let with = |value: &str| {
-        route(&format!(
-            "match = {{ path = \"/\" }}\n[routes.transaction]\nreply_within = {value}\n\
-             branches = [{{ service = \"accounts\", path = \"/x\" }}]"
-        ))
-    };
-    assert!(said_of_routes(&with("5")).contains("14:16: a duration needs a unit"));
-    assert!(
-        said_of_routes(&with("\"2h\""))
-            .contains("14:16: 2h is out of bounds; write a duration from 0s to 1h")
-    );
-}
-
-#[test]
-fn a_bad_json_pointer_is_refused() {
-    let said = said_of_routes(&transaction("{ service = \"accounts\", path = \"/x\", body = \"to\" }"));
-    assert!(said.contains("bad JSON Pointer: a JSON Pointer begins with a slash"), "{said}");
-}
-
-#[test]
-fn a_bad_method_is_refused() {
-    let with = |method: &str| {
-        said_of_routes(&route(&format!(
-            "match = {{ path = \"/\", methods = [\"{method}\"] }}\nforward = {{ service = \"ledger\" }}"
-        )))
-    };
-    assert!(with("post").contains("12:34: methods are upper case: write `POST`"), "{}", with("post"));
-    assert!(with("G T").contains("`G T` is not a method"));
-    assert!(with("CONNECT").contains("never passed on"));
-    let none = route("match = { path = \"/\", methods = [] }\nforward = { service = \"ledger\" }");
-    assert!(said_of_routes(&none).contains("no method is listed"));
-}
-
-#[test]
-fn a_bad_path_pattern_is_refused() {
-    let with = |path: &str| {
-        said_of_routes(&route(&format!(
-            "match = {{ path = \"{path}\" }}\nforward = {{ service = \"ledger\" }}"
-        )))
-    };
-    let cases = [
-        ("a", "has to begin with a slash"),
-        ("/a//b", "an empty segment"),
-        ("/a/../b", "a dot segment"),
-        ("/x{id}", "a parameter takes a whole segment"),
-        ("/{id}/{id}", "occurs twice"),
-        ("/{*rest}/x", "has to be the last segment"),
-        ("/{}", "is not a parameter name"),
-        ("/%zz", "not followed by two hex digits"),
-    ];
-    for (path, blame) in cases {
-        let said = with(path);
-        assert!(said.starts_with("gateway.toml:12:18: bad path pattern: "), "{said}");
-        assert!(said.contains(blame), "{path}: {said}");
-    }
-}
-
-#[test]
-fn a_parameter_that_nothing_binds_is_refused_wherever_it_is_used() {
-    let expected = "`{x}` comes from nowhere: the path `/t/{id}` of the route binds only `{id}`";
-    let said = said_of_routes(&transaction("{ service = \"accounts\", path = \"/{x}\" }"));
-    assert!(said.contains(expected), "{said}");
-    let said = said_of_routes(&route(
-        "match = { path = \"/t/{id}\" }\nforward = { service = \"ledger\", path = \"/{x}\" }",
-    ));
-    assert!(said.contains(expected), "{said}");
-    let said = said_of_routes(&route(
-        "match = { path = \"/t/{id}\" }\nmerge = { parts = [{ service = \"ledger\", path = \"/?q={x}\", as = \"l\" }] }",
-    ));
-    assert!(said.contains(expected), "{said}");
-}
-
-#[test]
-fn a_route_says_exactly_once_what_becomes_of_its_requests() {
-    let said = said_of_routes(&route("match = { path = \"/\" }"));
-    assert!(
-        said.starts_with("gateway.toml:11:6: the route `r` does not say what becomes of its requests"),
-        "{said}"
-    );
-    let said = said_of_routes(&route(
-        "match = { path = \"/\" }\nforward = { service = \"ledger\" }\n\
-         merge = { parts = [{ service = \"ledger\", path = \"/\", as = \"l\" }] }",
-    ));
-    assert!(said.starts_with("gateway.toml:11:6: the route `r` says more than once"), "{said}");
-}
-
-#[test]
-fn a_condition_that_could_never_hold_is_refused() {
-    let with = |condition: &str| {
-        said_of_routes(&route(&format!(
-            "match = {{ path = \"/\", {condition} }}\nforward = {{ service = \"ledger\" }}"
-        )))
-    };
-    assert!(with("host = \"http://h\"").contains("is not a host; write a name"));
-    assert!(with("host = \"h:80\"").contains("without scheme and port"));
-    assert!(with("headers = { \"x y\" = \"1\" }").contains("is not the name of a header field"));
-    assert!(with("headers = { x = \"a\\nb\" }").contains("no header field can have this value"));
-}
-
-#[test]
 fn all_mistakes_are_said_at_once_in_the_order_of_the_file() {
     let said = said_of_routes(&format!(
         "{}{}",
@@ -349,6 +146,13 @@ fn all_mistakes_are_said_at_once_in_the_order_of_the_file() {
         lines,
         ["gateway.toml:12:18", "gateway.toml:13:23", "gateway.toml:15:10", "gateway.toml:16:12"]
     );
+}
+
+#[test]
+fn nesting_without_end_is_a_mistake_and_no_crash() {
+    for text in [format!("a = {}", "[".repeat(100_000)), format!("{} = 1", vec!["a"; 100_000].join("."))] {
+        assert!(said_of(&text).starts_with("gateway.toml:1:"));
+    }
 }
 
 #[test]

@@ -85,24 +85,23 @@ pub async fn run(args: &Args, out: &mut dyn Write) -> Result<(), DumpError> {
 
 /// What an error in opening the log of a stopped node means to the person at the keyboard.
 pub(super) fn offline(error: OpenError, command: &str) -> DumpError {
-    let is_locked = matches!(error, OpenError::Log(unanimous_wal::OpenError::Locked { .. }));
     let hint = if command == "verify" { "; it verified its log when it started" } else { "" };
-    if is_locked { DumpError::Locked { hint, source: error } } else { DumpError::Log(error) }
+    if error.is_locked() { DumpError::Locked { hint, source: error } } else { DumpError::Log(error) }
 }
 
 fn stopped(args: &Args, directory: &std::path::Path, printer: &mut Printer<'_>) -> Result<(), DumpError> {
     let from = args.from.and_then(LogPosition::new);
     let wanted = Wanted { from, transaction: args.transaction, in_doubt: args.in_doubt };
-    let (mut left, mut printed) = (args.limit.unwrap_or(u64::MAX), Ok(()));
+    let (mut left, mut result) = (args.limit.unwrap_or(u64::MAX), Ok(()));
     let read = records(directory, wanted, |lsn, entry| {
-        if left == 0 || printed.is_err() {
+        if left == 0 || result.is_err() {
             return false;
         }
         left -= 1;
-        printed = printer.print(&line::json(lsn, entry));
-        printed.is_ok()
+        result = printer.print(&line::json(lsn, entry));
+        result.is_ok()
     });
-    printed?;
+    result?;
     printer.out.flush()?;
     read.map_err(|error| offline(error, "dump"))
 }
@@ -123,15 +122,11 @@ async fn live(args: &Args, url: &str, printer: &mut Printer<'_>) -> Result<(), D
 }
 
 fn query(args: &Args) -> String {
-    let mut path = format!("/v1/log?from={}", args.from.unwrap_or(1));
-    if let Some(limit) = args.limit {
-        path.push_str(&format!("&limit={limit}"));
-    }
-    if let Some(id) = args.transaction {
-        path.push_str(&format!("&transaction={id}"));
-    }
-    path.push_str(&format!("&in_doubt={}&follow={}", args.in_doubt, args.follow));
-    path
+    let Args { in_doubt, follow, .. } = args;
+    let from = args.from.unwrap_or(1);
+    let limit = args.limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
+    let only = args.transaction.map(|id| format!("&transaction={id}")).unwrap_or_default();
+    format!("/v1/log?from={from}&in_doubt={in_doubt}&follow={follow}{limit}{only}")
 }
 
 struct Printer<'a> {
@@ -179,6 +174,8 @@ fn says(line: &Map<String, Value>) -> String {
 fn short(value: &Value) -> String {
     match value.get("service").unwrap_or(value) {
         Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string()
+        }
     }
 }

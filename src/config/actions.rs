@@ -26,17 +26,12 @@ impl Reader<'_, '_, '_> {
     pub(super) fn action(&mut self, file: &RouteFile) -> Result<Action, Noted> {
         let given = [file.forward.is_some(), file.merge.is_some(), file.transaction.is_some()];
         let id = self.id;
-        match given.into_iter().filter(|given| *given).count() {
-            0 => self.refuse(&file.id, format!(
-                "the route `{id}` does not say what becomes of its requests; add `forward = {{ service = \"..\" }}`, \
-                 [routes.merge] or [routes.transaction]"
-            )),
-            1 => self.only_action(file),
-            _ => self.refuse(&file.id, format!(
-                "the route `{id}` says more than once what becomes of its requests; keep one of `forward`, `merge` \
-                 and `transaction`"
-            )),
-        }
+        let blame = match given.into_iter().filter(|given| *given).count() {
+            0 => "does not say what becomes of its requests; add one of `forward`, `merge` and `transaction`",
+            1 => return self.only_action(file),
+            _ => "says twice what becomes of its requests; keep one of `forward`, `merge` and `transaction`",
+        };
+        self.refuse(&file.id, format!("the route `{id}` {blame}"))
     }
 
     fn only_action(&mut self, file: &RouteFile) -> Result<Action, Noted> {
@@ -116,7 +111,8 @@ impl Reader<'_, '_, '_> {
         let bound =
             if bound.is_empty() { "no parameter".to_owned() } else { format!("only {}", bound.join(", ")) };
         let message = format!(
-            "`{{{name}}}` comes from nowhere: the path `{pattern}` of the route binds {bound}; add it there or take it out here"
+            "`{{{name}}}` comes from nowhere: the path `{pattern}` of the route binds {bound}; add it there \
+             or take it out here"
         );
         self.refuse(text, message)
     }

@@ -1,7 +1,7 @@
 //! The configuration: one TOML file and the environment, read once into a type that cannot be wrong.
 //!
 //! ```text
-//!  file ─► TOML tree ─► variables put in ─► structs (file.rs) ─► checked and resolved ─► Config
+//!  file ─► TOML tree ─► variables put in ─► structs (file.rs) ─► checked, resolved ─► Config
 //! ```
 //!
 //! Everything that could make the node fail later is found here, and every mistake is said with its

@@ -109,11 +109,12 @@ fn gateway(file: &NodeFile, findings: &mut Findings<'_>) -> GatewayOptions {
 fn address(text: Option<&Text>, default: SocketAddr, findings: &mut Findings<'_>) -> SocketAddr {
     let Some(text) = text else { return default };
     text.get_ref().parse().unwrap_or_else(|_| {
-        let given = text.get_ref();
-        findings.add(
-            &text.span(),
-            format!("`{given}` is not an address to listen on; write IP and port, as in \"{default}\" or \"0.0.0.0:{}\"", default.port()),
+        let (given, port) = (text.get_ref(), default.port());
+        let message = format!(
+            "`{given}` is not an address to listen on; write IP and port, as in \"{default}\" or \
+             \"0.0.0.0:{port}\""
         );
+        findings.add(&text.span(), message);
         default
     })
 }
@@ -129,10 +130,10 @@ fn advertise(text: &Text, findings: &mut Findings<'_>) -> Option<String> {
     };
     let Some(url) = Url::parse(text.get_ref()).ok().filter(is_base) else {
         let given = text.get_ref();
-        findings.add(
-            &text.span(),
-            format!("`{given}` is not a URL that participants can call; write one like \"http://gateway.internal:8000\""),
+        let message = format!(
+            "`{given}` is not a URL that participants can call; write one like \"http://gateway.internal:8000\""
         );
+        findings.add(&text.span(), message);
         return None;
     };
     Some(url.as_str().trim_end_matches('/').to_owned())

@@ -87,10 +87,11 @@ fn endpoints(name: &Text, file: &ServiceFile, findings: &mut Findings<'_>) -> Ve
     let given = file.endpoints.get_ref();
     if given.is_empty() || given.len() > ENDPOINTS_MAX {
         let (name, count) = (name.get_ref(), given.len());
-        findings.add(
-            &file.endpoints.span(),
-            format!("the service `{name}` has {count} endpoints; list 1 to {ENDPOINTS_MAX}, as in [\"http://127.0.0.1:9001\"]"),
+        let message = format!(
+            "the service `{name}` has {count} endpoints; list 1 to {ENDPOINTS_MAX}, as in \
+             [\"http://127.0.0.1:9001\"]"
         );
+        findings.add(&file.endpoints.span(), message);
     }
     given
         .iter()

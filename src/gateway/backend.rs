@@ -137,7 +137,8 @@ impl Call<'_> {
 }
 
 impl Failure {
-    /// What the client is told: 502 `unreachable` (sent or not; `detail` says which), 504 `late`, 413, or 400 where its body broke off.
+    /// What the client is told: 502 `unreachable` (`detail` says whether it may have been sent), 504
+    /// `late`, 413 `body_too_large`, or 400 `body_broke_off`.
     pub(super) fn problem(self, service: &str) -> Problem {
         let detail = format!("the service {service} {self}");
         let (status, code) = match self {

@@ -2,6 +2,9 @@
 //!
 //! Streaming needs none of it. Merging and transactions have to hold whole bodies; without a common
 //! limit, many requests that are each within bounds would still fill the memory.
+//!
+//! A body that was read here counts for as long as anyone keeps a part of it: its bytes own their permit,
+//! so there is nothing to give back and nothing to forget.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,15 +21,6 @@ pub struct Budget(Arc<AtomicUsize>);
 pub struct Permit {
     budget: Budget,
     held: usize,
-}
-
-/// A whole body, and the permit to hold it.
-#[derive(Debug)]
-pub struct Buffered {
-    /// The body.
-    pub bytes: Bytes,
-    /// Keep it for as long as the bytes are kept.
-    pub permit: Permit,
 }
 
 /// Why a body could not be held whole.
@@ -62,8 +56,9 @@ impl Budget {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Reads a body to its end: at most `bytes_max` of it, and within the budget.
-    pub async fn read<S, E>(&self, body: S, bytes_max: usize) -> Result<Buffered, BufferError<E>>
+    /// Reads a body to its end: at most `bytes_max` of it, and within the budget. The bytes count until
+    /// the last clone or slice of them is dropped; copy what has to be kept for long.
+    pub async fn read<S, E>(&self, body: S, bytes_max: usize) -> Result<Bytes, BufferError<E>>
     where
         S: Stream<Item = Result<Bytes, E>>,
     {
@@ -79,7 +74,7 @@ impl Budget {
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Buffered { bytes: bytes.freeze(), permit })
+        Ok(permit.hold(bytes.freeze()))
     }
 }
 
@@ -95,10 +90,28 @@ impl Permit {
         taken
     }
 
+    /// The same bytes, which now keep the permit.
+    #[must_use]
+    pub fn hold(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Held { bytes, _permit: self })
+    }
+
     /// The bytes held.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held
+    }
+}
+
+/// Bytes and the permit for them.
+struct Held {
+    bytes: Bytes,
+    _permit: Permit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -135,8 +148,11 @@ mod tests {
     async fn a_body_is_read_whole_and_counted_while_it_is_held() {
         let budget = Budget::new(10);
         let whole = budget.read(body(&["ab", "cd"]), 4).await.unwrap();
-        assert_eq!((whole.bytes.as_ref(), budget.left()), (&b"abcd"[..], 6));
+        assert_eq!((whole.as_ref(), budget.left()), (&b"abcd"[..], 6));
+        let part = whole.slice(1..2);
         drop(whole);
+        assert_eq!((part.as_ref(), budget.left()), (&b"b"[..], 6));
+        drop(part);
         assert_eq!(budget.left(), 10);
     }
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use futures_util::future::join_all;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
@@ -15,7 +16,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::backend::{Call, Failure};
-use super::budget::{BufferError, Permit};
+use super::budget::BufferError;
 use super::json::{self, Members};
 use super::path::BadPath;
 use super::problem::Problem;
@@ -23,10 +24,23 @@ use super::route::{MergeRoute, Part};
 use super::upload::Upload;
 use super::{Gateway, Matched, headers};
 
-/// A part that came: its text, and the permit to hold it.
+/// A part that came.
 struct Came {
     value: Box<RawValue>,
-    _permit: Permit,
+    /// What it was made of, which counts in the budget for as long as it is kept.
+    body: Bytes,
+}
+
+/// The merged answer. Its parts go on counting until it has been sent, however slowly it is read.
+struct Merged {
+    text: Vec<u8>,
+    _bodies: Vec<Bytes>,
+}
+
+impl AsRef<[u8]> for Merged {
+    fn as_ref(&self) -> &[u8] {
+        &self.text
+    }
 }
 
 /// Why a part is missing.
@@ -61,17 +75,12 @@ impl Gateway {
         let failed =
             || parts.iter().zip(&came).filter_map(|(part, came)| Some((part, *came.as_ref().err()?)));
         for (part, missing) in failed() {
-            tracing::warn!(
-                route = matched.id,
-                part = part.name,
-                service = part.service,
-                ?missing,
-                "a part is missing"
-            );
+            let (route, kind) = (matched.id, missing.kind());
+            tracing::warn!(route, part = part.name, service = part.service, kind, "a part is missing");
         }
         match problem(failed()) {
             Some(problem) => problem.into_response(),
-            None => merged(parts, &came),
+            None => merged(parts, came),
         }
     }
 
@@ -101,7 +110,7 @@ impl Gateway {
         let content_type = answer.headers().get(CONTENT_TYPE).cloned();
         let content_type = content_type.as_ref().and_then(|value| value.to_str().ok());
         let body = self.budget.read(answer.bytes_stream(), self.options.answer_max).await?;
-        Ok(Came { value: json::member(content_type, &body.bytes), _permit: body.permit })
+        Ok(Came { value: json::member(content_type, &body), body })
     }
 }
 
@@ -163,15 +172,18 @@ fn problem<'a>(failed: impl Iterator<Item = (&'a Part, Missing)>) -> Option<Prob
     Some(problem.with("errors", errors))
 }
 
-fn merged(parts: &[Part], came: &[Result<Came, Missing>]) -> Response {
+fn merged(parts: &[Part], came: Vec<Result<Came, Missing>>) -> Response {
+    let complete = came.iter().all(Result::is_ok);
     let mut members = Members::default();
+    let mut bodies = Vec::new();
     for (part, came) in parts.iter().zip(came) {
-        if let Ok(came) = came {
-            members.push(&part.name, came.value.clone());
+        if let Ok(Came { value, body }) = came {
+            members.push(&part.name, value);
+            bodies.push(body);
         }
     }
-    let complete = came.iter().all(Result::is_ok);
-    let mut response = Response::new(Body::from(members.to_json()));
+    let merged = Merged { text: members.to_json(), _bodies: bodies };
+    let mut response = Response::new(Body::from(Bytes::from_owner(merged)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert("x-gateway-completed", HeaderValue::from_static(if complete { "true" } else { "false" }));

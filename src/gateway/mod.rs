@@ -35,7 +35,7 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 
 pub use backend::client;
-pub use budget::{Budget, BufferError, Buffered, Permit};
+pub use budget::{Budget, BufferError, Permit};
 pub use headers::{add_forwarded, headers_for_work};
 pub use json::{Members, member};
 pub use options::GatewayOptions;

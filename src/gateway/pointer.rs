@@ -131,6 +131,12 @@ mod tests {
     }
 
     #[test]
+    fn a_document_that_is_nested_without_end_is_cut_like_any_other() {
+        let deep = format!("{}{}", "[".repeat(500_000), "]".repeat(500_000));
+        assert_eq!(cut("/to", &format!("{{\"to\":{deep}}}")), Some(deep));
+    }
+
+    #[test]
     fn what_is_not_there_is_not_found() {
         for pointer in ["/b", "/a/2", "/a/01", "/a/-", "/a/+1", "/a/x", "/a/0/b", "/a/"] {
             assert_eq!(cut(pointer, r#"{"a":[1,2]}"#), None, "{pointer}");

@@ -55,7 +55,8 @@ pub struct ForwardRoute {
     pub service: String,
     /// The path asked for; `None`: that of the request.
     pub path: Option<Template>,
-    /// The longest wait for the head of the answer, from the moment the request stopped moving.
+    /// The longest wait for the head of the answer, from the moment the request stopped moving. The
+    /// body may then take as long as it likes. Default: 30 s.
     pub timeout: Duration,
 }
 
@@ -64,7 +65,7 @@ pub struct ForwardRoute {
 pub struct MergeRoute {
     /// The parts, in the order of their members in the answer.
     pub parts: Vec<Part>,
-    /// The longest one part may take, to its last byte.
+    /// The longest one part may take, to its last byte. Default: 10 s.
     pub timeout: Duration,
 }
 
@@ -77,7 +78,7 @@ pub struct Part {
     pub path: Template,
     /// The member of the answer that holds it.
     pub name: String,
-    /// Whether the whole answer fails with it.
+    /// Whether the whole answer fails with it. Default: `true`.
     pub required: bool,
 }
 

@@ -17,9 +17,10 @@ use super::template::Template;
 pub struct TransactionRoute {
     /// The id of the route.
     pub id: String,
-    /// The longest time to the decision; then abort.
+    /// The longest time to the decision; then abort. Default: 10 s.
     pub timeout: Duration,
     /// After the decision, how long the client's answer waits for confirmations; then it is a 202.
+    /// Zero: it does not wait. Default: 5 s.
     pub reply_within: Duration,
     /// Who takes part, in declared order: 1 to [`TransactionRoute::BRANCHES_MAX`].
     pub branches: Vec<BranchRoute>,
@@ -30,7 +31,7 @@ pub struct TransactionRoute {
 pub struct BranchRoute {
     /// The service that takes part.
     pub service: String,
-    /// The method of the work call.
+    /// The method of the work call. Default: `POST`.
     pub method: Method,
     /// The path of the work call.
     pub path: Template,

@@ -12,7 +12,6 @@ use unanimous_wal::Lsn;
 use super::record::{Carried, Entry, Kept, Record};
 use super::replay::Replay;
 use super::{Journal, ReadError};
-use crate::clock::Timestamp;
 use crate::plan::{Plan, TransactionId};
 use crate::txn::{Decision, Reason, Votes};
 
@@ -99,8 +98,7 @@ impl Journal {
         let low = self.wal().low();
         let index = self.index();
         let earliest = id.time().minus(DISORDER);
-        let oldest = index.oldest().unwrap_or(Timestamp(0));
-        let is_covered = low == Lsn::FIRST || oldest < earliest;
+        let is_covered = low == Lsn::FIRST || index.oldest().is_some_and(|oldest| oldest < earliest);
         let from = index.carried(id).or_else(|| index.before(earliest)).unwrap_or(low);
         (from.max(low), is_covered)
     }

@@ -221,6 +221,14 @@ impl Journal {
     }
 }
 
+impl OpenError {
+    /// Whether another process works with the log.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Log(unanimous_wal::OpenError::Locked { .. }))
+    }
+}
+
 /// Why a journal could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {

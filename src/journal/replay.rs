@@ -89,9 +89,8 @@ impl Replay {
             Record::Begun(plan) => self.begin(lsn, id, plan),
             Record::Carried(carried) => self.carry(lsn, id, *carried),
             Record::Decided { kept, decision, votes, reason } => {
-                self.step(lsn, id, Transition::Decided { decision, votes, reason }, |logged| {
-                    logged.kept = kept
-                });
+                let keep = |logged: &mut Logged| logged.kept = kept;
+                self.step(lsn, id, Transition::Decided { decision, votes, reason }, keep);
             }
             Record::Parked { branch, status, reason } => {
                 let park = |logged: &mut Logged| logged.parked = Some(reason);

@@ -14,10 +14,12 @@ pub struct TransactionOptions {
     /// What prepare, commit and abort carry.
     pub body: CallBody,
     /// The longest one call may take, from connecting to the last byte of the answer.
+    /// Default: [`TransactionOptions::TIMEOUT`].
     pub timeout: Duration,
     /// The wait between two tries of a call that may be repeated.
     pub retry: Retry,
     /// How many calls to this service may be in flight at once.
+    /// Default: [`TransactionOptions::CALLS_MAX`].
     pub calls_max: usize,
 }
 

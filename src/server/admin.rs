@@ -1,10 +1,9 @@
 //! The admin listener: probes, metrics, and what an engineer on call needs (contract section 6).
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::response::{IntoResponse, Response};
@@ -118,7 +117,7 @@ async fn retry<P: Participants>(
     let id = parse(&id)?;
     admin.coordinator()?.retry(id)?;
     tracing::info!(transaction = %id, "an operator asked to tell the branches again");
-    Ok(show::<P>(State(admin), Path(id.to_string())).await?)
+    show::<P>(State(admin), Path(id.to_string())).await
 }
 
 /// What an operator says of a parked branch.
@@ -183,9 +182,3 @@ fn parse(id: &str) -> Result<TransactionId, Problem> {
 fn bad_query(error: &QueryRejection) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_query", error.body_text())
 }
-
-/// How long a follower waits for a new record before it looks again.
-pub(super) const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
-
-/// One line of the log.
-pub(super) type Line = Result<Bytes, std::io::Error>;

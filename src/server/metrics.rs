@@ -189,18 +189,26 @@ impl Collector for Readings {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
         };
-        gauge("transactions_in_doubt", "Transactions that are not finished", count(live.in_doubt))?;
+        gauge("transactions_in_doubt", "Transactions that are not finished", float(live.in_doubt as u64))?;
         gauge("oldest_in_doubt_seconds", "Age of the oldest of them", live.oldest_in_doubt.as_secs_f64())?;
-        gauge("transactions_parked", "Transactions that an operator has to look at", count(live.parked))?;
+        gauge(
+            "transactions_parked",
+            "Transactions that an operator has to look at",
+            float(live.parked as u64),
+        )?;
         gauge(
             "recovery_found",
             "Unfinished transactions that the last start found",
-            count(live.recovery_found),
+            float(live.recovery_found as u64),
         )?;
-        gauge("recovery_remaining", "How many of those are still open", count(live.recovery_remaining))?;
-        gauge("log_queue_length", "Records that wait for the disk", log.queued as f64)?;
-        gauge("log_blocks", "Blocks in the log", log.blocks as f64)?;
-        gauge("log_bytes", "Bytes of records in the log", log.bytes as f64)?;
+        gauge(
+            "recovery_remaining",
+            "How many of those are still open",
+            float(live.recovery_remaining as u64),
+        )?;
+        gauge("log_queue_length", "Records that wait for the disk", float(log.queued))?;
+        gauge("log_blocks", "Blocks in the log", float(log.blocks))?;
+        gauge("log_bytes", "Bytes of records in the log", float(log.bytes))?;
         let mut counter = |name: &str, help: &str, value: u64| {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
@@ -212,15 +220,15 @@ impl Collector for Readings {
         encoder
             .encode_descriptor("log_sync_duration_seconds", help, None, MetricType::Histogram)?
             .encode_histogram::<NoLabelSet>(log.commit_seconds_sum, log.commits, &seconds, None)?;
-        let sizes = buckets(BATCH_SIZES.map(|size| size as f64), &log.batch_sizes);
+        let sizes = buckets(BATCH_SIZES.map(float), &log.batch_sizes);
         encoder
             .encode_descriptor("log_batch_records", "Records in a batch", None, MetricType::Histogram)?
-            .encode_histogram::<NoLabelSet>(log.appended as f64, log.commits, &sizes, None)
+            .encode_histogram::<NoLabelSet>(float(log.appended), log.commits, &sizes, None)
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "no gauge comes near 2^52")]
-fn count(value: usize) -> f64 {
+#[expect(clippy::cast_precision_loss, reason = "no reading comes near 2^52")]
+fn float(value: u64) -> f64 {
     value as f64
 }
 

@@ -1,6 +1,7 @@
 //! A whole node: binds, opens the log, recovers, serves, drains.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -96,7 +97,8 @@ struct Node {
     /// Cancelled when the public listener is to close.
     closing: CancellationToken,
     serving: JoinHandle<()>,
-    _admin: DropGuard,
+    /// Closes the admin listener when the node goes.
+    admin: DropGuard,
 }
 
 /// Runs a node until the first message of `signals`, then drains; the second stops it at once.
@@ -113,7 +115,7 @@ pub async fn run_over(
     let node = Node::start(setup, open).await?;
     tokio::select! {
         failed = node.journal.failed() => return Err(failed.into()),
-        () = node.look_after() => {}
+        never = node.look_after() => match never {},
         _ = signals.recv() => {}
     }
     tokio::select! {
@@ -121,7 +123,9 @@ pub async fn run_over(
         () = node.stop() => {}
         Some(()) = signals.recv() => return Err(Stopped::AtOnce),
     }
-    node.journal.close().await?;
+    let Node { journal, admin, .. } = node;
+    drop(admin);
+    journal.close().await?;
     Ok(())
 }
 
@@ -157,15 +161,15 @@ impl Node {
         let serving = tasks.spawn(serve(listener, limits, closing.clone(), move |request, client| {
             public.clone().answer(request, client)
         }));
-        let _admin = admin_closing.drop_guard();
-        Ok(Self { journal, coordinator, retention, drain, readiness, closing, serving, _admin })
+        let admin = admin_closing.drop_guard();
+        Ok(Self { journal, coordinator, retention, drain, readiness, closing, serving, admin })
     }
 
-    /// What goes on beside serving: retention, and a word about recovery now and then.
-    async fn look_after(&self) {
-        let (never, ()) =
-            tokio::join!(self.coordinator.keep_up(self.retention), recovery::report(&self.coordinator));
-        never
+    /// What goes on beside serving, for as long as the node does: retention, and a word about recovery.
+    async fn look_after(&self) -> Infallible {
+        tokio::join!(self.coordinator.keep_up(self.retention), recovery::report(&self.coordinator));
+        // Only a failed log ends the first, and the node stops of that.
+        std::future::pending().await
     }
 
     /// Accepts for a while longer, so that load balancers notice; then finishes what is in flight.

@@ -119,7 +119,7 @@ impl<'a> Told<'a> {
         match self.replies() {
             Some(replies) => body.push("response", raw(&replies)),
             None => {
-                body.push("note", raw(&"the answers of the branches were too large to be kept for a replay"))
+                body.push("note", raw(&"the answers of the branches were too large to be kept for a replay"));
             }
         }
         body
@@ -259,6 +259,7 @@ pub fn json_response(status: StatusCode, body: impl Into<Body>) -> Response {
 }
 
 /// A value as an answer with 200.
+#[must_use]
 pub fn ok(value: Value) -> Response {
     Json(value).into_response()
 }

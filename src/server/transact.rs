@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Request, StatusCode};
@@ -30,12 +31,12 @@ pub(super) async fn transact<P: Participants>(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let reading = public.gateway.budget().read(body.into_data_stream(), public.body_max);
-    let held = match timeout(public.body_timeout, reading).await {
-        Ok(Ok(held)) => held,
+    let body = match timeout(public.body_timeout, reading).await {
+        Ok(Ok(body)) => body,
         Ok(Err(error)) => return Problem::from(error).into_response(),
         Err(_) => return slow_body(public.body_timeout).into_response(),
     };
-    let begin = match public.plan(matched, &parts, &held.bytes, client) {
+    let begin = match public.plan(matched, &parts, &body, client) {
         Ok(begin) => begin,
         Err(problem) => return problem.into_response(),
     };
@@ -61,13 +62,13 @@ impl<P: Participants> Public<P> {
         &self,
         matched: &Matched<'_, TransactionRoute>,
         parts: &Parts,
-        body: &bytes::Bytes,
+        body: &Bytes,
         client: IpAddr,
     ) -> Result<Begin, Problem> {
         let (path, query) = (matched.path.as_str(), parts.uri.query());
         let key = key::of(&parts.headers, &Asked { method: &parts.method, path, query, body })?;
         let calls = matched.route.plan(&matched.params, query, parts.headers.get(CONTENT_TYPE), body)?;
-        let headers = self.work_headers(&parts.headers, client);
+        let headers = work_headers(&parts.headers, client);
         let trace =
             parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Trace::parse);
         let mut plan = Plan {
@@ -87,18 +88,16 @@ impl<P: Participants> Public<P> {
         }
         Ok(Begin { plan, works })
     }
+}
 
-    fn work_headers(&self, original: &HeaderMap, client: IpAddr) -> HeaderMap {
-        let mut headers = headers_for_work(original);
-        headers.remove("traceparent");
-        add_forwarded(&mut headers, original, client);
-        headers
-    }
+fn work_headers(original: &HeaderMap, client: IpAddr) -> HeaderMap {
+    let mut headers = headers_for_work(original);
+    add_forwarded(&mut headers, original, client);
+    headers
 }
 
 fn work(call: &PlannedCall, headers: &HeaderMap) -> Work {
     let mut headers = headers.clone();
-    headers.remove(CONTENT_TYPE);
     let content_type = call.content_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
     headers.extend(content_type.map(|value| (CONTENT_TYPE, value)));
     Work { headers, body: call.body.clone() }
@@ -108,7 +107,10 @@ fn planned(call: PlannedCall, options: &TransactionOptions, bodies: &mut Vec<Pla
     let body = match options.body {
         CallBody::Envelope => None,
         CallBody::Request => {
-            let body = PlanBody { content_type: call.content_type, bytes: call.body };
+            // A copy, because the body that came counts against the budget for as long as it is held, and
+            // a transaction in doubt may be held for days.
+            let body =
+                PlanBody { content_type: call.content_type, bytes: Bytes::copy_from_slice(&call.body) };
             let place = bodies.iter().position(|known| *known == body).unwrap_or_else(|| {
                 bodies.push(body);
                 bodies.len() - 1

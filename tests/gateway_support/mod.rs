@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,6 +15,9 @@ use unanimous::gateway::{Budget, Gateway, Problem, Routed, client};
 
 /// What a backend saw, in the order it saw it.
 pub(crate) type Seen = Arc<Mutex<Vec<String>>>;
+
+/// An answer that ends its connection.
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 
 /// Long enough for anything local; a test that waits this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,13 +38,6 @@ pub(crate) async fn listener() -> (TcpListener, SocketAddr) {
 /// An address that nobody listens on.
 pub(crate) async fn nobody() -> SocketAddr {
     listener().await.1
-}
-
-/// A backend made of handlers.
-pub(crate) async fn backend(router: Router) -> SocketAddr {
-    let (listener, address) = listener().await;
-    beside(async move { axum::serve(listener, router).await.expect("serves") });
-    address
 }
 
 /// A backend that keeps the bytes of each request and answers each with `answer` and the end of the
@@ -112,7 +107,7 @@ async fn answer(
     let (parts, body) = request.into_parts();
     match gateway.route(&parts) {
         Routed::Forward(matched) => {
-            gateway.forward(&matched, Request::from_parts(parts, Body::new(body)), client.ip()).await
+            gateway.forward(&matched, Request::from_parts(parts, body), client.ip()).await
         }
         Routed::Merge(matched) => gateway.merge(&matched, &parts, client.ip()).await,
         Routed::Transaction(matched) => matched.id.to_owned().into_response(),
@@ -130,9 +125,16 @@ pub(crate) fn config(endpoints: &[SocketAddr], routes: &str) -> String {
 
 /// A gateway that forwards everything to these endpoints.
 pub(crate) async fn forwarding_to(endpoints: &[SocketAddr]) -> SocketAddr {
-    let route = "[[routes]]\nid = \"all\"\nmatch = { path = \"/{*rest}\" }\n\
-                 forward = { service = \"s\", timeout = \"500ms\" }\n";
-    gateway(&config(endpoints, route)).await
+    forwarding_within("10s", endpoints).await
+}
+
+/// The same, with a limit on the wait for an answer.
+pub(crate) async fn forwarding_within(timeout: &str, endpoints: &[SocketAddr]) -> SocketAddr {
+    let route = format!(
+        "[[routes]]\nid = \"all\"\nmatch = {{ path = \"/{{*rest}}\" }}\n\
+         forward = {{ service = \"s\", timeout = \"{timeout}\" }}\n"
+    );
+    gateway(&config(endpoints, &route)).await
 }
 
 /// Sends exactly `request` and gives all that comes back until the connection ends.
@@ -168,4 +170,36 @@ pub(crate) fn body(answer: &str) -> &str {
 /// Whether head or body has this line, whatever the case.
 pub(crate) fn has_line(text: &str, line: &str) -> bool {
     text.to_lowercase().lines().any(|found| found == line.to_lowercase())
+}
+
+/// What comes of `future`, which is not waited for longer than a test can be patient.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+/// Reads until `expected` has come.
+pub(crate) async fn read_until(stream: &mut TcpStream, expected: &str) -> String {
+    let mut text = Vec::new();
+    while !String::from_utf8_lossy(&text).contains(expected) {
+        assert_ne!(soon(stream.read_buf(&mut text)).await.expect("reads"), 0, "the connection ended");
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Sends `text` as it is.
+pub(crate) async fn send(stream: &mut TcpStream, text: &str) {
+    stream.write_all(text.as_bytes()).await.expect("writes");
+}
+
+/// The next connection.
+pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
+    soon(listener.accept()).await.expect("accepts").0
+}
+
+/// A POST of `body`, on a connection of its own.
+pub(crate) async fn post(address: SocketAddr, body: &str) -> String {
+    let length = body.len();
+    let head =
+        format!("POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    raw(address, &format!("{head}{body}")).await
 }

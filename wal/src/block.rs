@@ -88,9 +88,11 @@ impl BlockKey {
     /// As stored: big endian, so that bytes sort like keys.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 10] {
-        let [a, b, c, d, e, f, g, h] = self.first.get().to_be_bytes();
-        let [i, j] = self.part.to_be_bytes();
-        [a, b, c, d, e, f, g, h, i, j]
+        let mut bytes = [0; 10];
+        let (first, part) = bytes.split_at_mut(8);
+        first.copy_from_slice(&self.first.get().to_be_bytes());
+        part.copy_from_slice(&self.part.to_be_bytes());
+        bytes
     }
 
     /// The key that `bytes` are, or `None` if they are none.
@@ -223,3 +225,6 @@ impl Fields<'_> {
         *field
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! A plain value without a thread or a clock of its own. [`drive`](crate::drive) runs it, on a thread in
 //! production and as a task in a simulation.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -12,7 +13,7 @@ use crate::gather::{Decision, Gather};
 use crate::lsn::Lsn;
 use crate::pack::{Packer, Tail};
 use crate::poisoned::Poisoned;
-use crate::queue::{Batch, Done, Request};
+use crate::request::{Batch, Done, Request};
 use crate::shared::Shared;
 use crate::store::{Store, StoreError};
 use crate::witness::Keeper;
@@ -43,10 +44,8 @@ pub(crate) enum Next {
     Wait(usize, Option<Instant>),
 }
 
-/// Whether there will be more.
+/// Why there will be no more work.
 pub(crate) enum Ended {
-    /// Go on.
-    No,
     /// The log has failed; everybody was told.
     Failed,
     /// All handles are gone.
@@ -56,14 +55,8 @@ pub(crate) enum Ended {
 }
 
 impl Committer {
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        shared: Arc<Shared>,
-        keeper: Keeper,
-        tail: Tail,
-        now: Instant,
-    ) -> Self {
-        Self { store, shared, keeper, tail, gather: Gather::new(now), removal: None }
+    pub(crate) fn new(store: Arc<dyn Store>, shared: Arc<Shared>, keeper: Keeper, tail: Tail) -> Self {
+        Self { store, shared, keeper, tail, gather: Gather::new(), removal: None }
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
@@ -82,43 +75,44 @@ impl Committer {
     }
 
     /// Commits what waits, and does what stands after it in the queue. Any error is final.
-    pub(crate) fn work(&mut self) -> Ended {
+    pub(crate) fn work(&mut self) -> ControlFlow<Ended> {
         self.shared.pulse.begin();
         let result = self.try_work();
         self.shared.pulse.end();
         result.unwrap_or_else(|error| {
             self.shared.fail(&error.into());
-            Ended::Failed
+            ControlFlow::Break(Ended::Failed)
         })
     }
 
-    fn try_work(&mut self) -> Result<Ended, StoreError> {
+    fn try_work(&mut self) -> Result<ControlFlow<Ended>, StoreError> {
         if let Some(removal) = self.removal.take() {
             self.remove_some(removal)?;
         }
         // A second retirement, or the end, waits until the first one is through.
         if self.removal.is_some() && self.shared.queue.glance().is_urgent {
-            return Ok(Ended::No);
+            return Ok(ControlFlow::Continue(()));
         }
         let Some(batch) = self.shared.queue.take() else {
             self.keeper.settle(Instant::now())?;
-            return Ok(if self.shared.has_failed() { Ended::Failed } else { Ended::Abandoned });
+            let ended = if self.shared.has_failed() { Ended::Failed } else { Ended::Abandoned };
+            return Ok(ControlFlow::Break(ended));
         };
         if !batch.payloads.is_empty() && !self.commit(&batch)? {
-            return Ok(Ended::Failed);
+            return Ok(ControlFlow::Break(Ended::Failed));
         }
         match batch.then {
             None if self.keeper.due().is_some_and(|due| due <= Instant::now()) => {
-                self.keeper.settle(Instant::now())?
+                self.keeper.settle(Instant::now())?;
             }
             None | Some(Request::Append(_)) => {}
             Some(Request::Retire { below, done }) => self.begin_removal(below, done)?,
             Some(Request::Close { done }) => {
                 self.keeper.settle(Instant::now())?;
-                return Ok(Ended::Closed(done));
+                return Ok(ControlFlow::Break(Ended::Closed(done)));
             }
         }
-        Ok(Ended::No)
+        Ok(ControlFlow::Continue(()))
     }
 
     /// `false` if the watchdog was faster and told everybody that it failed.
@@ -140,12 +134,12 @@ impl Committer {
         let Some(answers) = self.shared.queue.finish() else { return Ok(false) };
         self.tail = tail;
         self.shared.raise_high(high);
+        self.gather.committed(batch.waited, batch.span);
+        self.shared.counters.committed(numbers.len() as u64, blocks.len() as u64, bytes, ended - began);
         for (answer, lsn) in answers.into_iter().zip(&numbers) {
             // Whoever hung up meanwhile has a durable record all the same.
             let _ = answer.send(Ok(*lsn));
         }
-        self.gather.committed(batch.waited, ended);
-        self.shared.counters.committed(numbers.len() as u64, blocks.len() as u64, bytes, ended - began);
         Ok(true)
     }
 

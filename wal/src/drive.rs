@@ -1,6 +1,7 @@
 //! Runs the committer: on a thread of its own with a watchdog beside it, or as a task under a paused clock.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -30,10 +31,11 @@ pub(crate) fn on_threads(committer: Committer, limit: Duration) -> io::Result<()
 pub(crate) async fn in_task(mut committer: Committer) {
     loop {
         match committer.next(Instant::now()) {
-            Next::Work => match committer.work() {
-                Ended::No => {}
-                ended => return end(committer, ended),
-            },
+            Next::Work => {
+                if let ControlFlow::Break(ended) = committer.work() {
+                    return end(committer, ended);
+                }
+            }
             Next::Wait(len, until) => {
                 let shared = committer.shared().clone();
                 let more = shared.queue.more_than(len);
@@ -53,10 +55,11 @@ fn run(mut committer: Committer) {
     let ended = catch_unwind(AssertUnwindSafe(|| {
         loop {
             match committer.next(Instant::now()) {
-                Next::Work => match committer.work() {
-                    Ended::No => {}
-                    ended => return ended,
-                },
+                Next::Work => {
+                    if let ControlFlow::Break(ended) = committer.work() {
+                        return ended;
+                    }
+                }
                 Next::Wait(len, until) => park(&committer, &waker, len, until),
             }
         }
@@ -72,7 +75,7 @@ fn end(committer: Committer, ended: Ended) {
     drop(committer);
     match ended {
         Ended::Closed(done) => drop(done.send(Ok(()))),
-        Ended::No | Ended::Failed | Ended::Abandoned => {}
+        Ended::Failed | Ended::Abandoned => {}
     }
 }
 
@@ -92,7 +95,7 @@ fn watch(shared: &Shared, limit: Duration) {
     while !shared.queue.has_ended() {
         let wait = match shared.pulse.since() {
             Some(since) if since >= limit => return shared.fail(&Poisoned::hung(limit)),
-            Some(since) => (limit - since).min(limit / LOOKS),
+            Some(since) => limit.saturating_sub(since).min(limit / LOOKS),
             None => limit / LOOKS,
         };
         thread::sleep(wait.max(Duration::from_millis(1)));

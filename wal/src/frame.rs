@@ -77,7 +77,7 @@ pub fn decode(bytes: &[u8]) -> Result<(Frame<'_>, &[u8]), DamageKind> {
     Ok((Frame { kind, payload }, rest))
 }
 
-fn checksum(head: &[u8; 6], payload: &[u8]) -> u32 {
+fn checksum(head: &[u8], payload: &[u8]) -> u32 {
     let mut sum = crc32fast::Hasher::new();
     sum.update(head);
     sum.update(payload);

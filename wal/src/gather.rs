@@ -2,17 +2,18 @@
 //!
 //! One sync costs the same for one record and for a hundred. While a sync runs, others queue up and share the next
 //! one; that alone makes small groups when records come slower than syncs. So when the last commit was
-//! shared, the next one holds on while more keep coming, as `commit_delay` and `commit_siblings` of PostgreSQL
+//! shared, the next one holds on while more keep coming, as `commit_delay` and `commit_siblings` of `PostgreSQL`
 //! do, and gives up as soon as they stop coming. Whoever is alone never waits at all.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::queue::Glance;
+use crate::request::Glance;
 
-/// How much longer one more sharer of the last commit makes the wait worth while.
-const PER_SHARER: Duration = Duration::from_micros(200);
+/// How long the wait is worth while if the last commit had two sharers. It grows with the square of those beyond the
+/// first: a few that met by chance hardly wait, many that are sure to meet again get to the limit soon.
+const TWO_SHARERS: Duration = Duration::from_micros(100);
 
 /// No record waits longer than this for company.
 const WAIT_MAX: Duration = Duration::from_millis(2);
@@ -33,7 +34,6 @@ pub(crate) struct Gather {
     sharers: usize,
     /// The usual time between two that wait, smoothed.
     distance: Duration,
-    committed_at: Instant,
     look: Option<Look>,
 }
 
@@ -56,8 +56,8 @@ pub(crate) enum Decision {
 }
 
 impl Gather {
-    pub(crate) const fn new(now: Instant) -> Self {
-        Self { sharers: 0, distance: WAIT_MAX, committed_at: now, look: None }
+    pub(crate) const fn new() -> Self {
+        Self { sharers: 0, distance: LOOK_MIN, look: None }
     }
 
     /// Whether to commit what stands in the queue.
@@ -67,12 +67,12 @@ impl Gather {
         }
         let Some(since) = queue.since else { return Decision::Idle };
         if queue.waited == 0 {
-            // The first that is waited for ends the wait, and so does a queue half full of others.
+            // The first that is waited for ends the wait.
             let deadline = since + LAZY_WAIT_MAX;
             return if now >= deadline { Decision::Commit } else { Decision::Until(deadline, queue.len) };
         }
-        let sharers = u32::try_from(self.sharers.saturating_sub(1)).unwrap_or(u32::MAX);
-        let deadline = since + PER_SHARER.saturating_mul(sharers).min(WAIT_MAX);
+        let others = u32::try_from(self.sharers.saturating_sub(1)).unwrap_or(u32::MAX);
+        let deadline = since + TWO_SHARERS.saturating_mul(others.saturating_mul(others)).min(WAIT_MAX);
         if now >= deadline {
             return Decision::Commit;
         }
@@ -87,17 +87,18 @@ impl Gather {
         }
     }
 
-    /// A commit that `waited` records waited for has come back.
-    pub(crate) fn committed(&mut self, waited: usize, now: Instant) {
+    /// A commit that `waited` records waited for has come back; they had come within `span`.
+    pub(crate) fn committed(&mut self, waited: usize, span: Duration) {
         self.look = None;
         if waited == 0 {
             return;
         }
-        let each = u32::try_from(waited).unwrap_or(u32::MAX);
-        let distance = now.saturating_duration_since(self.committed_at) / each;
-        self.distance = (self.distance * 3 + distance.min(WAIT_MAX)) / 4;
-        self.committed_at = now;
         self.sharers = waited;
+        if let Some(gaps) =
+            u32::try_from(waited).ok().and_then(|waited| waited.checked_sub(1)).filter(|gaps| *gaps > 0)
+        {
+            self.distance = (self.distance * 3 + span / gaps) / 4;
+        }
     }
 }
 
@@ -112,10 +113,10 @@ mod tests {
     #[test]
     fn whoever_is_alone_never_waits() {
         let now = Instant::now();
-        let mut gather = Gather::new(now);
+        let mut gather = Gather::new();
         for _ in 0..3 {
             assert_eq!(gather.decide(waiting(1, now), now), Decision::Commit);
-            gather.committed(1, now);
+            gather.committed(1, Duration::ZERO);
         }
     }
 
@@ -123,14 +124,14 @@ mod tests {
     fn an_empty_queue_is_no_reason_to_commit() {
         let now = Instant::now();
         let nothing = Glance { len: 0, waited: 0, is_urgent: false, since: None };
-        assert_eq!(Gather::new(now).decide(nothing, now), Decision::Idle);
+        assert_eq!(Gather::new().decide(nothing, now), Decision::Idle);
     }
 
     #[test]
     fn a_shared_commit_makes_the_next_one_wait_but_not_for_long() {
         let start = Instant::now();
-        let mut gather = Gather::new(start);
-        gather.committed(64, start);
+        let mut gather = Gather::new();
+        gather.committed(64, WAIT_MAX);
         let mut now = start;
         let mut waited = 1;
         while let Decision::Until(until, _) = gather.decide(waiting(waited, start), now) {
@@ -144,23 +145,19 @@ mod tests {
     #[test]
     fn the_wait_ends_when_nobody_else_comes() {
         let start = Instant::now();
-        let mut gather = Gather::new(start);
-        let mut now = start;
-        for _ in 0..50 {
-            now += Duration::from_micros(300);
-            gather.committed(64, now);
-        }
-        let Decision::Until(until, _) = gather.decide(waiting(64, now), now) else {
+        let mut gather = Gather::new();
+        gather.committed(64, Duration::from_micros(300));
+        let Decision::Until(until, _) = gather.decide(waiting(64, start), start) else {
             panic!("no wait at all")
         };
-        assert!(until < now + Duration::from_micros(200));
-        assert_eq!(gather.decide(waiting(64, now), until), Decision::Commit);
+        assert!(until > start && until < start + Duration::from_micros(300));
+        assert_eq!(gather.decide(waiting(64, start), until), Decision::Commit);
     }
 
     #[test]
     fn lazy_records_wait_for_company_but_not_for_ever() {
         let start = Instant::now();
-        let mut gather = Gather::new(start);
+        let mut gather = Gather::new();
         let lazy = Glance { len: 3, waited: 0, is_urgent: false, since: Some(start) };
         assert_eq!(gather.decide(lazy, start), Decision::Until(start + LAZY_WAIT_MAX, 3));
         assert_eq!(gather.decide(lazy, start + LAZY_WAIT_MAX), Decision::Commit);

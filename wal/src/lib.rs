@@ -24,7 +24,7 @@
 //! | `pack`, `walk` | records into blocks, and back, believing nothing |
 //! | [`store`] | the seam to the disk: sled, or [`sim`] |
 //! | `witness` | what the store alone could not tell |
-//! | `queue`, `gather`, `committer`, `drive` | group commit |
+//! | `request`, `queue`, `gather`, `committer`, `drive` | group commit |
 //! | `open`, `readable`, `wal`, `reader` | the log as it is used |
 //! | [`verify`] | looking without touching |
 //! | `sync` | the one unsafe file: makes sled's sync a real one |
@@ -44,6 +44,7 @@ mod poisoned;
 mod queue;
 mod readable;
 mod reader;
+mod request;
 mod shared;
 mod stats;
 mod sync;

@@ -7,6 +7,7 @@
 //! ```
 
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ impl Default for Options {
 /// Opens the log in a directory, and makes one if there is none. Holds the directory until the log is gone.
 pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
     let files = Files::new(directory);
+    // Before anything is made there, the lock included.
+    files.refuse_foreign()?;
     let guard = Guard::Lock { _file: files.create_and_lock()? };
     if let Some(node) = files.node()? {
         let store = Arc::new(SledStore::open(files, guard)?);
@@ -172,12 +175,10 @@ impl Log {
         end: End,
         damage: Option<Damage>,
     ) -> Result<Readable, ReadAllError<E>> {
-        let acknowledged = keeper.now().high;
         let cut = match (damage, end.torn) {
             (None, None) => None,
-            // The last parts never got to the disk, so nobody was told that the record is durable.
-            (None, Some(lsn)) if acknowledged.is_none_or(|high| high < lsn) => Some(Cut::Torn(lsn)),
-            (None, Some(lsn)) => Some(Cut::Damage(Damage::at(lsn, DamageKind::Incomplete))),
+            // The last parts never got to the disk, and the witness saw no answer: nobody was told that it is durable.
+            (None, Some(lsn)) => Some(Cut::Torn(lsn)),
             (Some(damage), _) => Some(Cut::Damage(damage)),
         };
         match cut {
@@ -213,17 +214,16 @@ fn witnessed(files: &Files) -> Result<Option<Lsn>, OpenError> {
             let slot = |at: usize| bytes.get(at..).and_then(|rest| rest.get(..64)).unwrap_or_default();
             Ok(witness::peek([slot(0), slot(4096)]))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(OpenError::io("read", &path)(error)),
     }
 }
 
 /// Tells damage that the engine noticed from a disk that refuses to read.
 fn in_store(error: StoreError, at: Lsn) -> Result<Damage, StoreError> {
-    match error.kind() {
-        std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
-            Ok(Damage::at(at, DamageKind::Store(error.to_string())))
-        }
-        _ => Err(error),
+    if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) {
+        Ok(Damage::at(at, DamageKind::Store(error.to_string())))
+    } else {
+        Err(error)
     }
 }

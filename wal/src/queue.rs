@@ -11,64 +11,20 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::lsn::Lsn;
 use crate::poisoned::Poisoned;
+use crate::request::{Answer, Append, Batch, Glance, Request};
 
 /// Payload bytes that weigh as much as one more place in the queue, so that its memory is bounded as well.
 const BYTES_PER_PLACE: usize = 16 * 1024;
 
 /// Framed bytes that one commit takes at most, unless a single record is longer: bounds its time and sled's buffer.
 const COMMIT_BYTES_MAX: usize = 1024 * 1024;
-
-/// The answer to one append.
-pub(crate) type Answer = oneshot::Sender<Result<Lsn, Poisoned>>;
-
-/// The answer to anything else.
-pub(crate) type Done = oneshot::Sender<Result<(), Poisoned>>;
-
-/// A record on its way.
-#[derive(Debug)]
-pub(crate) struct Append {
-    pub(crate) payload: Vec<u8>,
-    pub(crate) answer: Answer,
-    /// Whether somebody is held up until it is durable.
-    pub(crate) is_waited_for: bool,
-    places: u32,
-}
-
-/// What the committer is asked to do, in order.
-#[derive(Debug)]
-pub(crate) enum Request {
-    Append(Append),
-    Retire { below: Lsn, done: Done },
-    Close { done: Done },
-}
-
-/// Taken by the committer in one go.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    /// To be written in one commit.
-    pub(crate) payloads: Vec<Vec<u8>>,
-    /// How many of them are waited for.
-    pub(crate) waited: usize,
-    /// What to do after that commit.
-    pub(crate) then: Option<Request>,
-}
-
-/// What the committer decides by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Glance {
-    pub(crate) len: usize,
-    pub(crate) waited: usize,
-    /// Something that is not an append stands in the queue, or there will be no more.
-    pub(crate) is_urgent: bool,
-    /// When the oldest of those that are waited for came, or else the oldest of all.
-    pub(crate) since: Option<Instant>,
-}
 
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -83,6 +39,7 @@ struct State {
     waited: usize,
     others: usize,
     first_waited_at: Option<Instant>,
+    last_waited_at: Option<Instant>,
     first_at: Option<Instant>,
     in_flight: Vec<Answer>,
     failed: Option<Poisoned>,
@@ -126,6 +83,7 @@ impl Queue {
                 Request::Append(append) if append.is_waited_for => {
                     state.waited += 1;
                     state.first_waited_at.get_or_insert(now);
+                    state.last_waited_at = Some(now);
                 }
                 Request::Append(_) => {}
                 Request::Retire { .. } | Request::Close { .. } => state.others += 1,
@@ -134,7 +92,9 @@ impl Queue {
             state.waiting.push_back(request);
             state.take_waker_if_due()
         };
-        waker.map(Waker::wake);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         Ok(())
     }
 
@@ -189,6 +149,7 @@ impl Queue {
                     }
                 }
             }
+            batch.span = state.span();
             state.forget_the_taken(batch.waited);
         }
         self.room.add_permits(usize::try_from(places).expect("no more places than the queue has"));
@@ -226,11 +187,13 @@ impl Queue {
             match request {
                 Request::Append(append) => drop(append.answer.send(Err(reason.clone()))),
                 Request::Retire { done, .. } | Request::Close { done } => {
-                    drop(done.send(Err(reason.clone())))
+                    drop(done.send(Err(reason.clone())));
                 }
             }
         }
-        waker.map(Waker::wake);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         true
     }
 
@@ -241,7 +204,9 @@ impl Queue {
             state.abandoned = true;
             state.waker.take()
         };
-        waker.map(|(_, waker)| waker.wake());
+        if let Some((_, waker)) = waker {
+            waker.wake();
+        }
     }
 
     /// Waits until more than `len` requests wait, or one that cannot wait.
@@ -277,6 +242,11 @@ impl State {
     fn take_waker_if_due(&mut self) -> Option<Waker> {
         let (len, _) = self.waker.as_ref()?;
         if self.is_due(*len) { self.waker.take().map(|(_, waker)| waker) } else { None }
+    }
+
+    fn span(&self) -> Duration {
+        let ends = self.last_waited_at.zip(self.first_waited_at);
+        ends.map_or(Duration::ZERO, |(last, first)| last.saturating_duration_since(first))
     }
 
     fn forget_the_taken(&mut self, waited: usize) {

@@ -88,10 +88,6 @@ impl Readable {
     }
 
     /// Wraps what was made of the records that were read: what the log gives back is by that durable.
-    #[expect(
-        clippy::unused_self,
-        reason = "only who has read the log to its end may say that something is durable"
-    )]
     pub fn read_back<T>(&self, value: T) -> Durable<T> {
         Durable::new(value, None)
     }
@@ -129,7 +125,7 @@ impl Readable {
         let queue = Queue::new(self.options.queue_max.max(1));
         let shared = Arc::new(Shared::new(queue, counters, self.node, epoch, self.low(), high));
         let wal = Wal::new(shared.clone(), self.store.clone());
-        Ok((wal, Committer::new(self.store, shared, self.keeper, self.end.tail, now)))
+        Ok((wal, Committer::new(self.store, shared, self.keeper, self.end.tail)))
     }
 
     fn cut_off(&self) -> Result<(), StoreError> {

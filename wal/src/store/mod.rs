@@ -1,20 +1,23 @@
 //! The only seam to the disk: blocks in the order of their keys, and the two slots of the witness.
 //!
 //! Everything above it (frames, chain, group commit, recovery) is the same over [`SledStore`](sled_store)
-//! and over [`SimStore`](sim::SimStore); `tests/store_contract.rs` holds both to the same contract:
+//! and over [`SimStore`](sim::SimStore); `store/contract.rs` holds both to the same contract:
 //!
 //! - a block is put whole or not at all, also across a crash;
 //! - of the blocks put since the last sync, a crash leaves some first ones and none after them;
 //! - when [`sync`](Store::sync) has returned `Ok`, all that was put before survives power loss;
 //! - after the first error nothing is promised any more but what a new start reads.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::block::BlockKey;
 
+mod ballast;
+#[cfg(test)]
+mod contract;
 pub(crate) mod files;
 pub mod sim;
 pub(crate) mod sled_store;
@@ -52,6 +55,9 @@ pub trait Store: Send + Sync {
 
     /// Returns once the slots are on stable storage as last written.
     fn sync_witness(&self) -> Result<(), StoreError>;
+
+    /// Bytes that are free where the blocks are kept.
+    fn room(&self) -> Result<u64, StoreError>;
 
     /// Copies everything aside before damaged blocks are cut off; gives the place, where there is one.
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError>;
@@ -113,7 +119,7 @@ impl StoreError {
 
     /// What kind of I/O error it was.
     #[must_use]
-    pub fn kind(&self) -> io::ErrorKind {
+    pub fn kind(&self) -> ErrorKind {
         self.cause.kind()
     }
 
@@ -125,10 +131,14 @@ impl StoreError {
 
 /// What the operator can do about the errors that are theirs to remedy.
 pub(crate) fn advice(cause: &io::Error) -> &'static str {
-    match cause.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => " (make room on the disk)",
-        io::ErrorKind::PermissionDenied => " (give the user of this process the right to write there)",
-        io::ErrorKind::ReadOnlyFilesystem => " (the file system is mounted read-only)",
-        _ => "",
+    let kind = cause.kind();
+    if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+        " (make room on the disk)"
+    } else if kind == ErrorKind::PermissionDenied {
+        " (give the user of this process the right to write there)"
+    } else if kind == ErrorKind::ReadOnlyFilesystem {
+        " (the file system is mounted read-only)"
+    } else {
+        ""
     }
 }

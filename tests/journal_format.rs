@@ -1,0 +1,141 @@
+//! The format of records: bytes that must not change, and logs of every format version ever written.
+//!
+//! `UPDATE_FIXTURES=1 cargo test --test journal_format` writes both anew. Do that only with a new
+//! format version: what is written here is on the disks of users.
+
+mod journal;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use unanimous::clock::{Clock, SystemClock, Timestamp};
+use unanimous::journal::codec::{self, CodecError};
+use unanimous::journal::inspect::{Wanted, audit, records};
+use unanimous::journal::options::LogOptions;
+use unanimous::journal::{Journal, line};
+
+use journal::every_record;
+
+const GOLDEN: &str = "tests/journal/golden-v1.txt";
+const LINES: &str = "tests/journal/lines-v1.jsonl";
+const LOG: &str = "tests/journal/log-v1";
+
+#[test]
+fn the_bytes_of_every_record_are_those_that_version_1_writes() {
+    let mut text = String::new();
+    for (name, entry) in every_record() {
+        let bytes = codec::encode(&entry).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        writeln!(text, "{name}: {hex}").unwrap();
+    }
+    assert_golden(GOLDEN, &text);
+}
+
+#[test]
+fn every_record_is_read_back_as_it_was_written() {
+    for (name, entry) in every_record() {
+        assert_eq!(codec::decode(&codec::encode(&entry).unwrap()).unwrap(), entry, "{name}");
+    }
+}
+
+#[test]
+fn a_newer_record_is_said_to_be_newer_and_not_called_damaged() {
+    let (_, entry) = every_record().remove(1);
+    let mut bytes = codec::encode(&entry).unwrap();
+    bytes[0] = 2;
+    assert_eq!(codec::decode(&bytes), Err(CodecError::Newer(2)));
+}
+
+#[test]
+fn bytes_that_are_left_over_or_missing_are_refused() {
+    for (name, entry) in every_record() {
+        let whole = codec::encode(&entry).unwrap();
+        let longer = [whole.as_slice(), &[0]].concat();
+        assert!(matches!(codec::decode(&longer), Err(CodecError::Malformed(_))), "{name} with a byte more");
+        for length in 0..whole.len() {
+            assert!(codec::decode(&whole[..length]).is_err(), "{name} cut to {length} bytes");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_codec_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut with_version = vec![codec::FORMAT];
+        with_version.extend(&bytes);
+        if let Ok(entry) = codec::decode(&with_version) {
+            prop_assert_eq!(codec::decode(&codec::encode(&entry).unwrap()).unwrap(), entry);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_of_version_1_is_read_and_gone_on_with() {
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        write_log(Path::new(LOG)).await;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    copy(Path::new(LOG), directory.path());
+
+    let mut lines = String::new();
+    records(directory.path(), Wanted::default(), |lsn, entry| {
+        writeln!(lines, "{}", line::json(lsn, entry)).unwrap();
+        true
+    })
+    .unwrap();
+    assert_golden(LINES, &lines);
+
+    let found = audit(directory.path()).unwrap();
+    assert_eq!((found.faults, found.finished, found.unfinished), (vec![], 2, 0));
+
+    let clock = Arc::new(SystemClock);
+    let (journal, found) =
+        Journal::open(directory.path(), &LogOptions::default(), clock, "test").await.unwrap();
+    assert_eq!((found.unfinished.len(), found.keys.len(), journal.epoch()), (0, 1, 2));
+    let (_, entry) = every_record().remove(5);
+    journal.append(entry.transaction, entry.record, ()).await.unwrap();
+    journal.close().await.unwrap();
+    assert_eq!(audit(directory.path()).unwrap().unfinished, 1);
+}
+
+/// A log whose records were all written at the times that the golden lines show.
+async fn write_log(directory: &Path) {
+    let _ = fs::remove_dir_all(directory);
+    let clock = Arc::new(Ticking(std::sync::atomic::AtomicU64::new(0)));
+    let (journal, _) = Journal::open(directory, &LogOptions::default(), clock, "0.1.0").await.unwrap();
+    for (_, entry) in every_record().into_iter().skip(1) {
+        journal.append(entry.transaction, entry.record, ()).await.unwrap();
+    }
+    journal.close().await.unwrap();
+    fs::remove_file(directory.join("LOCK")).unwrap();
+}
+
+/// A second later whenever it is asked.
+struct Ticking(std::sync::atomic::AtomicU64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        let asked = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Timestamp(1_731_000_000_000 + 1_000 * asked)
+    }
+}
+
+fn assert_golden(path: &str, found: &str) {
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        fs::write(path, found).unwrap();
+    }
+    let expected = fs::read_to_string(path).unwrap();
+    assert_eq!(found, expected, "the format has changed; see {path}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path: PathBuf = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy(&path, &target) } else { drop(fs::copy(&path, &target).unwrap()) }
+    }
+}

@@ -1,0 +1,200 @@
+//! Damage is found, named and never read as if nothing had happened.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what goes wrong in a helper ends the test that called it"
+)]
+
+mod common;
+
+use common::{lsn, payload, read, start_sim};
+use unanimous_wal::block::BlockKey;
+use unanimous_wal::sim::{self, SimDisk};
+use unanimous_wal::store::Slot;
+use unanimous_wal::{Damage, DamageKind, Options, PAYLOAD_MAX, ReadAllError};
+
+const ACCEPT: Options =
+    Options { queue_max: 64, commit_limit: std::time::Duration::from_secs(5), accept_damage: true };
+
+/// A log of five blocks, one record in each.
+async fn five_records() -> SimDisk {
+    let disk = SimDisk::new(7);
+    let (wal, _) = start_sim(&disk);
+    for n in 1..=5 {
+        wal.append(payload(n, 50), ()).await.unwrap();
+    }
+    wal.close().await.unwrap();
+    disk
+}
+
+fn key(n: u64) -> BlockKey {
+    BlockKey::of(lsn(n))
+}
+
+fn damage_of(disk: &SimDisk) -> Damage {
+    match read(sim::open(disk, Options::default()).unwrap()) {
+        Err(ReadAllError::Damage(damage)) => damage,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn every_flipped_bit_of_every_block_is_named_with_its_record() {
+    let disk = five_records().await;
+    for n in 1..=5 {
+        let mut len = 0;
+        disk.damage(key(n), |bytes| len = bytes.len());
+        for bit in (0..len * 8).step_by(7) {
+            disk.damage(key(n), |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+            assert_eq!(damage_of(&disk).lsn(), Some(lsn(n)), "bit {bit}");
+            disk.damage(key(n), |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+        }
+    }
+    assert_eq!(start_sim(&disk).1.len(), 5, "and without damage it is read");
+}
+
+#[tokio::test]
+async fn a_cut_block_is_named() {
+    let disk = five_records().await;
+    disk.damage(key(3), |bytes| bytes.truncate(60));
+    let damage = damage_of(&disk);
+    assert_eq!((damage.lsn(), damage.kind()), (Some(lsn(3)), &DamageKind::BlockChecksum));
+    let words = damage.to_string();
+    assert!(
+        words.contains("record 3") && words.contains("unanimous verify") && words.contains("restore"),
+        "{words}"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_block_in_the_middle_is_a_gap() {
+    let disk = five_records().await;
+    disk.damage(key(3), Vec::clear);
+    assert_eq!(damage_of(&disk).kind(), &DamageKind::Gap { expected: lsn(3), found: lsn(4) });
+}
+
+#[tokio::test]
+async fn a_missing_block_at_the_beginning_is_a_gap() {
+    let disk = five_records().await;
+    disk.damage(key(1), Vec::clear);
+    assert_eq!(damage_of(&disk).kind(), &DamageKind::Gap { expected: lsn(1), found: lsn(2) });
+}
+
+#[tokio::test]
+async fn a_missing_block_at_the_end_is_seen_by_the_witness() {
+    let disk = five_records().await;
+    disk.damage(key(5), Vec::clear);
+    let missing = DamageKind::Missing { acknowledged: lsn(5), found: Some(lsn(4)) };
+    assert_eq!(damage_of(&disk).kind(), &missing);
+}
+
+#[tokio::test]
+async fn an_empty_store_beside_a_witness_that_saw_records_is_damage() {
+    let disk = five_records().await;
+    for n in 1..=5 {
+        disk.damage(key(n), Vec::clear);
+    }
+    assert_eq!(damage_of(&disk).kind(), &DamageKind::Missing { acknowledged: lsn(5), found: None });
+}
+
+#[tokio::test]
+async fn a_block_of_another_log_breaks_the_chain() {
+    let (disk, other) = (five_records().await, SimDisk::new(8));
+    let (wal, _) = start_sim(&other);
+    for n in 1..=5 {
+        wal.append(payload(n + 100, 50), ()).await.unwrap();
+    }
+    let mut strange = Vec::new();
+    other.damage(key(3), |bytes| strange.clone_from(bytes));
+    disk.damage(key(3), |bytes| *bytes = strange);
+    let damage = damage_of(&disk);
+    assert_eq!((damage.lsn(), damage.kind()), (Some(lsn(3)), &DamageKind::Chain));
+}
+
+#[tokio::test]
+async fn a_block_under_the_key_of_another_is_misplaced() {
+    let disk = five_records().await;
+    let mut second = Vec::new();
+    disk.damage(key(2), |bytes| second.clone_from(bytes));
+    disk.damage(key(3), |bytes| *bytes = second);
+    assert_eq!(damage_of(&disk).kind(), &DamageKind::Misplaced);
+}
+
+#[tokio::test]
+async fn a_newer_version_is_refused_also_where_damage_would_be_accepted() {
+    let disk = five_records().await;
+    disk.damage(key(5), |bytes| {
+        bytes[4] = 2;
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&bytes[..36]);
+        sum.update(&bytes[40..]);
+        let sum = sum.finalize().to_le_bytes();
+        bytes[36..40].copy_from_slice(&sum);
+    });
+    let refused = read(sim::open(&disk, ACCEPT).unwrap()).unwrap_err();
+    assert!(matches!(refused, ReadAllError::NewerVersion(_)));
+    assert!(refused.to_string().contains("written by a newer version"), "{refused}");
+}
+
+#[tokio::test]
+async fn one_damaged_slot_of_the_witness_is_survived_and_two_are_damage() {
+    let disk = five_records().await;
+    disk.damage_witness(Slot::A, |bytes| bytes[20] ^= 1);
+    assert_eq!(start_sim(&disk).1.len(), 5);
+    disk.damage_witness(Slot::A, |bytes| bytes[20] ^= 1);
+    disk.damage_witness(Slot::B, |bytes| bytes[20] ^= 1);
+    assert_eq!(damage_of(&disk).kind(), &DamageKind::Witness);
+    let (readable, records) = read(sim::open(&disk, ACCEPT).unwrap()).unwrap();
+    assert_eq!((records.len(), readable.high()), (5, Some(lsn(5))));
+}
+
+#[tokio::test]
+async fn damage_that_is_accepted_leaves_the_records_before_it_and_the_log_goes_on() {
+    let disk = five_records().await;
+    disk.damage(key(4), |bytes| bytes[45] ^= 1);
+    let (readable, records) = read(sim::open(&disk, ACCEPT).unwrap()).unwrap();
+    assert_eq!(records.iter().map(|(lsn, _)| lsn.get()).collect::<Vec<_>>(), [1, 2, 3]);
+    let wal = readable.start().unwrap();
+    assert_eq!(wal.append(payload(44, 50), ()).await.unwrap().lsn(), Some(lsn(4)));
+    wal.close().await.unwrap();
+    let (_, records) = start_sim(&disk);
+    assert_eq!(records.last(), Some(&(lsn(4), payload(44, 50))));
+}
+
+#[tokio::test]
+async fn a_long_record_torn_at_the_end_is_cut_off_unless_it_was_acknowledged() {
+    let mut cut = 0;
+    for seed in 0..40 {
+        let disk = SimDisk::new(seed);
+        let (wal, _) = start_sim(&disk);
+        wal.append(payload(1, 50), ()).await.unwrap();
+        disk.fail(sim::Operation::Sync, 1);
+        wal.append(payload(2, PAYLOAD_MAX), ()).await.unwrap_err();
+        disk.crash();
+        let (wal, records) = start_sim(&disk);
+        let whole = records.len() == 2;
+        let parts = usize::from(!whole);
+        cut += parts;
+        assert_eq!(records[0], (lsn(1), payload(1, 50)));
+        let next = wal.append(payload(9, 50), ()).await.unwrap();
+        assert_eq!(next.lsn(), Some(lsn(2 + u64::from(whole))));
+        wal.close().await.unwrap();
+        assert_eq!(start_sim(&disk).1.len(), records.len() + 1);
+    }
+    assert!(cut > 10, "only {cut} were torn");
+}
+
+#[tokio::test]
+async fn a_long_record_that_was_acknowledged_and_lost_a_part_is_damage() {
+    // Without its last part it looks like one that was never finished, but for the witness.
+    let missing = DamageKind::Missing { acknowledged: lsn(1), found: None };
+    for (part, kind) in [(0, DamageKind::Incomplete), (3, DamageKind::Incomplete), (7, missing)] {
+        let disk = SimDisk::new(1);
+        let (wal, _) = start_sim(&disk);
+        wal.append(payload(1, 500_000), ()).await.unwrap();
+        wal.close().await.unwrap();
+        disk.damage(BlockKey { part, ..key(1) }, Vec::clear);
+        assert_eq!(damage_of(&disk).kind(), &kind, "part {part}");
+    }
+}

@@ -1,0 +1,103 @@
+//! The first error is the last: nobody is told yes after it, and nobody waits for ever.
+
+#![allow(clippy::disallowed_methods, reason = "the end of the test is the end of its tasks")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{payload, read, start_sim};
+use tokio::time::timeout;
+use unanimous_wal::sim::{self, Operation, SimDisk};
+use unanimous_wal::{Lsn, Options};
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_failed_sync_answers_every_waiter_and_every_later_one() {
+    for operation in [Operation::Put, Operation::Sync] {
+        let disk = SimDisk::new(3);
+        let (wal, _) = start_sim(&disk);
+        wal.append(payload(1, 10), ()).await.unwrap();
+        let (_, synced) = {
+            disk.fail(operation, 1);
+            wal.append_lazily(payload(2, 10), ()).await.unwrap()
+        };
+        let waiters: Vec<_> = (3..10).map(|n| wal.append(payload(n, 10), ())).collect();
+        for waiter in waiters {
+            let refused = timeout(SOON, waiter).await.unwrap().unwrap_err().to_string();
+            assert!(refused.contains("told to fail") && refused.contains("the node must stop"), "{refused}");
+        }
+        timeout(SOON, synced).await.unwrap().unwrap_err();
+        timeout(SOON, wal.poisoned()).await.unwrap();
+        wal.append(payload(11, 10), ()).await.unwrap_err();
+        wal.append_lazily(payload(12, 10), ()).await.unwrap_err();
+        wal.retire(Lsn::FIRST).await.unwrap_err();
+        assert_eq!(wal.high(), Some(Lsn::FIRST), "nothing counts as durable that was not synced");
+        wal.close().await.unwrap_err();
+        disk.crash();
+        let (_, records) = start_sim(&disk);
+        assert_eq!(records[0].1, payload(1, 10));
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_hangs_is_a_commit_that_failed() {
+    let disk = SimDisk::new(4);
+    let options = Options { commit_limit: Duration::from_millis(200), ..Options::default() };
+    let (readable, _) = read(sim::open(&disk, options).unwrap()).unwrap();
+    let wal = readable.start().unwrap();
+    wal.append(payload(1, 10), ()).await.unwrap();
+    disk.hang();
+    let in_flight = wal.append(payload(2, 10), ());
+    let behind = async {
+        while !disk.is_hanging() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        wal.append(payload(3, 10), ()).await
+    };
+    let (in_flight, behind) = timeout(SOON, async { tokio::join!(in_flight, behind) }).await.unwrap();
+    assert!(in_flight.unwrap_err().to_string().contains("not come back from the disk within 0.2 s"));
+    behind.unwrap_err();
+    timeout(SOON, wal.poisoned()).await.unwrap();
+    assert!(disk.is_hanging(), "the answers came although the sync still hangs");
+    disk.release();
+    wal.append(payload(4, 10), ()).await.unwrap_err();
+    assert_eq!(wal.high(), Some(Lsn::FIRST), "a late success is no success");
+}
+
+#[tokio::test]
+async fn an_idle_log_is_not_taken_for_a_hanging_one() {
+    let disk = SimDisk::new(4);
+    let options = Options { commit_limit: Duration::from_millis(20), ..Options::default() };
+    let (readable, _) = read(sim::open(&disk, options).unwrap()).unwrap();
+    let wal = readable.start().unwrap();
+    wal.append(payload(1, 10), ()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    wal.append(payload(2, 10), ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_queue_holds_back_whoever_appends() {
+    let disk = SimDisk::new(5);
+    let options = Options { queue_max: 2, ..Options::default() };
+    let (readable, _) = read(sim::open(&disk, options).unwrap()).unwrap();
+    let wal = readable.start().unwrap();
+    disk.hang();
+    let first = tokio::spawn({
+        let wal = wal.clone();
+        async move { wal.append(payload(1, 10), ()).await.map(drop) }
+    });
+    while !disk.is_hanging() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for n in 2..=3 {
+        drop(wal.append_lazily(payload(n, 10), ()).await.unwrap());
+    }
+    let held = wal.append_lazily(payload(4, 10), ());
+    timeout(Duration::from_millis(50), held).await.unwrap_err();
+    disk.release();
+    first.await.unwrap().unwrap();
+    wal.append(payload(5, 10), ()).await.unwrap();
+    assert_eq!(wal.stats().queued, 0);
+}

@@ -1,0 +1,95 @@
+//! Power cuts on a simulated disk, under a paused clock: what was acknowledged is there, in order, as it was.
+
+#![allow(clippy::unwrap_used, reason = "what goes wrong in a helper ends the test that called it")]
+#![allow(clippy::disallowed_methods, reason = "the end of the test is the end of its tasks")]
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use common::{payload, read};
+use unanimous_wal::sim::{self, SimDisk};
+use unanimous_wal::{Lsn, Options, Wal};
+
+/// Starts the log of a disk as a task of this runtime, and gives what it held.
+fn start_in_task(disk: &SimDisk) -> (Wal, common::Records) {
+    let (readable, records) = read(sim::open(disk, Options::default()).unwrap()).unwrap();
+    let (wal, committer) = readable.start_in_task().unwrap();
+    drop(tokio::spawn(committer));
+    (wal, records)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_committer_runs_as_a_task_under_a_paused_clock() {
+    let disk = SimDisk::new(1);
+    let (wal, _) = start_in_task(&disk);
+    let began = tokio::time::Instant::now();
+    wal.append(payload(1, 10), ()).await.unwrap();
+    assert!(began.elapsed().is_zero(), "whoever is alone does not wait");
+    let (_, synced) = wal.append_lazily(payload(2, 10), ()).await.unwrap();
+    synced.await.unwrap();
+    assert_eq!(began.elapsed().as_millis(), 10, "a lazy record waits for company that does not come");
+    let others: Vec<_> = (3..20).map(|n| wal.append(payload(n, 10), ())).collect();
+    for other in others {
+        other.await.unwrap();
+    }
+    wal.close().await.unwrap();
+    assert_eq!(start_in_task(&disk).1.len(), 19);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_acknowledged_record_is_lost_by_any_of_200_power_cuts() {
+    for seed in 0..200_u64 {
+        let disk = SimDisk::new(seed);
+        let mut before: common::Records = Vec::new();
+        let mut epoch = 0;
+        for life in 0..4 {
+            let (wal, records) = start_in_task(&disk);
+            assert!(records.starts_with(&before), "seed {seed}: life {life} lost something");
+            assert!(
+                records.iter().map(|(lsn, _)| lsn.get()).eq(1..=records.len() as u64),
+                "seed {seed}: a gap"
+            );
+            assert!(wal.epoch() > epoch, "seed {seed}: the epoch was not raised");
+            epoch = wal.epoch();
+            before = append_until_the_cut(&disk, &wal, seed * 10 + life).await;
+        }
+    }
+}
+
+/// Clients append while the power goes at some moment; gives what must be there afterwards.
+async fn append_until_the_cut(disk: &SimDisk, wal: &Wal, seed: u64) -> common::Records {
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let clients = (0..5).map(|client| {
+        let (wal, acknowledged) = (wal.clone(), acknowledged.clone());
+        tokio::spawn(async move {
+            for n in 0..6 {
+                let bytes = payload(client * 100 + n, if n == 3 { 150_000 } else { 40 });
+                if n % 3 == 1 {
+                    drop(wal.append_lazily(bytes, ()).await);
+                } else if let Ok(durable) = wal.append(bytes.clone(), ()).await {
+                    let lsn = durable.lsn().unwrap();
+                    acknowledged.lock().unwrap().push((lsn, bytes));
+                }
+                tokio::time::sleep(std::time::Duration::from_micros(300 * (client + 1))).await;
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    // From before the first append to after the last one.
+    tokio::time::sleep(std::time::Duration::from_micros(seed * 7919 % 12_000)).await;
+    let high = wal.high().map_or(0, Lsn::get);
+    let running: Vec<_> = wal.read(Lsn::FIRST).map(Result::unwrap).collect();
+    assert_eq!(running.len() as u64, high);
+    disk.crash();
+    for client in clients {
+        client.abort();
+    }
+    for (lsn, bytes) in acknowledged.lock().unwrap().iter() {
+        assert!(
+            running.contains(&(*lsn, bytes.clone())),
+            "record {lsn} was acknowledged before it was durable"
+        );
+    }
+    running
+}
