@@ -1,10 +1,9 @@
 //! The admin listener: probes, metrics, and what an engineer on call needs (contract section 6).
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::response::{IntoResponse, Response};
@@ -183,9 +182,3 @@ fn parse(id: &str) -> Result<TransactionId, Problem> {
 fn bad_query(error: &QueryRejection) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_query", error.body_text())
 }
-
-/// How long a follower waits for a new record before it looks again.
-pub(super) const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
-
-/// One line of the log.
-pub(super) type Line = Result<Bytes, std::io::Error>;

@@ -4,6 +4,7 @@
 //! reader that is slow holds up nothing but itself.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use futures_util::Stream;
@@ -13,13 +14,18 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::admin::{FOLLOW_PAUSE, Line};
 use crate::gateway::Problem;
 use crate::journal::{Journal, LogPosition, line};
 use crate::plan::TransactionId;
 
 /// Lines that may wait for a slow reader.
 const LINES_MAX: usize = 256;
+
+/// How long a follower waits for a new record before it looks whether its reader is still there.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
+
+/// One line of the log.
+pub(super) type Line = Result<Bytes, std::io::Error>;
 
 /// Which records are asked for.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -110,8 +110,8 @@ fn open(directory: &Path) -> Outcome {
         bytes += payload.len();
         Ok::<_, Infallible>(())
     })?;
-    let read = began.elapsed();
-    println!("open {opened:?}, read_all {:?}: {:?}; {}", read - opened, readable.counts(), memory());
+    let read = began.elapsed().saturating_sub(opened);
+    println!("open {opened:?}, read_all {read:?}: {:?}; {}", readable.counts(), memory());
     let high = readable.high().map_or(1, Lsn::get);
     let wal = readable.start()?;
     let mut slowest = Duration::ZERO;

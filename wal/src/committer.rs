@@ -13,7 +13,7 @@ use crate::gather::{Decision, Gather};
 use crate::lsn::Lsn;
 use crate::pack::{Packer, Tail};
 use crate::poisoned::Poisoned;
-use crate::queue::{Batch, Done, Request};
+use crate::request::{Batch, Done, Request};
 use crate::shared::Shared;
 use crate::store::{Store, StoreError};
 use crate::witness::Keeper;

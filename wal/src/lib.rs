@@ -24,7 +24,7 @@
 //! | `pack`, `walk` | records into blocks, and back, believing nothing |
 //! | [`store`] | the seam to the disk: sled, or [`sim`] |
 //! | `witness` | what the store alone could not tell |
-//! | `queue`, `gather`, `committer`, `drive` | group commit |
+//! | `request`, `queue`, `gather`, `committer`, `drive` | group commit |
 //! | `open`, `readable`, `wal`, `reader` | the log as it is used |
 //! | [`verify`] | looking without touching |
 //! | `sync` | the one unsafe file: makes sled's sync a real one |
@@ -44,6 +44,7 @@ mod poisoned;
 mod queue;
 mod readable;
 mod reader;
+mod request;
 mod shared;
 mod stats;
 mod sync;
@@ -60,7 +61,7 @@ pub use damage::{Damage, DamageKind};
 pub use durable::{Durable, Synced};
 pub use error::{OpenError, ReadAllError, ReadError};
 pub use lsn::Lsn;
-pub use open::{Log, Options, open};
+pub use open::{Log, Options, create_in, open};
 pub use poisoned::{AppendError, Poisoned};
 pub use readable::Readable;
 pub use reader::Reader;

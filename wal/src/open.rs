@@ -53,6 +53,8 @@ impl Default for Options {
 /// Opens the log in a directory, and makes one if there is none. Holds the directory until the log is gone.
 pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
     let files = Files::new(directory);
+    // Before anything is made there, the lock included.
+    files.refuse_foreign()?;
     let guard = Guard::Lock { _file: files.create_and_lock()? };
     if let Some(node) = files.node()? {
         let store = Arc::new(SledStore::open(files, guard)?);
@@ -70,6 +72,12 @@ pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
     files.sync_all()?;
     files.write_marker(node)?;
     tracing::info!(directory = %directory.display(), node, "made a new log");
+    Ok(Log { store, node, options })
+}
+
+/// A new log in an empty store of one's own: for measurements against a store that keeps nothing.
+pub fn create_in(store: Arc<dyn Store>, node: u32, options: Options) -> Result<Log, OpenError> {
+    begin_witness(store.clone(), node)?;
     Ok(Log { store, node, options })
 }
 
@@ -167,12 +175,10 @@ impl Log {
         end: End,
         damage: Option<Damage>,
     ) -> Result<Readable, ReadAllError<E>> {
-        let acknowledged = keeper.now().high;
         let cut = match (damage, end.torn) {
             (None, None) => None,
-            // The last parts never got to the disk, so nobody was told that the record is durable.
-            (None, Some(lsn)) if acknowledged.is_none_or(|high| high < lsn) => Some(Cut::Torn(lsn)),
-            (None, Some(lsn)) => Some(Cut::Damage(Damage::at(lsn, DamageKind::Incomplete))),
+            // The last parts never got to the disk, and the witness saw no answer: nobody was told that it is durable.
+            (None, Some(lsn)) => Some(Cut::Torn(lsn)),
             (Some(damage), _) => Some(Cut::Damage(damage)),
         };
         match cut {

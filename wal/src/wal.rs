@@ -7,11 +7,11 @@ use tokio::sync::{oneshot, watch};
 use crate::durable::{Durable, Synced};
 use crate::lsn::Lsn;
 use crate::poisoned::{AppendError, Poisoned};
-use crate::queue::Request;
 use crate::reader::Reader;
+use crate::request::Request;
 use crate::shared::Shared;
 use crate::stats::Stats;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// The longest payload that a record may have, in bytes.
 pub const PAYLOAD_MAX: usize = 4 * 1024 * 1024;
@@ -112,6 +112,11 @@ impl Wal {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared().counters.read(self.shared().queue.len())
+    }
+
+    /// Bytes that are free where the log is kept. A node refuses new work below some floor: the log of a full disk fails.
+    pub fn room(&self) -> Result<u64, StoreError> {
+        self.handles.store.room()
     }
 
     /// Resolves when the log fails; never if it does not.

@@ -1,12 +1,15 @@
 //! SIGKILL at random instants: whatever was acknowledged is there after the next start.
 
+#![allow(clippy::unwrap_used, reason = "what goes wrong in a helper ends the test that called it")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{lsn, payload, start, try_read};
+use tokio::time::Instant;
 use unanimous_wal::{Lsn, Options};
 
 const KILLS: u64 = 30;
@@ -55,7 +58,7 @@ async fn child_that_appends_until_it_is_killed() {
 
 /// Mostly short records, now and then one that needs several blocks.
 fn length(n: u64) -> usize {
-    if n % 17 == 0 { 200_000 } else { 120 }
+    if n.is_multiple_of(17) { 200_000 } else { 120 }
 }
 
 fn run_and_kill(directory: &std::path::Path, life: Duration) -> Option<u64> {

@@ -1,5 +1,8 @@
 //! Power cuts on a simulated disk, under a paused clock: what was acknowledged is there, in order, as it was.
 
+#![allow(clippy::unwrap_used, reason = "what goes wrong in a helper ends the test that called it")]
+#![allow(clippy::disallowed_methods, reason = "the end of the test is the end of its tasks")]
+
 mod common;
 
 use std::sync::{Arc, Mutex};

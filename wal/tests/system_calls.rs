@@ -5,6 +5,13 @@
 //! record to sled's data file; an `fdatasync` or `fsync` of that file, begun after that, which returned 0; and
 //! only then the line.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what goes wrong in a helper ends the test that called it"
+)]
+
 mod common;
 
 use std::collections::HashMap;
@@ -49,6 +56,7 @@ struct Observer {
 }
 
 #[test]
+#[expect(clippy::zombie_processes, reason = "`observe` waits for it, with all of its threads")]
 fn every_acknowledgement_follows_a_real_sync_of_its_record() {
     let directory = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())

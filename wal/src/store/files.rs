@@ -5,6 +5,7 @@
 //! <dir>/INIT      the marker, written and synced last: no marker, nothing was ever acknowledged
 //! <dir>/witness   two slots of 4 KiB, see `witness.rs`
 //! <dir>/store/    sled's own files
+//! <dir>/ballast   room to free when the disk is full
 //! <dir>/aside-N/  copies made before a repair
 //! ```
 
@@ -28,6 +29,7 @@ const LOCK: &str = "LOCK";
 const WITNESS: &str = "witness";
 const STORE: &str = "store";
 const ASIDE: &str = "aside-";
+pub(super) const BALLAST: &str = "ballast";
 
 /// The paths in the directory of a log.
 #[derive(Debug, Clone)]
@@ -84,15 +86,23 @@ impl Files {
         }
     }
 
-    /// Takes away what an unfinished creation left; refuses if anything else is there.
-    pub(crate) fn wipe_unfinished(&self) -> Result<(), OpenError> {
+    /// Refuses a directory without a marker that holds anything but what an unfinished creation leaves.
+    pub(crate) fn refuse_foreign(&self) -> Result<(), OpenError> {
+        if self.node()?.is_some() || !self.root.exists() {
+            return Ok(());
+        }
         let io = OpenError::io("list", &self.root);
         for entry in fs::read_dir(&self.root).map_err(&io)? {
             let name = entry.map_err(&io)?.file_name().to_string_lossy().into_owned();
-            if ![MARKER_UNFINISHED, LOCK, WITNESS, STORE].contains(&name.as_str()) {
+            if ![MARKER_UNFINISHED, LOCK, WITNESS, STORE, BALLAST].contains(&name.as_str()) {
                 return Err(OpenError::Foreign { directory: self.root.clone(), stranger: name });
             }
         }
+        Ok(())
+    }
+
+    /// Takes away what an unfinished creation left.
+    pub(crate) fn wipe_unfinished(&self) -> Result<(), OpenError> {
         absent_is_fine(fs::remove_dir_all(self.store())).map_err(OpenError::io("clear", &self.store()))?;
         absent_is_fine(fs::remove_file(self.witness())).map_err(OpenError::io("remove", &self.witness()))
     }

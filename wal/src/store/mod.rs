@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::block::BlockKey;
 
+mod ballast;
 #[cfg(test)]
 mod contract;
 pub(crate) mod files;
@@ -54,6 +55,9 @@ pub trait Store: Send + Sync {
 
     /// Returns once the slots are on stable storage as last written.
     fn sync_witness(&self) -> Result<(), StoreError>;
+
+    /// Bytes that are free where the blocks are kept.
+    fn room(&self) -> Result<u64, StoreError>;
 
     /// Copies everything aside before damaged blocks are cut off; gives the place, where there is one.
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError>;

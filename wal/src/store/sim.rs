@@ -8,7 +8,6 @@
 //!    └ damage(..) changes the bytes of a block behind the log's back
 //! ```
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -16,6 +15,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Removed, Slot, Store, StoreError, Visit, WITNESS_LEN};
 use crate::block::BlockKey;
+
+mod state;
+
+use state::{Change, State};
 
 /// The disk. Clones are the same disk.
 #[derive(Debug, Clone)]
@@ -43,57 +46,11 @@ struct Inner {
     released: Condvar,
 }
 
-#[derive(Debug)]
-struct State {
-    random: u64,
-    /// Counts the crashes: a store of an earlier life is dead.
-    life: u64,
-    durable: Image,
-    /// As a process sees it.
-    present: Image,
-    unsynced: Vec<Change>,
-    witness_dirty: Option<Slot>,
-    node: Option<u32>,
-    fails: Option<(Operation, u64)>,
-    failed: bool,
-    hangs: bool,
-    hanging: bool,
-    syncs: u64,
-}
-
-#[derive(Debug, Clone)]
-struct Image {
-    blocks: BTreeMap<BlockKey, Vec<u8>>,
-    witness: [Vec<u8>; 2],
-}
-
-#[derive(Debug, Clone)]
-enum Change {
-    Put(BlockKey, Vec<u8>),
-    Remove(BlockKey),
-}
-
 impl SimDisk {
     /// An empty disk; everything it will ever do follows from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let image = Image { blocks: BTreeMap::new(), witness: [vec![0; WITNESS_LEN], vec![0; WITNESS_LEN]] };
-        let state = State {
-            // A xorshift generator stands still at 0.
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-            life: 0,
-            durable: image.clone(),
-            present: image,
-            unsynced: Vec::new(),
-            witness_dirty: None,
-            node: None,
-            fails: None,
-            failed: false,
-            hangs: false,
-            hanging: false,
-            syncs: 0,
-        };
-        Self(Arc::new(Inner { state: Mutex::new(state), released: Condvar::new() }))
+        Self(Arc::new(Inner { state: Mutex::new(State::new(seed)), released: Condvar::new() }))
     }
 
     /// The store of a process that starts now.
@@ -108,25 +65,7 @@ impl SimDisk {
     /// witness that was not synced is old, new, or torn. Stores opened before are dead from now on.
     pub fn crash(&self) {
         let mut state = self.state();
-        let unsynced = std::mem::take(&mut state.unsynced);
-        let kept = state.below(unsynced.len() + 1);
-        for change in unsynced.into_iter().take(kept) {
-            state.durable.apply(change);
-        }
-        if let Some(slot) = state.witness_dirty.take() {
-            let new = state.present.slot(slot).clone();
-            match state.below(3) {
-                0 => {}
-                1 => *state.durable.slot(slot) = new,
-                _ => {
-                    let torn = state.below(WITNESS_LEN);
-                    let old = state.durable.slot(slot);
-                    for (old, new) in old.iter_mut().zip(new).take(torn) {
-                        *old = new;
-                    }
-                }
-            }
-        }
+        state.lose_unsynced();
         state.restart();
     }
 
@@ -289,84 +228,11 @@ impl Store for SimStore {
         Ok(())
     }
 
+    fn room(&self) -> Result<u64, StoreError> {
+        self.alive("ask for the free space").map(|_| u64::MAX)
+    }
+
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError> {
         Ok(None)
-    }
-}
-
-impl State {
-    fn change(&mut self, change: Change) {
-        self.present.apply(change.clone());
-        self.unsynced.push(change);
-    }
-
-    fn remove(&mut self, keys: Vec<BlockKey>) -> Removed {
-        let mut removed = Removed::default();
-        for key in keys {
-            removed.add(self.present.blocks.get(&key).map_or(0, Vec::len));
-            self.change(Change::Remove(key));
-        }
-        removed
-    }
-
-    /// Fails if it was scheduled to, and from then on for good.
-    fn strike(&mut self, operation: Operation, doing: &'static str) -> Result<(), StoreError> {
-        match &mut self.fails {
-            Some((scheduled, left)) if *scheduled == operation => {
-                *left -= 1;
-                if *left > 0 {
-                    return Ok(());
-                }
-            }
-            Some(_) | None => return Ok(()),
-        }
-        self.failed = true;
-        Err(StoreError::new(doing, io::Error::other("the simulated disk was told to fail")))
-    }
-
-    fn restart(&mut self) {
-        self.life += 1;
-        self.present = self.durable.clone();
-        self.unsynced.clear();
-        self.witness_dirty = None;
-        (self.fails, self.failed, self.hangs) = (None, false, false);
-    }
-
-    fn save_blocks(&mut self) {
-        self.durable.blocks.clone_from(&self.present.blocks);
-    }
-
-    fn save_witness(&mut self) {
-        self.durable.witness.clone_from(&self.present.witness);
-    }
-
-    /// A number from 0 to `end - 1`.
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.random() % end.max(1) as u64).expect("it is less than a usize")
-    }
-
-    /// xorshift64*: good enough to choose where a simulated disk breaks.
-    fn random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-}
-
-impl Image {
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::Put(key, block) => self.blocks.insert(key, block),
-            Change::Remove(key) => self.blocks.remove(&key),
-        };
-    }
-
-    fn slot(&mut self, slot: Slot) -> &mut Vec<u8> {
-        let [a, b] = &mut self.witness;
-        match slot {
-            Slot::A => a,
-            Slot::B => b,
-        }
     }
 }

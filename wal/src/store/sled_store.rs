@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::ballast;
 use super::files::Files;
 use super::{Removed, Slot, Store, StoreError, Visit, WITNESS_LEN};
 use crate::block::{BLOCK_MAX, BlockKey};
@@ -79,6 +80,9 @@ impl SledStore {
         opening::prove_sync(&db)?;
         files.sync_all()?;
         opening::look_into_blobs(&path)?;
+        if matches!(guard, Guard::Lock { .. }) {
+            ballast::keep(&files);
+        }
         let (syncs, failed) = (AtomicU64::new(0), AtomicBool::new(false));
         Ok(Self { db: Some(db), data, witness, files, syncs, failed, _guard: guard })
     }
@@ -187,6 +191,10 @@ impl Store for SledStore {
 
     fn sync_witness(&self) -> Result<(), StoreError> {
         self.witness.sync_data().map_err(StoreError::of("sync the witness"))
+    }
+
+    fn room(&self) -> Result<u64, StoreError> {
+        fs2::available_space(&self.files.root).map_err(StoreError::of("ask for the free space"))
     }
 
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError> {

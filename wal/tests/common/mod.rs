@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what goes wrong in a helper ends the test that called it")]
 
 use std::convert::Infallible;
+use std::fs;
 use std::path::Path;
 
 use unanimous_wal::sim::SimDisk;
@@ -50,4 +51,33 @@ pub(crate) fn payload(n: u64, len: usize) -> Vec<u8> {
     let mut bytes = format!("payload-{n:08}-").into_bytes();
     bytes.resize(len.max(bytes.len()), u8::try_from(n % 251).unwrap());
     bytes
+}
+
+/// Every file below a directory, with what it holds.
+pub(crate) fn files_below(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push((path.display().to_string(), fs::read(&path).unwrap()));
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Copies a directory and all that is in it.
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

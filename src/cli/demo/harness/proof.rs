@@ -135,8 +135,7 @@ fn lies(evidence: &Evidence<'_>, transfer: &Transfer, memory: &Memory) -> Vec<St
         if evidence.log.begun_under(key) != Some(id) {
             differs("the log", &format!("the key began {:?}", evidence.log.begun_under(key)));
         }
-        let today = evidence.outcomes.get(&id).map_or("nothing", String::as_str);
-        if today != word(told.decision) {
+        if let Some(today) = evidence.outcomes.get(&id).filter(|today| *today != word(told.decision)) {
             differs("the gateway", today);
         }
         for bank in evidence.banks.iter().filter(|bank| !agrees(bank, id, told.decision)) {

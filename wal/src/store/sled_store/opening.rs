@@ -7,6 +7,7 @@ use std::path::Path;
 use super::{CACHE_CAPACITY, FLUSH_EVERY_MS, SEGMENT_SIZE, survive};
 use crate::damage::{Damage, DamageKind};
 use crate::error::OpenError;
+use crate::store::ballast;
 use crate::store::files::{Files, absent_is_fine};
 use crate::sync;
 
@@ -23,6 +24,12 @@ pub(super) fn open_or_repair(files: &Files) -> Result<sled::Db, OpenError> {
         Ok(db) => return Ok(db),
         Err(error) => error,
     };
+    if first.kind() == io::ErrorKind::StorageFull
+        && ballast::release(files).map_err(OpenError::io("remove the ballast in", &files.root))?
+    {
+        tracing::warn!("the disk is full; gave up the room that was kept for this, trying again");
+        return open(&path).map_err(|error| not_opened(files, error));
+    }
     if !is_damage(&first) {
         return Err(not_opened(files, first));
     }

@@ -1,0 +1,157 @@
+//! What is on a simulated disk: what would survive, and what a process sees.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::Operation;
+use crate::block::BlockKey;
+use crate::store::{Removed, Slot, StoreError, WITNESS_LEN};
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) random: u64,
+    /// Counts the crashes: a store of an earlier life is dead.
+    pub(super) life: u64,
+    pub(super) durable: Image,
+    /// As a process sees it.
+    pub(super) present: Image,
+    pub(super) unsynced: Vec<Change>,
+    pub(super) witness_dirty: Option<Slot>,
+    pub(super) node: Option<u32>,
+    pub(super) fails: Option<(Operation, u64)>,
+    pub(super) failed: bool,
+    pub(super) hangs: bool,
+    pub(super) hanging: bool,
+    pub(super) syncs: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Image {
+    pub(super) blocks: BTreeMap<BlockKey, Vec<u8>>,
+    pub(super) witness: [Vec<u8>; 2],
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Put(BlockKey, Vec<u8>),
+    Remove(BlockKey),
+}
+
+impl State {
+    pub(super) fn new(seed: u64) -> Self {
+        let image = Image { blocks: BTreeMap::new(), witness: [vec![0; WITNESS_LEN], vec![0; WITNESS_LEN]] };
+        Self {
+            // A xorshift generator stands still at 0.
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            life: 0,
+            durable: image.clone(),
+            present: image,
+            unsynced: Vec::new(),
+            witness_dirty: None,
+            node: None,
+            fails: None,
+            failed: false,
+            hangs: false,
+            hanging: false,
+            syncs: 0,
+        }
+    }
+
+    /// Keeps some first part of what was put since the last sync, and of the witness the old, the new, or half of each.
+    pub(super) fn lose_unsynced(&mut self) {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        let kept = self.below(unsynced.len() + 1);
+        for change in unsynced.into_iter().take(kept) {
+            self.durable.apply(change);
+        }
+        if let Some(slot) = self.witness_dirty.take() {
+            let new = self.present.slot(slot).clone();
+            match self.below(3) {
+                0 => {}
+                1 => *self.durable.slot(slot) = new,
+                _ => {
+                    let torn = self.below(WITNESS_LEN);
+                    let old = self.durable.slot(slot);
+                    for (old, new) in old.iter_mut().zip(new).take(torn) {
+                        *old = new;
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn change(&mut self, change: Change) {
+        self.present.apply(change.clone());
+        self.unsynced.push(change);
+    }
+
+    pub(super) fn remove(&mut self, keys: Vec<BlockKey>) -> Removed {
+        let mut removed = Removed::default();
+        for key in keys {
+            removed.add(self.present.blocks.get(&key).map_or(0, Vec::len));
+            self.change(Change::Remove(key));
+        }
+        removed
+    }
+
+    /// Fails if it was scheduled to, and from then on for good.
+    pub(super) fn strike(&mut self, operation: Operation, doing: &'static str) -> Result<(), StoreError> {
+        match &mut self.fails {
+            Some((scheduled, left)) if *scheduled == operation => {
+                *left -= 1;
+                if *left > 0 {
+                    return Ok(());
+                }
+            }
+            Some(_) | None => return Ok(()),
+        }
+        self.failed = true;
+        Err(StoreError::new(doing, io::Error::other("the simulated disk was told to fail")))
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.life += 1;
+        self.present = self.durable.clone();
+        self.unsynced.clear();
+        self.witness_dirty = None;
+        (self.fails, self.failed, self.hangs) = (None, false, false);
+    }
+
+    pub(super) fn save_blocks(&mut self) {
+        self.durable.blocks.clone_from(&self.present.blocks);
+    }
+
+    pub(super) fn save_witness(&mut self) {
+        self.durable.witness.clone_from(&self.present.witness);
+    }
+
+    /// A number from 0 to `end - 1`.
+    pub(super) fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.random() % end.max(1) as u64).expect("it is less than a usize")
+    }
+
+    /// xorshift64*: good enough to choose where a simulated disk breaks.
+    pub(super) fn random(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+impl Image {
+    pub(super) fn apply(&mut self, change: Change) {
+        match change {
+            Change::Put(key, block) => self.blocks.insert(key, block),
+            Change::Remove(key) => self.blocks.remove(&key),
+        };
+    }
+
+    pub(super) fn slot(&mut self, slot: Slot) -> &mut Vec<u8> {
+        let [a, b] = &mut self.witness;
+        match slot {
+            Slot::A => a,
+            Slot::B => b,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The directory of a log: what it may hold, what must never be forgotten, and damage to the files of sled.
+
+mod common;
+
+use std::os::unix::fs::FileExt;
+
+use common::{copy_tree, files_below, lsn, payload, start, try_read};
+use unanimous_wal::verify::verify;
+use unanimous_wal::{DamageKind, OpenError, Options};
+
+#[tokio::test]
+async fn a_marker_that_was_removed_is_no_reason_to_forget_acknowledged_records() {
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    wal.append(payload(1, 10), ()).await.unwrap();
+    wal.close().await.unwrap();
+    std::fs::remove_file(directory.path().join("INIT")).unwrap();
+    let refused = try_read(directory.path(), Options::default()).unwrap_err();
+    assert!(refused.contains("`INIT`") && refused.contains("is missing"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_creation_that_was_interrupted_begins_afresh() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(directory.path().join("store/blobs")).unwrap();
+    std::fs::write(directory.path().join("store/conf"), b"half").unwrap();
+    std::fs::write(directory.path().join("witness"), vec![0; 100]).unwrap();
+    let (wal, records) = start(directory.path());
+    assert!(records.is_empty());
+    wal.append(payload(1, 10), ()).await.unwrap();
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_not_touched() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("thesis.txt"), b"years of work").unwrap();
+    let refused = unanimous_wal::open(directory.path(), Options::default()).unwrap_err();
+    assert!(matches!(&refused, OpenError::Foreign { stranger, .. } if stranger == "thesis.txt"));
+    assert_eq!(files_below(directory.path()).len(), 1, "not even a lock is left there");
+}
+
+#[test]
+fn a_place_where_no_directory_can_be_is_named() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let refused = unanimous_wal::open(&file.path().join("log"), Options::default()).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("could not ") && refused.contains(file.path().to_str().unwrap()),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn room_is_kept_for_a_full_disk_and_does_not_stand_in_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    assert!(wal.room().unwrap() > 0);
+    wal.close().await.unwrap();
+    let ballast = directory.path().join("ballast");
+    assert_eq!(std::fs::metadata(&ballast).unwrap().len(), 64 * 1024 * 1024);
+    std::fs::remove_file(&ballast).unwrap();
+    start(directory.path()).0.close().await.unwrap();
+    assert!(ballast.exists(), "made again at the next start");
+}
+
+#[tokio::test]
+async fn a_marker_of_a_newer_format_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    start(directory.path()).0.close().await.unwrap();
+    let path = directory.path().join("INIT");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("format 1", "format 2")).unwrap();
+    let refused = unanimous_wal::open(directory.path(), Options::default()).unwrap_err();
+    assert!(matches!(&refused, OpenError::Damage(damage) if matches!(damage.kind(), DamageKind::Marker(_))));
+    let body = text.replace("format 1", "format 2");
+    let body = body.split_once("checksum").unwrap().0;
+    std::fs::write(&path, format!("{body}checksum {:08x}\n", crc32fast::hash(body.as_bytes()))).unwrap();
+    let refused = unanimous_wal::open(directory.path(), Options::default()).unwrap_err();
+    assert!(matches!(refused, OpenError::NewerVersion(_)), "{refused}");
+}
+
+/// Damages the files of sled themselves: a flipped byte may be noticed or may not matter, but nothing that was
+/// acknowledged is ever missing without a word.
+#[tokio::test]
+async fn no_damage_to_the_files_of_sled_is_silent() {
+    let base = tempfile::tempdir().unwrap();
+    let (wal, _) = start(base.path());
+    for n in 1..=200 {
+        wal.append(payload(n, 300), ()).await.unwrap();
+    }
+    wal.close().await.unwrap();
+    let expected: common::Records = (1..=200).map(|n| (lsn(n), payload(n, 300))).collect();
+    let written =
+        std::fs::read(base.path().join("store/db")).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
+    let mut named = 0;
+    for trial in 0..40 {
+        let copy = tempfile::tempdir().unwrap();
+        copy_tree(base.path(), copy.path());
+        let data = std::fs::File::options().write(true).open(copy.path().join("store/db")).unwrap();
+        let at = u64::try_from(written * trial / 40).unwrap();
+        match trial % 4 {
+            0 => data.write_all_at(&[0xa5], at).unwrap(),
+            1 => data.write_all_at(&[0; 512], at).unwrap(),
+            2 => data.write_all_at(&[0x5a; 4096], at).unwrap(),
+            _ => data.set_len(at).unwrap(),
+        }
+        let report = verify(copy.path()).unwrap();
+        match try_read(copy.path(), Options::default()) {
+            Ok((_, records)) => {
+                assert!(records == expected, "trial {trial} lost something silently");
+                assert!(report.is_sound(), "trial {trial}: {report:?}");
+            }
+            Err(words) => {
+                named += 1;
+                assert!(words.contains("cannot be read"), "trial {trial}: {words}");
+                assert!(!report.is_sound(), "trial {trial}: {words}");
+            }
+        }
+    }
+    assert!(named >= 10, "only {named} of 40 were found");
+}
+
+#[tokio::test]
+async fn a_half_written_snapshot_of_sled_is_cleared_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    wal.append(payload(1, 10), ()).await.unwrap();
+    wal.close().await.unwrap();
+    std::fs::write(directory.path().join("store/snap.00FFFFFFFFFFFFFF.generating"), vec![0; 8192]).unwrap();
+    assert_eq!(start(directory.path()).1.len(), 1);
+    assert!(!directory.path().join("aside-1").exists(), "it is no damage that needs a repair");
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_of_sled_is_done_without_and_a_copy_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    for n in 1..=2 {
+        let (wal, _) = start(directory.path());
+        wal.append(payload(n, 10), ()).await.unwrap();
+        wal.close().await.unwrap();
+    }
+    let snapshot =
+        std::fs::read_dir(directory.path().join("store")).unwrap().map(|entry| entry.unwrap().path());
+    let snapshot = snapshot.filter(|path| path.to_string_lossy().contains("snap.")).max().unwrap();
+    std::fs::write(&snapshot, b"nonsense").unwrap();
+    assert_eq!(start(directory.path()).1.len(), 2);
+    assert!(directory.path().join("aside-1/store/db").exists());
+}
+
+#[tokio::test]
+async fn verify_changes_nothing_and_tells_what_there_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    for n in 1..=3 {
+        wal.append(payload(n, 10), ()).await.unwrap();
+    }
+    let node = wal.node();
+    wal.close().await.unwrap();
+    let before = files_below(directory.path());
+    let report = verify(directory.path()).unwrap();
+    assert_eq!((report.node, report.epoch, report.low, report.high), (node, 1, Some(lsn(1)), Some(lsn(3))));
+    assert_eq!((report.counts.records, report.is_sound()), (3, true));
+    let mut dumped = Vec::new();
+    let snapshot = unanimous_wal::verify::read_only(directory.path()).unwrap();
+    let summary = snapshot.read_all(|lsn, payload| {
+        dumped.push((lsn, payload.to_vec()));
+        Ok::<_, std::convert::Infallible>(())
+    });
+    assert_eq!((summary.unwrap().high, dumped.len()), (Some(lsn(3)), 3));
+    assert!(files_below(directory.path()) == before);
+    assert!(matches!(verify(&directory.path().join("nowhere")), Err(OpenError::Absent { .. })));
+}
