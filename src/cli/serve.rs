@@ -53,7 +53,9 @@ pub async fn run(args: Args) -> Result<(), ServeError> {
     Ok(run_node(setup(config), signals).await?)
 }
 
-fn setup(config: Config) -> Setup {
+/// What the configuration says, as the node wants it.
+#[must_use]
+pub fn setup(config: Config) -> Setup {
     let discovery = Arc::new(config.discovery());
     let participants =
         config.services.into_iter().filter_map(|(name, service)| Some((name, service.transaction?)));

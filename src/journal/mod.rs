@@ -32,7 +32,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 pub use unanimous_wal::{BATCH_SIZES, COMMIT_SECONDS, Lsn as LogPosition, Poisoned, Stats as LogStats};
-use unanimous_wal::{Durable, Lsn, ReadAllError, Wal};
+use unanimous_wal::{Durable, Log, Lsn, ReadAllError, Wal};
 
 use self::codec::CodecError;
 use self::index::Index;
@@ -91,8 +91,18 @@ impl Journal {
             accept_damage: options.accept_damage,
             ..unanimous_wal::Options::default()
         };
-        let mut replay = Replay::default();
         let log = unanimous_wal::open(directory, wal_options).map_err(OpenError::Log)?;
+        Self::start(log, options, clock, version).await
+    }
+
+    /// As [`open`](Self::open), over a log that is open already.
+    pub async fn start(
+        log: Log,
+        options: &LogOptions,
+        clock: Arc<dyn Clock>,
+        version: &str,
+    ) -> Result<(Self, Found), JournalError> {
+        let mut replay = Replay::default();
         let readable = log.read_all(|lsn, bytes| replay.read(lsn, bytes)).map_err(OpenError::from)?;
         let (index, found) = replay.finish(&readable);
         let clock = Arc::new(Monotone::new(clock, index.latest()));

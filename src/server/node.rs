@@ -102,8 +102,17 @@ struct Node {
 }
 
 /// Runs a node until the first message of `signals`, then drains; the second stops it at once.
-pub async fn run(setup: Setup, mut signals: mpsc::Receiver<()>) -> Result<(), Stopped> {
-    let node = Node::start(setup).await?;
+pub async fn run(setup: Setup, signals: mpsc::Receiver<()>) -> Result<(), Stopped> {
+    run_over(setup, open_log, signals).await
+}
+
+/// As [`run`], but `open` says which log it is: for measurements over one that keeps nothing.
+pub async fn run_over(
+    setup: Setup,
+    open: impl AsyncFnOnce(&Setup) -> Result<(Journal, Found), Stopped>,
+    mut signals: mpsc::Receiver<()>,
+) -> Result<(), Stopped> {
+    let node = Node::start(setup, open).await?;
     tokio::select! {
         failed = node.journal.failed() => return Err(failed.into()),
         never = node.look_after() => match never {},
@@ -121,7 +130,10 @@ pub async fn run(setup: Setup, mut signals: mpsc::Receiver<()>) -> Result<(), St
 }
 
 impl Node {
-    async fn start(setup: Setup) -> Result<Self, Stopped> {
+    async fn start(
+        setup: Setup,
+        open: impl AsyncFnOnce(&Setup) -> Result<(Journal, Found), Stopped>,
+    ) -> Result<Self, Stopped> {
         let NodeOptions { listen, admin, drain, .. } = setup.node;
         let (listener, admin) = (bind(listen, "listen").await?, bind(admin, "admin").await?);
         let (readiness, unready) = watch::channel(Some("the log is being read"));
@@ -137,7 +149,7 @@ impl Node {
         }));
 
         let retention = setup.log.retention;
-        let (journal, mut found) = open_log(&setup).await?;
+        let (journal, mut found) = open(&setup).await?;
         let coordinator = coordinator(&setup, &listener, &journal, &metrics, &mut found)?;
         let public = Arc::new(public(setup, &coordinator, &metrics)?);
         watch_live(&metrics, &coordinator);

@@ -75,6 +75,12 @@ pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
     Ok(Log { store, node, options })
 }
 
+/// A new log in an empty store of one's own: for measurements against a store that keeps nothing.
+pub fn create_in(store: Arc<dyn Store>, node: u32, options: Options) -> Result<Log, OpenError> {
+    begin_witness(store.clone(), node)?;
+    Ok(Log { store, node, options })
+}
+
 /// Opens the log on a simulated disk, and makes one if there is none.
 pub(crate) fn open_sim(disk: &SimDisk, options: Options) -> Result<Log, OpenError> {
     let is_new = disk.is_new();
