@@ -30,7 +30,9 @@ fn the_bytes_of_every_record_are_those_that_version_1_writes() {
     for (name, entry) in every_record() {
         let bytes = codec::encode(&entry).unwrap();
         write!(text, "{name}: ").unwrap();
-        bytes.iter().for_each(|byte| write!(text, "{byte:02x}").unwrap());
+        for byte in bytes {
+            write!(text, "{byte:02x}").unwrap();
+        }
         writeln!(text).unwrap();
     }
     assert_golden(GOLDEN, &text);
