@@ -1,5 +1,7 @@
 //! `Idempotency-Key`: the same key with the same request begins one transaction, whatever happens between (G8).
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
 mod kit;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! What clients may not do, what the node says when it cannot start, and how it stops.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
 mod kit;
 
 use std::process::Output;
