@@ -1,5 +1,7 @@
 //! G7: one slow or dead participant delays only the transactions it takes part in.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
 mod kit;
 
 use std::sync::Arc;
