@@ -56,6 +56,10 @@ impl Store for Nothing {
         Ok(())
     }
 
+    fn room(&self) -> Result<u64, StoreError> {
+        Ok(u64::MAX)
+    }
+
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError> {
         Ok(None)
     }

@@ -93,7 +93,7 @@ async fn participant() -> Result<(), Failure> {
 fn gateway(log: LogKind, file: &Path) -> Result<(), Failure> {
     end_with_the_parent();
     telemetry::start();
-    let setup = setup(config::load(file, Vec::new())?);
+    let setup = setup(config::load(file, std::iter::empty())?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (_told, signals) = mpsc::channel(1);
     let node = async {
