@@ -22,12 +22,15 @@ fuzz_target!(|input: (u8, Heard<'_>)| {
     let operations = [Operation::Work, Operation::Prepare, Operation::Commit, Operation::Abort];
     let operation = operations[usize::from(input.0 % 4)];
     let (status, outcome) = match input.1 {
-        Heard::Answer { status, kind, body, read_only, wait } => (Some(status), answered(status, kind, body, read_only, wait)),
+        Heard::Answer { status, kind, body, read_only, wait } => {
+            (Some(status), answered(status, kind, body, read_only, wait))
+        }
         Heard::NeverSent => (None, Outcome::NeverSent),
         Heard::Broken => (None, Outcome::Broken),
         Heard::Late => (None, Outcome::Late),
     };
-    let (is_work, is_told) = (operation == Operation::Work, matches!(operation, Operation::Commit | Operation::Abort));
+    let (is_work, is_told) =
+        (operation == Operation::Work, matches!(operation, Operation::Commit | Operation::Abort));
     let refuses = matches!(status, Some(400..=499)) && status != Some(425);
     let is_gone = operation == Operation::Abort && matches!(status, Some(404 | 410));
     match meaning(operation, outcome.clone()) {
@@ -40,7 +43,13 @@ fuzz_target!(|input: (u8, Heard<'_>)| {
     }
 });
 
-fn answered(status: u16, kind: Option<&str>, body: &[u8], read_only: bool, retry_after: Option<Duration>) -> Outcome {
+fn answered(
+    status: u16,
+    kind: Option<&str>,
+    body: &[u8],
+    read_only: bool,
+    retry_after: Option<Duration>,
+) -> Outcome {
     let reply = Reply { status, content_type: kind.map(str::to_owned), body: body.to_vec().into() };
     let vote = if read_only { Vote::ReadOnly } else { Vote::Yes };
     Outcome::Answered { reply, vote, retry_after, by: Endpoint::new("http://127.0.0.1:9001") }

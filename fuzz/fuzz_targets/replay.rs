@@ -10,7 +10,7 @@ use unanimous::journal::LogPosition;
 use unanimous::journal::record::{Carried, Entry, Record};
 use unanimous::journal::replay::Replay;
 use unanimous::plan::{Plan, PlannedBranch, Trace, TransactionId};
-use unanimous::txn::{Branch, Branches, Decision, Reason, Transition, Txn, Votes};
+use unanimous::txn::{Branch, Branches, Decision, Reason, Txn, Votes};
 
 #[derive(Debug, Arbitrary)]
 enum Act {
@@ -65,7 +65,14 @@ fn plan(branches: u8, prepare: u8) -> Plan {
     // Now and then more than there may be.
     let branches = if branches > 250 { 65 } else { branches % 4 };
     let branches = (0..branches).map(one).collect();
-    Plan { route: "r".to_owned(), deadline: Timestamp(1), branches, bodies: vec![], key: None, trace: Trace::begin(1) }
+    Plan {
+        route: "r".to_owned(),
+        deadline: Timestamp(1),
+        branches,
+        bodies: vec![],
+        key: None,
+        trace: Trace::begin(1),
+    }
 }
 
 fn carried(who: u8, steps: &[Step]) -> Record {
@@ -81,7 +88,12 @@ fn record(step: &Step) -> Record {
         Step::Preparing(read_only) => Record::Preparing { read_only: set(read_only) },
         Step::Decided { commits, votes: [yes, read_only, no, never_sent], reason } => Record::Decided {
             decision: decision(commits),
-            votes: Votes { yes: set(yes), read_only: set(read_only), no: set(no), never_sent: set(never_sent) },
+            votes: Votes {
+                yes: set(yes),
+                read_only: set(read_only),
+                no: set(no),
+                never_sent: set(never_sent),
+            },
             reason: reason.map(|(kind, number, status)| match kind % 4 {
                 0 => Reason::Refused(branch(number), status.unwrap_or(409)),
                 1 => Reason::Unreachable(branch(number), status),
