@@ -1,5 +1,7 @@
 //! What a client is told of its transaction: the table of contract section 4, and `GET /v1/transactions/{id}`.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
 mod kit;
 
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! The node aborts itself at every named point between a record and what follows from it. It is started again,
 //! and what becomes of the transaction is what the recovery table says (design.md, section 6).
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
 mod kit;
 
 use kit::{Answer, Node, Reply, Stub};
@@ -54,7 +56,7 @@ impl Crashed {
         self.node.post_with("/transfers", &KEY, &json!({"amount": 5})).await
     }
 
-    async fn is_aborted_at_restart(mut self) {
+    async fn aborts_at_restart(mut self) {
         self.restart().await;
         self.accounts.wait_for("/tx/abort", 1).await;
         self.ledger.wait_for("/tx/abort", 1).await;
@@ -67,7 +69,7 @@ impl Crashed {
         assert_eq!(self.commits(), (0, 0), "the key began nothing");
     }
 
-    async fn is_committed_at_restart(mut self) {
+    async fn commits_at_restart(mut self) {
         self.restart().await;
         self.node.settled().await;
         self.accounts.wait_for("/tx/commit", 1).await;
@@ -96,21 +98,21 @@ async fn before_begun_nothing_has_happened_and_the_key_begins_anew() {
 async fn after_begun_no_work_was_sent_and_the_restart_aborts() {
     let crashed = Crashed::at("after-begun").await;
     assert_eq!((crashed.accounts.calls().len(), crashed.ledger.calls().len()), (0, 0));
-    crashed.is_aborted_at_restart().await;
+    crashed.aborts_at_restart().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn before_preparing_no_prepare_was_sent_and_the_restart_aborts() {
     let crashed = Crashed::at("before-preparing").await;
     assert_eq!(crashed.calls("/tx/prepare"), (0, 0));
-    crashed.is_aborted_at_restart().await;
+    crashed.aborts_at_restart().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_preparing_no_prepare_was_sent_and_the_restart_aborts() {
     let crashed = Crashed::at("after-preparing").await;
     assert_eq!(crashed.calls("/tx/prepare"), (0, 0));
-    crashed.is_aborted_at_restart().await;
+    crashed.aborts_at_restart().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,14 +120,14 @@ async fn before_decided_all_said_yes_and_the_restart_still_aborts() {
     let crashed = Crashed::at("before-decided").await;
     assert_eq!(crashed.calls("/tx/prepare"), (1, 1));
     assert_eq!(crashed.commits(), (0, 0));
-    crashed.is_aborted_at_restart().await;
+    crashed.aborts_at_restart().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_decided_nobody_was_told_and_the_restart_commits() {
     let crashed = Crashed::at("after-decided").await;
     assert_eq!(crashed.commits(), (0, 0));
-    crashed.is_committed_at_restart().await;
+    crashed.commits_at_restart().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +135,7 @@ async fn around_acked_and_ended_the_restart_commits() {
     for point in ["before-acked", "after-acked", "before-ended", "after-ended"] {
         let crashed = Crashed::at(point).await;
         assert_eq!(crashed.calls("/tx/abort"), (0, 0), "{point}");
-        crashed.is_committed_at_restart().await;
+        crashed.commits_at_restart().await;
     }
 }
 

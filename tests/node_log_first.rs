@@ -1,6 +1,8 @@
 //! G1 by observation: a participant that looks into the log on every call, before it answers, finds the record
 //! that caused the call already there.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
 mod kit;
 
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,7 @@
 //! What an engineer on call has: `tx`, `dump` and `verify`, and the same over HTTP (contract sections 2, 6, 7).
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
 mod kit;
 
 use std::collections::BTreeMap;
@@ -71,8 +73,8 @@ async fn a_parked_branch_is_seen_retried_and_resolved_by_command() {
     let list = node.cli(&["tx", "list", "--url", &url, "--state", "committing", "--format", "json"]).await;
     let lines = kit::lines(&out(&list));
     assert_eq!((lines.len(), lines[0]["id"].as_str()), (1, Some(id.as_str())));
-    let none = node.cli(&["tx", "list", "--url", &url, "--state", "aborted", "--format", "json"]).await;
-    assert_eq!(out(&none), "");
+    let nothing = node.cli(&["tx", "list", "--url", &url, "--state", "aborted", "--format", "json"]).await;
+    assert_eq!(out(&nothing), "");
     let shown = node.cli(&["tx", "show", &id, "--url", &url]).await;
     assert!(out(&shown).contains("no such hold"), "{}", out(&shown));
 
@@ -152,7 +154,7 @@ async fn dump_prints_the_log_in_both_formats() {
     assert_eq!(code(&table), 0, "{}", err(&table));
     snapbox::assert_data_eq!(
         out(&table),
-        str![[r#"
+        str![[r"
      lsn  time                      transaction                           record     says
        2  [..]Z  [..]  begun      route=transfer deadline=[..]Z branches=accounts,ledger
        3  [..]Z  [..]  preparing  read_only=
@@ -160,7 +162,7 @@ async fn dump_prints_the_log_in_both_formats() {
        5  [..]Z  [..]  acked      branch=[..]
        6  [..]Z  [..]  ended      outcome=committed
 
-"#]]
+"]]
     );
     let json = node.cli(&["dump", "--data-dir", directory, "--transaction", &id, "--format", "json"]).await;
     snapbox::assert_data_eq!(

@@ -296,10 +296,10 @@ fn functions<'a>(lines: &'a [&'a str]) -> impl Iterator<Item = (usize, usize)> +
 }
 
 fn is_function(line: &str) -> bool {
-    let words = line.split_whitespace().take_while(|word| *word != "fn");
+    let mut words = line.split_whitespace().take_while(|word| *word != "fn");
     let qualifiers =
         ["pub", "pub(crate)", "pub(super)", "async", "const", "unsafe", "extern", "\"C\"", "safe"];
-    line.contains("fn ") && words.fold(true, |fits, word| fits && qualifiers.contains(&word))
+    line.contains("fn ") && words.all(|word| qualifiers.contains(&word))
 }
 
 fn indent_of(line: &str) -> usize {
@@ -330,7 +330,9 @@ fn all() -> Vec<Source> {
 
 fn sources(directories: &[&str]) -> Vec<Source> {
     let mut found = Vec::new();
-    directories.iter().for_each(|directory| collect(&root().join(directory), &mut found));
+    for directory in directories {
+        collect(&root().join(directory), &mut found);
+    }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found
 }

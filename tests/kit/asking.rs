@@ -100,6 +100,13 @@ impl Node {
         super::until(&what, async || self.state(transaction).await == state).await;
     }
 
+    /// Waits until an operator has to look at the transaction.
+    pub async fn wait_for_parked(&self, transaction: &str) {
+        let path = format!("/v1/transactions/{transaction}");
+        let what = format!("transaction {transaction} is parked");
+        super::until(&what, async || self.get(&path).await.json()["parked"] == true).await;
+    }
+
     /// Runs another command of the program to its end: `node.cli(&["verify", "--data-dir", ..])`.
     pub async fn cli(&self, arguments: &[&str]) -> Output {
         program().args(arguments).output().await.unwrap()
