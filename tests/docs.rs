@@ -2,6 +2,7 @@
 //!
 //! Blocks marked `console` are run by trycmd. Those marked `console,ignore` need a running node: they are run here, in
 //! one session a page, where `…` stands for anything and a command that ends in `&` goes on beside the others.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
 mod kit;
 
@@ -154,18 +155,13 @@ impl Session {
     }
 
     async fn run(&mut self, command: &str, expected: &str) {
-        match command.strip_suffix('&') {
-            Some(command) => self.begin(command.trim()).await,
-            None => {
-                let output = self.shell(command).output().await.unwrap();
-                let (found, errors) =
-                    (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-                assert!(
-                    matches(expected, &found),
-                    "$ {command}\nexpected\n{expected}\nfound\n{found}{errors}"
-                );
-            }
+        if let Some(command) = command.strip_suffix('&') {
+            return self.begin(command.trim()).await;
         }
+        let output = self.shell(command).output().await.unwrap();
+        let (found, errors) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(matches(expected, &found), "$ {command}\nexpected\n{expected}\nfound\n{found}{errors}");
     }
 
     async fn begin(&mut self, command: &str) {
