@@ -2,7 +2,7 @@
 //!
 //! Ids hold the time they were made at and records are in the order of their times, so that a
 //! transaction is found by looking where its time is: there is no entry a transaction in memory, and
-//! a log of any length costs 16 bytes for every [`STRIDE`] records.
+//! a log of any length costs 16 bytes for every `STRIDE` records.
 
 use std::collections::BTreeMap;
 
