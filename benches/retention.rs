@@ -72,13 +72,13 @@ async fn bench() -> Result<(), Failure> {
     }
     let in_doubt = node.metric("unanimous_transactions_in_doubt").await?;
     goal("in doubt at the end", &format!("{in_doubt}"), "= 1", (in_doubt - 1.0).abs() < 0.5);
-    judge("disk", samples.iter().map(|sample| sample.disk).collect());
-    judge("memory", samples.iter().map(|sample| sample.memory).collect());
+    judge("disk", &samples.iter().map(|sample| sample.disk).collect::<Vec<_>>());
+    judge("memory", &samples.iter().map(|sample| sample.memory).collect::<Vec<_>>());
     Ok(())
 }
 
 /// Compares the last third with the third before it: what levels off does not grow any more.
-fn judge(what: &str, samples: Vec<f64>) {
+fn judge(what: &str, samples: &[f64]) {
     let third = samples.len() / 3;
     let part = |from: usize| median(samples.iter().skip(from).take(third).copied().collect());
     let (middle, last) = (part(third), part(2 * third));

@@ -17,7 +17,7 @@
 //! | [`index`] | where in the log a time is |
 //! | [`find`] | what became of a finished transaction |
 //! | [`inspect`] | a log that no node works with, looked at without changing it |
-//! | [`line`] | records as people and programs read them |
+//! | [`mod@line`] | records as people and programs read them |
 
 pub mod codec;
 pub mod find;
