@@ -1,5 +1,4 @@
 //! What clients may not do, what the node says when it cannot start, and how it stops.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
 mod kit;
