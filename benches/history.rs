@@ -163,7 +163,7 @@ fn story(asked: &Asked) -> Result<Vec<Event>, Failure> {
     let worked = branches.iter().map(|branch| Event::Worked(*branch, Vote::Yes));
     let voted = branches.iter().map(|branch| Event::Voted(*branch, Vote::Yes));
     let confirmed = branches.iter().map(|branch| Event::Confirmed(*branch));
-    Ok(worked.chain(voted).chain(confirmed).chain([Event::AllTold]).collect())
+    Ok(worked.chain(voted).chain(confirmed).collect())
 }
 
 fn asked(deadline: Timestamp) -> Asked {

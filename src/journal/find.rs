@@ -50,12 +50,21 @@ pub struct Past {
 impl Journal {
     /// Looks for `id` in the log. Reads the disk: not for an async task's own thread.
     pub fn find(&self, id: TransactionId) -> Result<Search, ReadError> {
-        let (from, is_covered) = self.where_to_look(id);
-        let too_late = id.time().plus(DISORDER);
+        for (from, to) in self.where_to_look(id) {
+            if let Some(found) = self.look(id, from, to)? {
+                return Ok(found);
+            }
+        }
+        // Asked only now: what was retired meanwhile was perhaps not read.
+        Ok(if self.covers(id) { Search::NeverSeen } else { Search::Expired })
+    }
+
+    /// What the log says of `id` from its first record on, if that is at `from` or later and before `to`.
+    fn look(&self, id: TransactionId, from: Lsn, to: Option<Lsn>) -> Result<Option<Search>, ReadError> {
         let mut plan = None;
         for item in self.read(from) {
-            let (_, Entry { time, transaction, record }) = item?;
-            if plan.is_none() && time > too_late && self.index().carried(id).is_none() {
+            let (lsn, Entry { transaction, record, .. }) = item?;
+            if plan.is_none() && to.is_some_and(|to| lsn >= to) {
                 break;
             }
             if transaction != id {
@@ -65,19 +74,14 @@ impl Journal {
                 Record::Begun(begun) => plan = Some(begun),
                 Record::Carried(carried) => match carried.txn.decision() {
                     Some(decision) => {
-                        return Ok(decided(
-                            carried.plan,
-                            decision,
-                            carried.txn.votes(),
-                            &carried.txn,
-                            carried.kept,
-                        ));
+                        let Carried { plan, txn, kept, .. } = *carried;
+                        return Ok(Some(decided(plan, decision, txn.votes(), &txn, kept)));
                     }
                     None => plan = Some(carried.plan),
                 },
                 Record::Decided { decision, votes, reason, kept } => {
                     let Some(plan) = plan else { break };
-                    return Ok(Search::Decided(Box::new(Past { plan, decision, votes, reason, kept })));
+                    return Ok(Some(Search::Decided(Box::new(Past { plan, decision, votes, reason, kept }))));
                 }
                 Record::Opened { .. }
                 | Record::Preparing { .. }
@@ -87,20 +91,24 @@ impl Journal {
                 | Record::Ended(_) => {}
             }
         }
-        if plan.is_some() {
-            return Ok(Search::Undecided);
-        }
-        Ok(if is_covered { Search::NeverSeen } else { Search::Expired })
+        Ok(plan.map(|_| Search::Undecided))
     }
 
-    /// Where the first record of `id` can be, and whether the log still has all that is from there.
-    fn where_to_look(&self, id: TransactionId) -> (Lsn, bool) {
-        let low = self.wal().low();
+    /// The parts of the log in which the first record of `id` can be; one without an end where it was carried.
+    fn where_to_look(&self, id: TransactionId) -> Vec<(Lsn, Option<Lsn>)> {
         let index = self.index();
+        if let Some(carried) = index.carried(id) {
+            return vec![(carried, None)];
+        }
+        let from = index.before(id.time().minus(DISORDER)).unwrap_or(Lsn::FIRST);
+        let to = index.after(id.time().plus(DISORDER));
+        index.stretches(id, from, to).into_iter().map(|(from, to)| (from, Some(to))).collect()
+    }
+
+    /// Whether the log still has everything from the time of `id` on.
+    fn covers(&self, id: TransactionId) -> bool {
         let earliest = id.time().minus(DISORDER);
-        let is_covered = low == Lsn::FIRST || index.oldest().is_some_and(|oldest| oldest < earliest);
-        let from = index.carried(id).or_else(|| index.before(earliest)).unwrap_or(low);
-        (from.max(low), is_covered)
+        self.wal().low() == Lsn::FIRST || self.index().oldest().is_some_and(|oldest| oldest < earliest)
     }
 }
 

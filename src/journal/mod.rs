@@ -28,11 +28,14 @@ pub mod options;
 pub mod record;
 pub mod replay;
 
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures_util::FutureExt as _;
 
 pub use unanimous_wal::{BATCH_SIZES, COMMIT_SECONDS, Lsn as LogPosition, Poisoned, Stats as LogStats};
-use unanimous_wal::{Durable, Log, Lsn, ReadAllError, Wal};
+use unanimous_wal::{Durable, Log, Lsn, ReadAllError, Synced, Wal};
 
 use self::codec::CodecError;
 use self::index::Index;
@@ -50,6 +53,15 @@ pub struct Journal {
     sync: Sync,
     clock: Arc<dyn Clock>,
     index: Arc<Mutex<Index>>,
+    /// Records that have to be in the index and were not waited for, in the order of the log.
+    later: Arc<Mutex<VecDeque<(Noted, Synced)>>>,
+}
+
+/// What the index has to know of a record that a transaction is found by.
+#[derive(Debug, Clone, Copy)]
+enum Noted {
+    Begun(TransactionId),
+    Carried(TransactionId),
 }
 
 /// Why a record was not written.
@@ -107,7 +119,13 @@ impl Journal {
         let (index, found) = replay.finish(&readable);
         let clock = Arc::new(Monotone::new(clock, index.latest()));
         let wal = readable.start().map_err(OpenError::Log)?;
-        let journal = Self { wal, sync: options.sync, clock, index: Arc::new(Mutex::new(index)) };
+        let journal = Self {
+            wal,
+            sync: options.sync,
+            clock,
+            index: Arc::new(Mutex::new(index)),
+            later: Arc::default(),
+        };
         let opened = Record::Opened { epoch: journal.epoch(), version: version.to_owned() };
         journal.append(TransactionId::NONE, opened, ()).await?;
         Ok((journal, found))
@@ -120,16 +138,23 @@ impl Journal {
         record: Record,
         effects: T,
     ) -> Result<Durable<T>, AppendError> {
-        let waits = self.waits_for(&record);
+        let (waits, noted) = (self.waits_for(&record), Noted::of(id, &record));
         let entry = Entry { time: self.clock.now(), transaction: id, record };
         let bytes = codec::encode(&entry)?;
         if !waits {
-            let (durable, _later) = self.wal.append_lazily(bytes, effects).await?;
+            let (durable, later) = self.wal.append_lazily(bytes, effects).await?;
+            if let Some(noted) = noted {
+                self.later().push_back((noted, later));
+            }
             return Ok(durable);
         }
         let durable = self.wal.append(bytes, effects).await?;
         if let Some(lsn) = durable.lsn() {
-            self.index().note(entry.time, lsn);
+            let mut index = self.index();
+            index.note(entry.time, lsn);
+            if let Some(noted) = noted {
+                noted.put(&mut index, lsn);
+            }
         }
         Ok(durable)
     }
@@ -203,8 +228,27 @@ impl Journal {
         Ok(())
     }
 
-    fn index(&self) -> std::sync::MutexGuard<'_, Index> {
-        self.index.lock().expect("no code panics while it holds this lock")
+    /// Waits until everything handed in so far can be read. A log that failed has nothing more to wait for.
+    pub async fn catch_up(&self) {
+        // Requests are answered in order, and letting go of what is gone already changes nothing.
+        let _ = self.wal.retire(self.wal.low()).await;
+    }
+
+    /// The index, with everything in it that is durable.
+    fn index(&self) -> MutexGuard<'_, Index> {
+        let mut later = self.later();
+        let mut index = self.index.lock().expect("no code panics while it holds this lock");
+        // What failed to be written is not in the log, and so not in the index.
+        while let Some(synced) = later.front_mut().and_then(|(_, synced)| synced.now_or_never()) {
+            if let (Some((noted, _)), Ok(lsn)) = (later.pop_front(), synced) {
+                noted.put(&mut index, lsn);
+            }
+        }
+        index
+    }
+
+    fn later(&self) -> MutexGuard<'_, VecDeque<(Noted, Synced)>> {
+        self.later.lock().expect("no code panics while it holds this lock")
     }
 
     /// Whether anything that follows from this record needs it on stable storage (design.md, 3).
@@ -217,6 +261,29 @@ impl Journal {
             Record::Decided { decision, .. } => every || *decision == Decision::Commit,
             Record::Preparing { .. } => every,
             Record::Acked(_) | Record::Parked { .. } | Record::Ended(_) | Record::Carried(_) => false,
+        }
+    }
+}
+
+impl Noted {
+    fn of(id: TransactionId, record: &Record) -> Option<Self> {
+        match record {
+            Record::Begun(_) => Some(Self::Begun(id)),
+            Record::Carried(_) => Some(Self::Carried(id)),
+            Record::Opened { .. }
+            | Record::Preparing { .. }
+            | Record::Decided { .. }
+            | Record::Acked(_)
+            | Record::Parked { .. }
+            | Record::Resolved { .. }
+            | Record::Ended(_) => None,
+        }
+    }
+
+    fn put(self, index: &mut Index, lsn: Lsn) {
+        match self {
+            Self::Begun(id) => index.note_begun(id, lsn),
+            Self::Carried(id) => index.note_carried(id, lsn),
         }
     }
 }

@@ -120,6 +120,7 @@ impl Replay {
     }
 
     fn begin(&mut self, lsn: Lsn, id: TransactionId, plan: Arc<Plan>) {
+        self.index.note_begun(id, lsn);
         self.remember_key(id, &plan);
         let Ok(shape) = plan.shape() else {
             self.found.strays += 1;

@@ -29,7 +29,7 @@ pub struct Durable<T> {
     lsn: Option<Lsn>,
 }
 
-/// Tells when a record that was not waited for is on stable storage.
+/// Tells when a record that was not waited for is on stable storage, and its number.
 ///
 /// Dropping it is fine: the record is written all the same.
 #[derive(Debug)]
@@ -76,12 +76,10 @@ impl Synced {
 }
 
 impl Future for Synced {
-    type Output = Result<(), Poisoned>;
+    type Output = Result<Lsn, Poisoned>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0)
-            .poll(context)
-            .map(|answer| answer.unwrap_or_else(|_| Err(Poisoned::stopped())).map(drop))
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or_else(|_| Err(Poisoned::stopped())))
     }
 }
 
