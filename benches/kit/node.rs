@@ -15,7 +15,7 @@ use super::Failure;
 use super::wire::Wire;
 
 /// How long a node may take until it is ready.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How a node is set up.
 #[derive(Debug, Clone)]
@@ -64,8 +64,9 @@ impl Plan {
             )
         };
         let text = format!(
-            "[node]\ndata_dir = {data:?}\nlisten = \"{listen}\"\nadmin = \"{admin}\"\n\
+            "[node]\ndata_dir = \"{}\"\nlisten = \"{listen}\"\nadmin = \"{admin}\"\n\
              [log]\nretention = \"{retention}\"\n{services}{}{}",
+            data.display(),
             route("transfers", "ledger"),
             route("stuck", "stuck"),
         );

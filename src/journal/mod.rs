@@ -152,7 +152,9 @@ impl Journal {
         if let Some(lsn) = durable.lsn() {
             let mut index = self.index();
             index.note(entry.time, lsn);
-            noted.into_iter().for_each(|noted| noted.put(&mut index, lsn));
+            if let Some(noted) = noted {
+                noted.put(&mut index, lsn);
+            }
         }
         Ok(durable)
     }
