@@ -55,7 +55,8 @@ async fn bench() -> Result<(), Failure> {
         node.ready().await?;
         let seconds = started.elapsed().as_secs_f64();
         let memory = node.memory("VmHWM")?;
-        goal(&format!("open, the log {cache}"), &format!("{seconds:.2} s"), "< 3 s", seconds < 3.0);
+        let what = format!("open, the log {cache} ({:.2} s of CPU)", node.cpu()?);
+        goal(&what, &format!("{seconds:.2} s"), "< 3 s", seconds < 3.0);
         goal("most memory while it was opened", &format!("{memory:.0} MiB"), "< 500 MiB", memory < 500.0);
         ask(&node, &plan, "an old transaction, cold", &known, "committed", true).await?;
         ask(&node, &plan, "the same ones again", &known, "committed", false).await?;
@@ -67,7 +68,7 @@ async fn bench() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks for each of them and says how long the slowest answer took.
+/// Asks for each of them and says how long 99 of 100 answers took at most.
 async fn ask(
     node: &Node,
     plan: &Plan,
@@ -89,15 +90,11 @@ async fn ask(
         }
     }
     waits.sort();
+    let part = |percent: usize| waits.get(waits.len() * percent / 100).copied().unwrap_or_default();
     let slowest = waits.last().copied().unwrap_or_default();
-    let middle = waits.get(waits.len() / 2).copied().unwrap_or_default();
-    let figure = format!("{:.1} ms", slowest.as_secs_f64() * 1e3);
-    goal(
-        &format!("{what}: slowest of {} (median {middle:.1?})", waits.len()),
-        &figure,
-        "< 20 ms",
-        slowest < Duration::from_millis(20),
-    );
+    let what = format!("{what}, 99 of 100 (median {:.1?}, slowest {slowest:.1?})", part(50));
+    let figure = format!("{:.1} ms", part(99).as_secs_f64() * 1e3);
+    goal(&what, &figure, "< 20 ms", part(99) < Duration::from_millis(20));
     Ok(())
 }
 

@@ -21,6 +21,10 @@ const CLIENTS: usize = 16;
 /// The second half may need so much more than the first: sled frees whole segments, and the load varies.
 const TOLERANCE: f64 = 1.25;
 
+/// Less than this, in MiB, is no growth: sled takes its file in segments of 8 MiB, and reuses the first of them only
+/// after some five. A short run on a slow machine does not get that far.
+const FLOOR: f64 = 48.0;
+
 /// What the system says at one time.
 struct Sample {
     disk: f64,
@@ -83,8 +87,9 @@ fn judge(what: &str, samples: &[f64]) {
     let part = |from: usize| median(samples.iter().skip(from).take(third).copied().collect());
     let (middle, last) = (part(third), part(2 * third));
     let ratio = last / middle;
-    let what = format!("{what}: median of the last third / of the one before");
-    goal(&what, &format!("{ratio:.2}"), &format!("<= {TOLERANCE}"), ratio <= TOLERANCE);
+    let what = format!("{what}: last third / the one before ({middle:.1} to {last:.1} MiB)");
+    let is_level = ratio <= TOLERANCE || last <= FLOOR;
+    goal(&what, &format!("{ratio:.2}"), &format!("<= {TOLERANCE}"), is_level);
 }
 
 fn mebi(bytes: u64) -> f64 {

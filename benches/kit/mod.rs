@@ -42,7 +42,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 /// Prints a figure beside the goal it has to meet.
 pub(crate) fn goal(what: &str, figure: &str, goal: &str, is_met: bool) {
     let verdict = if is_met { "met" } else { "MISSED" };
-    println!("{what:<62} {figure:>14}   goal {goal:<12} {verdict}");
+    println!("{what:<70} {figure:>14}   goal {goal:<12} {verdict}");
 }
 
 /// Where the log of a benchmark goes: on the disk of the build, because `/tmp` may be memory.
