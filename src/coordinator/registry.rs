@@ -175,3 +175,59 @@ impl Registry {
         self.inner.lock().expect("no code panics while it holds this lock")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::plan::{Issuer, Plan, Trace};
+    use crate::txn::{Branches, Shape, Txn};
+
+    const KEY: KeyHash = 7;
+
+    fn one() -> (TransactionId, Open) {
+        let id = Issuer::new(1).issue(Timestamp(fastrand::u64(..1 << 40)), 0);
+        let (route, deadline) = ("transfer".to_owned(), Timestamp(0));
+        let (branches, bodies) = (Vec::new(), Vec::new());
+        let plan = Plan { route, deadline, branches, bodies, key: None, trace: Trace::begin(1) };
+        let txn = Txn::begin(Shape::new(1, Branches::NONE, deadline).unwrap());
+        let view = watch::channel(View::new(id, Arc::new(plan), txn)).1;
+        let since = AtomicU64::new(1);
+        (id, Open { inbox: mpsc::channel(1).0, view, since, is_pinned: false, is_recovered: false })
+    }
+
+    #[test]
+    fn of_two_requests_with_one_key_only_the_first_is_admitted() {
+        let registry = Registry::new(HashMap::new());
+        let ((first, open), (second, another)) = (one(), one());
+        assert!(registry.admit(first, open, Some(KEY), 10).is_ok());
+        assert!(matches!(registry.admit(second, another, Some(KEY), 10), Err(Claim::Taken)));
+        assert_eq!((registry.key(KEY), registry.in_doubt().0), (Some(first), 1));
+    }
+
+    #[test]
+    fn nothing_is_admitted_over_the_limit_or_while_draining_and_its_key_stays_free() {
+        let registry = Registry::new(HashMap::new());
+        let ((first, open), (second, another), (third, last)) = (one(), one(), one());
+        assert!(registry.admit(first, open, None, 1).is_ok());
+        assert!(matches!(registry.admit(second, another, Some(KEY), 1), Err(Claim::Full(1))));
+        registry.drain();
+        assert!(matches!(registry.admit(third, last, Some(KEY), 10), Err(Claim::Draining)));
+        assert_eq!(registry.key(KEY), None);
+    }
+
+    #[test]
+    fn a_key_is_remembered_while_its_transaction_is_open_or_young() {
+        let registry = Registry::new(HashMap::new());
+        let (id, open) = one();
+        assert!(registry.admit(id, open, Some(KEY), 10).is_ok());
+        registry.forget_keys_before(Timestamp(u64::MAX));
+        assert_eq!(registry.key(KEY), Some(id), "it is open");
+        registry.remove(id);
+        registry.forget_keys_before(id.time());
+        assert_eq!(registry.key(KEY), Some(id), "it is young");
+        registry.forget_keys_before(Timestamp(u64::MAX));
+        assert_eq!(registry.key(KEY), None);
+    }
+}

@@ -141,17 +141,23 @@ impl Replay {
         self.remember_key(id, &carried.plan);
         self.index.note_carried(id, lsn);
         let Carried { plan, txn, kept, parked } = carried;
+        let Ok(shape) = plan.shape() else {
+            self.found.strays += 1;
+            return;
+        };
+        let wrong = |why: String| Some(Fault { lsn, why, resolved: Branches::NONE });
+        let (txn, misfit) = if shape == txn.shape() { (txn, false) } else { (Txn::begin(shape), true) };
         let fault = match self.open.get(&id) {
+            _ if misfit => wrong("it is carried with other branches than it has".to_owned()),
             Some(before) if before.fault.is_some() => before.fault.clone(),
-            Some(before) if before.txn != txn => {
-                let why =
-                    format!("it is carried as {} and was {}", txn.state().name(), before.txn.state().name());
-                Some(Fault { lsn, why, resolved: Branches::NONE })
-            }
+            Some(before) if before.txn != txn => wrong(format!(
+                "it is carried as {} and was {}",
+                txn.state().name(),
+                before.txn.state().name()
+            )),
             // Only what is unfinished is ever carried.
             Some(_) | None if txn.state().is_final() => {
-                let why = format!("it is carried although it is {}", txn.state().name());
-                Some(Fault { lsn, why, resolved: Branches::NONE })
+                wrong(format!("it is carried although it is {}", txn.state().name()))
             }
             Some(_) | None => None,
         };
@@ -214,7 +220,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::plan::{PlannedBranch, Trace};
-    use crate::txn::{Decision, Votes};
+    use crate::txn::{Decision, Shape, Votes};
 
     fn plan() -> Arc<Plan> {
         let branch = PlannedBranch {
@@ -236,11 +242,22 @@ mod tests {
         let votes = Votes { yes: plan.shape().unwrap().branches, ..Votes::default() };
         let commit = Transition::Decided { decision: Decision::Commit, votes, reason: None };
         let txn = Txn::replay(plan.shape().unwrap(), [commit, Transition::Ended]).unwrap();
+        assert_eq!(fault(plan, txn), "it is carried although it is committed");
+    }
+
+    #[test]
+    fn a_transaction_that_is_carried_with_other_branches_is_set_aside() {
+        let other = Shape::new(2, Branches::NONE, Timestamp(10_000)).unwrap();
+        assert_eq!(fault(plan(), Txn::begin(other)), "it is carried with other branches than it has");
+    }
+
+    fn fault(plan: Arc<Plan>, txn: Txn) -> String {
         let mut replay = Replay::default();
         let record = Record::Carried(Box::new(Carried { plan, txn, kept: None, parked: None }));
         replay.take(Lsn::FIRST, Entry { time: Timestamp(1), transaction: TransactionId::NONE, record });
         let (_, unfinished, _) = replay.into_parts();
-        let why = unfinished.first().and_then(|logged| Some(logged.fault.as_ref()?.why.clone()));
-        assert_eq!(why.as_deref(), Some("it is carried although it is committed"));
+        let logged = unfinished.first().expect("it is unfinished");
+        assert_eq!(logged.txn.shape(), logged.plan.shape().unwrap(), "what is kept fits together");
+        logged.fault.as_ref().expect("it is set aside").why.clone()
     }
 }
