@@ -79,9 +79,10 @@ fn sentences(error: &dyn std::error::Error) -> String {
 
 fn watch(event: Event<'_>) {
     match event {
-        Event::Recovered { number, crash } => {
+        Event::Recovered { before, crash } => {
             println!(
-                "crash {number} at {:.1?}: {} in doubt, ready in {:.0?}",
+                "kill {} at {:.1?}: {} in doubt, ready in {:.0?}",
+                crash.numbers(before),
                 crash.at,
                 crash.in_doubt.len(),
                 crash.ready_after

@@ -279,7 +279,10 @@ impl<P: Participants> Running<P> {
         let since = *self.shared.journal.wal().follow().borrow() + 1;
         let View { plan, kept, parked, .. } = self.seats.view.borrow().clone();
         let carried = Carried { plan, txn: self.txn.durable(), kept, parked };
-        self.shared.journal.append(self.id, Record::Carried(Box::new(carried)), ()).await?;
+        let carried = Record::Carried(Box::new(carried));
+        crash::point(Edge::Before, carried.name());
+        self.shared.journal.append(self.id, carried, ()).await?;
+        crash::point(Edge::After, "carried");
         self.shared.registry.carried(self.id, since);
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! Ids hold the time they were made at and records are in the order of their times, so that a
 //! transaction is found by looking where its time is: there is no entry a transaction in memory, and
-//! a log of any length costs some 50 bytes for every [`STRIDE`] records. Records can be out of order by seconds
+//! a log of any length costs some 50 bytes for every `STRIDE` records. Records can be out of order by seconds
 //! under stress; so that not all of those seconds are read, each stretch knows whose transactions begin in it.
 
 use std::collections::BTreeMap;

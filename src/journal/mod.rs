@@ -17,7 +17,7 @@
 //! | [`index`] | where in the log a time is |
 //! | [`find`] | what became of a finished transaction |
 //! | [`inspect`] | a log that no node works with, looked at without changing it |
-//! | [`line`] | records as people and programs read them |
+//! | [`mod@line`] | records as people and programs read them |
 
 pub mod codec;
 pub mod find;
@@ -226,6 +226,12 @@ impl Journal {
         self.wal.retire(below).await?;
         self.index().forget(self.wal.low());
         Ok(())
+    }
+
+    /// Waits until everything handed in so far can be read. A log that failed has nothing more to wait for.
+    pub async fn catch_up(&self) {
+        // Requests are answered in order, and letting go of what is gone already changes nothing.
+        let _ = self.wal.retire(self.wal.low()).await;
     }
 
     /// The index, with everything in it that is durable.

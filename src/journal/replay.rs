@@ -148,6 +148,11 @@ impl Replay {
                     format!("it is carried as {} and was {}", txn.state().name(), before.txn.state().name());
                 Some(Fault { lsn, why, resolved: Branches::NONE })
             }
+            // Only what is unfinished is ever carried.
+            Some(_) | None if txn.state().is_final() => {
+                let why = format!("it is carried although it is {}", txn.state().name());
+                Some(Fault { lsn, why, resolved: Branches::NONE })
+            }
             Some(_) | None => None,
         };
         self.open.insert(id, Logged { id, plan, txn, kept, parked, since: lsn, fault });
@@ -202,4 +207,40 @@ pub fn key_hash(route: &str, key: &str) -> KeyHash {
         Sha256::new().chain_update(route).chain_update([0]).chain_update(key).finalize().into();
     let (head, _) = digest.split_at(16);
     head.iter().fold(0, |hash, byte| hash << 8 | u128::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::plan::{PlannedBranch, Trace};
+    use crate::txn::{Decision, Votes};
+
+    fn plan() -> Arc<Plan> {
+        let branch = PlannedBranch {
+            service: "accounts".to_owned(),
+            method: "POST".to_owned(),
+            work: "/debit".to_owned(),
+            prepare: None,
+            commit: "/tx/commit".to_owned(),
+            abort: "/tx/abort".to_owned(),
+            body: None,
+        };
+        let (route, deadline, trace) = ("transfer".to_owned(), Timestamp(10_000), Trace::begin(1));
+        Arc::new(Plan { route, deadline, branches: vec![branch], bodies: Vec::new(), key: None, trace })
+    }
+
+    #[test]
+    fn a_transaction_that_is_carried_although_it_ended_is_set_aside() {
+        let plan = plan();
+        let votes = Votes { yes: plan.shape().unwrap().branches, ..Votes::default() };
+        let commit = Transition::Decided { decision: Decision::Commit, votes, reason: None };
+        let txn = Txn::replay(plan.shape().unwrap(), [commit, Transition::Ended]).unwrap();
+        let mut replay = Replay::default();
+        let record = Record::Carried(Box::new(Carried { plan, txn, kept: None, parked: None }));
+        replay.take(Lsn::FIRST, Entry { time: Timestamp(1), transaction: TransactionId::NONE, record });
+        let (_, unfinished, _) = replay.into_parts();
+        let why = unfinished.first().and_then(|logged| Some(logged.fault.as_ref()?.why.clone()));
+        assert_eq!(why.as_deref(), Some("it is carried although it is committed"));
+    }
 }

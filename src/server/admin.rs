@@ -170,6 +170,8 @@ async fn log<P: Participants>(
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error))?;
     let coordinator = admin.coordinator()?.clone();
+    // Records that nobody waits for may still be on their way to the disk.
+    coordinator.journal().catch_up().await;
     let lines = log_lines::stream(coordinator.journal().clone(), query)?;
     let body = Body::from_stream(lines);
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())

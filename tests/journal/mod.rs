@@ -1,4 +1,5 @@
 //! One record of every kind, with fixed contents: what the golden bytes and the fixtures are made of.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
 

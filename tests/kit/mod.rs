@@ -30,6 +30,7 @@
 #![allow(clippy::print_stderr, reason = "what a node said is shown where its test fails")]
 
 mod answer;
+mod asking;
 mod caller;
 
 mod node;

@@ -27,11 +27,16 @@ const QUIET_DISTANCES: u32 = 4;
 /// Shorter looks would cost more than they gain: a thread is not woken more exactly than this.
 const LOOK_MIN: Duration = Duration::from_micros(60);
 
+/// While fewer wait than lately did, a pause this short does not mean that nobody is coming.
+const LOOK_WHILE_FEW: Duration = Duration::from_millis(1);
+
 /// The memory of the gatherer.
 #[derive(Debug)]
 pub(crate) struct Gather {
     /// How many waited for the last commit.
     sharers: usize,
+    /// How many waited for the fullest of the last commits.
+    peak: usize,
     /// The usual time between two that wait, smoothed.
     distance: Duration,
     look: Option<Look>,
@@ -41,6 +46,8 @@ pub(crate) struct Gather {
 #[derive(Debug, Clone, Copy)]
 struct Look {
     waited: usize,
+    /// Fewer waited than lately did.
+    is_while_few: bool,
     next_at: Instant,
 }
 
@@ -57,7 +64,7 @@ pub(crate) enum Decision {
 
 impl Gather {
     pub(crate) const fn new() -> Self {
-        Self { sharers: 0, distance: LOOK_MIN, look: None }
+        Self { sharers: 0, peak: 0, distance: LOOK_MIN, look: None }
     }
 
     /// Whether to commit what stands in the queue.
@@ -77,14 +84,29 @@ impl Gather {
             return Decision::Commit;
         }
         match self.look {
-            Some(look) if now < look.next_at => Decision::Until(look.next_at.min(deadline), usize::MAX),
-            Some(look) if queue.waited == look.waited => Decision::Commit,
-            Some(_) | None => {
-                let next_at = now + (self.distance * QUIET_DISTANCES).max(LOOK_MIN);
-                self.look = Some(Look { waited: queue.waited, next_at });
-                Decision::Until(next_at.min(deadline), usize::MAX)
+            // As many as lately came are there: a short look whether these are all.
+            Some(look) if look.is_while_few && queue.waited >= self.peak => {
+                self.look_again(queue, now, deadline)
             }
+            Some(look) if now < look.next_at => self.until(look, queue, deadline),
+            Some(look) if queue.waited == look.waited => Decision::Commit,
+            Some(_) | None => self.look_again(queue, now, deadline),
         }
+    }
+
+    fn look_again(&mut self, queue: Glance, now: Instant, deadline: Instant) -> Decision {
+        let is_while_few = queue.waited < self.peak;
+        let shortest = if is_while_few { LOOK_WHILE_FEW } else { LOOK_MIN };
+        let next_at = now + (self.distance * QUIET_DISTANCES).max(shortest);
+        let look = Look { waited: queue.waited, is_while_few, next_at };
+        self.look = Some(look);
+        self.until(look, queue, deadline)
+    }
+
+    fn until(&self, look: Look, queue: Glance, deadline: Instant) -> Decision {
+        let missing = self.peak.saturating_sub(queue.waited);
+        let len = if look.is_while_few { queue.len + missing.saturating_sub(1) } else { usize::MAX };
+        Decision::Until(look.next_at.min(deadline), len)
     }
 
     /// A commit that `waited` records waited for has come back; they had come within `span`.
@@ -94,6 +116,7 @@ impl Gather {
             return;
         }
         self.sharers = waited;
+        self.peak = waited.max(self.peak - self.peak.div_ceil(8));
         if let Some(gaps) =
             u32::try_from(waited).ok().and_then(|waited| waited.checked_sub(1)).filter(|gaps| *gaps > 0)
         {
@@ -152,6 +175,20 @@ mod tests {
         };
         assert!(until > start && until < start + Duration::from_micros(300));
         assert_eq!(gather.decide(waiting(64, start), until), Decision::Commit);
+    }
+
+    #[test]
+    fn the_wait_goes_on_while_fewer_are_there_than_lately_were() {
+        let start = Instant::now();
+        let mut gather = Gather::new();
+        for _ in 0..20 {
+            gather.committed(8, Duration::ZERO);
+        }
+        let few = gather.decide(waiting(3, start), start);
+        assert_eq!(few, Decision::Until(start + LOOK_WHILE_FEW, 7), "and the eighth ends it");
+        let now = start + Duration::from_micros(20);
+        assert_eq!(gather.decide(waiting(8, start), now), Decision::Until(now + LOOK_MIN, usize::MAX));
+        assert_eq!(gather.decide(waiting(8, start), now + LOOK_MIN), Decision::Commit);
     }
 
     #[test]

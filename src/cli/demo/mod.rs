@@ -26,10 +26,10 @@ use harness::{HarnessError, Options};
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArgs {
     /// How many transfers are made
-    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 6_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub transfers: u32,
     /// How often the gateway is killed; banks are killed half as often
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub kills: u32,
     /// An empty directory for everything that is kept; a new one if left out
     #[arg(long)]

@@ -29,7 +29,7 @@ impl Progress {
             }
             Event::Settled(settled) => self.settled(settled),
             Event::BankKilled(name) => self.say(&format!("killed {name}")),
-            Event::Recovered { number, crash } => self.say(&recovered(number, crash)),
+            Event::Recovered { before, crash } => self.say(&recovered(before, crash)),
             Event::Waiting => self.say("all transfers are made; waiting until nothing is in doubt"),
         }
     }
@@ -59,14 +59,14 @@ impl Progress {
     }
 }
 
-fn recovered(number: usize, crash: &Crash) -> String {
+fn recovered(before: usize, crash: &Crash) -> String {
     let stage = |stage| crash.at_stage(stage);
     let undecided = stage(Stage::Working) + stage(Stage::Preparing);
     let (to_commit, to_abort) = (stage(Stage::Committing), stage(Stage::Aborting));
-    let twice = if crash.kills > 1 { ", and again while it was starting" } else { "" };
     format!(
-        "killed the gateway ({number}{twice}): ready again in {:.0?}, {} in doubt: {undecided} undecided, \
+        "killed the gateway ({}): ready again in {:.0?}, {} in doubt: {undecided} undecided, \
          {to_commit} to commit, {to_abort} to abort",
+        crash.numbers(before),
         crash.ready_after,
         crash.in_doubt.len(),
     )

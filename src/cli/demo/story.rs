@@ -57,12 +57,10 @@ fn crashes(report: &Report) -> Table {
         "all ended in",
     ];
     let mut table = numbers(&header);
-    let mut kills = 0;
+    let mut before = 0;
     for crash in &report.crashes {
-        let first = kills + 1;
-        kills += crash.kills;
-        let name = if crash.kills > 1 { format!("{first}+{kills}") } else { first.to_string() };
-        table.add_row(row(name, crash));
+        table.add_row(row(crash.numbers(before), crash));
+        before += crash.kills;
     }
     table
 }

@@ -1,6 +1,6 @@
 //! The only seam to the disk: blocks in the order of their keys, and the two slots of the witness.
 //!
-//! Everything above it (frames, chain, group commit, recovery) is the same over [`SledStore`](sled_store)
+//! Everything above it (frames, chain, group commit, recovery) is the same over `SledStore`
 //! and over [`SimStore`](sim::SimStore); `store/contract.rs` holds both to the same contract:
 //!
 //! - a block is put whole or not at all, also across a crash;

@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 pub use book::{Outcome, Posting};
 pub use journal::JournalError;
@@ -43,9 +42,6 @@ pub struct BankArgs {
     /// What is on each of them then
     #[arg(long, default_value_t = 1_000)]
     pub balance: i64,
-    /// End when stdin ends, so that no bank outlives the demo that started it
-    #[arg(long)]
-    pub until_stdin_ends: bool,
 }
 
 /// Why a bank ended.
@@ -64,7 +60,7 @@ pub enum BankError {
     },
 }
 
-/// Reads the book, then serves until the process is killed (or, with `until_stdin_ends`, until stdin ends).
+/// Reads the book, then serves until the process is killed.
 pub async fn run(args: BankArgs) -> Result<(), BankError> {
     let (book, journal) = Journal::open(&args.data_dir, &args.name, args.accounts, args.balance)?;
     let failed = journal.failed();
@@ -76,20 +72,5 @@ pub async fn run(args: BankArgs) -> Result<(), BankError> {
             served.map_err(|source| BankError::Listen { listen, source })
         }
         error = failed => Err(error.into()),
-        () = stdin_ended(args.until_stdin_ends) => Ok(()),
     }
-}
-
-/// Returns when stdin has ended; never where it is not asked to look.
-async fn stdin_ended(look: bool) {
-    if !look {
-        return std::future::pending().await;
-    }
-    let (ended, end) = oneshot::channel();
-    std::thread::spawn(move || {
-        // An error is an end too: whoever held the other side is gone.
-        let _ = io::copy(&mut io::stdin(), &mut io::sink());
-        let _ = ended.send(());
-    });
-    let _ = end.await;
 }

@@ -133,7 +133,7 @@ fn bank(options: &Options, name: &str, port: u16) -> Result<Recipe, HarnessError
     let banks = options.data_dir.join("banks");
     let doing = || format!("make {}", banks.display());
     std::fs::create_dir_all(&banks).map_err(|source| HarnessError::Machine { doing: doing(), source })?;
-    let mut arguments: Vec<OsString> = vec!["demo-bank".into(), "--until-stdin-ends".into()];
+    let mut arguments: Vec<OsString> = vec!["demo-bank".into()];
     arguments.extend(["--name".into(), name.into(), "--listen".into(), format!("127.0.0.1:{port}").into()]);
     arguments.extend(["--data-dir".into(), banks.join(name).into()]);
     arguments.extend(["--accounts".into(), ACCOUNTS.to_string().into()]);

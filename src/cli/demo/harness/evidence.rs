@@ -1,12 +1,15 @@
 //! Everything the proof looks at, gathered when nothing is in doubt any more.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::bank::{Outcome, Standing, Sum};
 use super::HarnessError;
+use super::addresses::Addresses;
 use super::clients::{Clients, Memory};
 use super::cluster::Cluster;
 use super::log::Log;
@@ -15,12 +18,20 @@ use super::plan::{BANKS, Transfer};
 /// How many questions are asked at once.
 const AT_ONCE: usize = 16;
 
+/// About how many transactions the gateway is asked about at the end, spread evenly over the run. Each answer is a search
+/// in its log; the log itself is read in full anyway.
+const ASKED: usize = 100;
+
+/// How long the last records may take to the disk. Nobody waits for `ended`, so that it may come after the listing that shows
+/// nothing in doubt.
+const LAST_RECORDS: Duration = Duration::from_secs(5);
+
 /// What the banks, the log, the gateway and the clients say.
 #[derive(Debug)]
 pub(super) struct Evidence<'a> {
     pub(super) banks: Vec<BankEvidence>,
     pub(super) log: &'a Log,
-    /// What the gateway's public listener says today of each transaction a client was told about.
+    /// What the gateway's public listener says today of a sample of the transactions a client was told about.
     pub(super) outcomes: HashMap<Uuid, String>,
     pub(super) memories: Vec<(&'a Transfer, Memory)>,
 }
@@ -42,9 +53,10 @@ pub(super) async fn gather<'a>(
     clients: &'a Clients<'_>,
 ) -> Result<Evidence<'a>, HarnessError> {
     let addresses = cluster.addresses();
-    log.read(&addresses.log(log.next()).await?);
+    read_to_the_end(log, &addresses).await?;
     let memories = clients.memories();
-    let told = memories.iter().flat_map(|(_, memory)| memory.transactions.iter().copied());
+    let step = (memories.len() / ASKED).max(1);
+    let told = memories.iter().step_by(step).flat_map(|(_, memory)| memory.transactions.iter().copied());
     let ask = |id: Uuid| {
         let addresses = &addresses;
         async move { addresses.outcome(id).await.map(|outcome| (id, outcome)) }
@@ -59,4 +71,16 @@ pub(super) async fn gather<'a>(
         BankEvidence { name, before, after, outcomes: outcomes.collect() }
     });
     Ok(Evidence { banks: banks.collect(), log, outcomes, memories })
+}
+
+/// Reads what is new in the log until it, too, shows nothing in doubt. What still is after a while is for the proof.
+async fn read_to_the_end(log: &mut Log, addresses: &Addresses) -> Result<(), HarnessError> {
+    let deadline = Instant::now() + LAST_RECORDS;
+    loop {
+        log.read(&addresses.log(log.next()).await?);
+        if log.in_doubt().is_empty() || Instant::now() > deadline {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::addresses::Addresses;
 use super::clients::Clients;
@@ -40,6 +39,13 @@ pub struct Crash {
 }
 
 impl Crash {
+    /// Which kills of the run these were when so many came before: `"3"`, or `"3+4"`.
+    #[must_use]
+    pub fn numbers(&self, before: usize) -> String {
+        let first = before + 1;
+        if self.kills > 1 { format!("{first}+{}", before + self.kills) } else { first.to_string() }
+    }
+
     /// How many were in doubt at this stage.
     #[must_use]
     pub fn at_stage(&self, stage: Stage) -> usize {
@@ -92,7 +98,8 @@ impl<'a> Killer<'a> {
             self.clients.begin_new(true);
             wait_for(kill.when, left, self.clients).await;
             let crash = self.crash(gateway, *kill).await?;
-            (self.watcher)(Event::Recovered { number: self.crashes.len() + 1, crash: &crash });
+            let before = self.crashes.iter().map(|crash| crash.kills).sum();
+            (self.watcher)(Event::Recovered { before, crash: &crash });
             self.crashes.push(crash);
             self.clients.ask_again(ASKED_AGAIN).await;
         }
@@ -119,13 +126,8 @@ impl<'a> Killer<'a> {
         let spawned = Instant::now();
         gateway.ready().await?;
         let ready_after = spawned.elapsed();
-        // First what it says is in doubt, then the log: whatever is listed must have been in the log before.
         let listed = self.addresses.in_doubt().await?;
         let Reading { opened, in_doubt } = self.read().await?;
-        let log = &self.log;
-        let unlogged: Vec<Uuid> = listed.iter().copied().filter(|id| log.story(*id).is_none()).collect();
-        let problem = |id| format!("{id} was listed as in doubt and is not in the log");
-        self.log.problems.extend(unlogged.into_iter().map(problem));
         Ok(Crash {
             at,
             settled,

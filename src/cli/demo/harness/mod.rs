@@ -87,8 +87,8 @@ pub enum Event<'a> {
     BankKilled(&'a str),
     /// The gateway was killed, runs again, and has said what was in doubt.
     Recovered {
-        /// Which kill, from 1.
-        number: usize,
+        /// How many kills of the gateway there were before it.
+        before: usize,
         /// What it left behind.
         crash: &'a Crash,
     },

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
 use std::net::TcpListener;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -48,17 +49,24 @@ pub(super) struct Recipe {
     pub(super) patience: Duration,
 }
 
-/// A process, running or not. It dies with this value.
+/// A process, running or not. It dies with this value, and with this program.
 #[derive(Debug)]
 pub(super) struct Process {
     recipe: Recipe,
-    child: Option<Child>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    /// Kills the child where we cannot, because we were killed ourselves.
+    guard: Child,
 }
 
 impl Process {
     /// Starts it and waits until it is ready.
     pub(super) async fn start(recipe: Recipe) -> Result<Self, HarnessError> {
-        let mut process = Self { recipe, child: None };
+        let mut process = Self { recipe, running: None };
         process.spawn()?;
         process.ready().await?;
         Ok(process)
@@ -75,14 +83,14 @@ impl Process {
         let stderr = File::options().create(true).append(true).open(&recipe.stderr).map_err(failed)?;
         let child = Command::new(&recipe.program)
             .args(&recipe.arguments)
-            // Held open by us: a bank ends when we do, even by SIGKILL.
-            .stdin(Stdio::piped())
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
             .map_err(failed)?;
-        self.child = Some(child);
+        let guard = guard(&child).map_err(failed)?;
+        self.running = Some(Running { child, guard });
         Ok(())
     }
 
@@ -108,14 +116,14 @@ impl Process {
     /// SIGKILL, and waits until it is gone. An error where it had ended before that.
     pub(super) async fn kill(&mut self) -> Result<(), HarnessError> {
         self.still_runs()?;
-        let Some(mut child) = self.child.take() else { return Ok(()) };
+        let Some(running) = self.running.take() else { return Ok(()) };
         let doing = || format!("kill {}", self.recipe.name);
-        child.kill().await.map_err(|source| HarnessError::Machine { doing: doing(), source })
+        running.kill().await.map_err(|source| HarnessError::Machine { doing: doing(), source })
     }
 
     fn still_runs(&mut self) -> Result<(), HarnessError> {
-        let Some(child) = &mut self.child else { return Ok(()) };
-        match child.try_wait() {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        match running.child.try_wait() {
             Ok(Some(status)) => Err(HarnessError::Ended {
                 name: self.recipe.name.clone(),
                 status: status.to_string(),
@@ -125,6 +133,27 @@ impl Process {
             Ok(None) | Err(_) => Ok(()),
         }
     }
+}
+
+impl Running {
+    async fn kill(mut self) -> io::Result<()> {
+        self.child.start_kill()?;
+        // Before the child is waited for: from then on its id could be that of another process.
+        self.guard.kill().await?;
+        self.child.wait().await.map(drop)
+    }
+}
+
+/// A process that waits for its stdin to end, which only we hold open, and then kills `child`.
+fn guard(child: &Child) -> io::Result<Child> {
+    let id = child.id().map(|id| id.to_string()).unwrap_or_default();
+    Command::new("sh")
+        .args(["-c", r#"read -r _; kill -KILL "$0""#, &id])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
 }
 
 /// The last lines of what a process has said.

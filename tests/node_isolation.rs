@@ -1,0 +1,106 @@
+//! G7: one slow or dead participant delays only the transactions it takes part in.
+
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
+mod kit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kit::{Answer, Node, Stub};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+fn route(id: &str, service: &str) -> String {
+    format!(
+        r#"
+        [[routes]]
+        id = "{id}"
+        match = {{ methods = ["POST"], path = "/{id}" }}
+        [routes.transaction]
+        timeout = "30s"
+        reply_within = "5s"
+        branches = [ {{ service = "{service}", path = "/work" }} ]
+        "#
+    )
+}
+
+/// Eight clients, each with this many transactions over healthy services.
+async fn traffic(node: &Arc<Node>, each: usize) -> Duration {
+    let (started, mut clients) = (Instant::now(), JoinSet::new());
+    for _ in 0..8 {
+        let node = node.clone();
+        clients.spawn(async move {
+            for _ in 0..each {
+                node.post("/well", &json!({"n": 1})).await.expect(200);
+            }
+        });
+    }
+    clients.join_all().await;
+    started.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_participant_that_hangs_delays_nobody_else() {
+    let (well, ill) = (Stub::start().await, Stub::start().await);
+    // A small limit of calls in flight, so that those of the ill service are surely used up.
+    let limited =
+        kit::service("ill", &ill, true).replace("timeout = \"1s\"", "timeout = \"60s\"\ncalls_max = 4");
+    let config =
+        [kit::service("well", &well, true), limited, route("well", "well"), route("ill", "ill")].concat();
+    ill.always("/work", Answer::hang());
+    let mut node = Node::new(&config);
+    node.start().await;
+    let node = Arc::new(node);
+    traffic(&node, 5).await;
+    let without = traffic(&node, 20).await;
+    let mut stuck = JoinSet::new();
+    for _ in 0..50 {
+        let node = node.clone();
+        stuck.spawn(async move { node.post("/ill", &json!({})).await });
+    }
+    ill.wait_for("/work", 4).await;
+    kit::until("all fifty are open", async || node.in_doubt().await.len() >= 50).await;
+    // The machine is shared: the better of three says what is possible.
+    let mut best = traffic(&node, 20).await;
+    for _ in 0..2 {
+        best = best.min(traffic(&node, 20).await);
+    }
+    assert_eq!(ill.count("/work"), 4, "no more than its limit are in flight");
+    assert!(stuck.try_join_next().is_none(), "those of the ill service wait");
+    let ratio = without.as_secs_f64() / best.as_secs_f64();
+    assert!(ratio >= 0.7, "without the ill one {without:?}, with it {best:?}: {ratio:.2}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_work_does_not_starve_what_is_decided() {
+    let stub = Stub::start().await;
+    let limited =
+        kit::service("s", &stub, false).replace("timeout = \"1s\"", "timeout = \"60s\"\ncalls_max = 2");
+    let mut node = Node::new(&[limited, route("r", "s")].concat());
+    node.start().await;
+    let node = Arc::new(node);
+    // The first commit is answered only on its second try; by then new work has taken every place.
+    stub.next("/tx/commit", [Answer::status(503).after(Duration::from_millis(300))]);
+    let mut first = JoinSet::new();
+    first.spawn({
+        let node = node.clone();
+        async move { node.post("/r", &json!({"n": 0})).await }
+    });
+    stub.wait_for("/tx/commit", 1).await;
+    stub.always("/work", Answer::hang());
+    let mut stuck = JoinSet::new();
+    for _ in 0..10 {
+        let node = node.clone();
+        stuck.spawn(async move { node.post("/r", &json!({})).await });
+    }
+    stub.wait_for("/work", 3).await;
+    let reply = tokio::time::timeout(Duration::from_secs(5), first.join_next())
+        .await
+        .expect("it is not starved")
+        .unwrap()
+        .unwrap();
+    reply.expect(200);
+    assert_eq!(stub.count("/work"), 3);
+}
