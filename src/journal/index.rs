@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use unanimous_wal::Lsn;
 
+use super::record::Record;
 use crate::clock::Timestamp;
 use crate::plan::TransactionId;
 
@@ -25,6 +26,13 @@ pub struct Index {
     /// The earliest and the latest id that begins in a stretch of [`STRIDE`] records, by the stretch's number.
     begun: BTreeMap<u64, (TransactionId, TransactionId)>,
     latest: Timestamp,
+}
+
+/// What the index has to know of a record that a transaction is found by.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Noted {
+    Begun(TransactionId),
+    Carried(TransactionId),
 }
 
 impl Index {
@@ -107,6 +115,29 @@ impl Index {
         self.marks.drain(..gone);
         self.carried.retain(|_, lsn| *lsn >= low);
         self.begun = self.begun.split_off(&(low.get() / STRIDE));
+    }
+}
+
+impl Noted {
+    pub(super) fn of(id: TransactionId, record: &Record) -> Option<Self> {
+        match record {
+            Record::Begun(_) => Some(Self::Begun(id)),
+            Record::Carried(_) => Some(Self::Carried(id)),
+            Record::Opened { .. }
+            | Record::Preparing { .. }
+            | Record::Decided { .. }
+            | Record::Acked(_)
+            | Record::Parked { .. }
+            | Record::Resolved { .. }
+            | Record::Ended(_) => None,
+        }
+    }
+
+    pub(super) fn put(self, index: &mut Index, lsn: Lsn) {
+        match self {
+            Self::Begun(id) => index.note_begun(id, lsn),
+            Self::Carried(id) => index.note_carried(id, lsn),
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub use unanimous_wal::{BATCH_SIZES, COMMIT_SECONDS, Lsn as LogPosition, Poisone
 use unanimous_wal::{Durable, Log, Lsn, ReadAllError, Synced, Wal};
 
 use self::codec::CodecError;
-use self::index::Index;
+use self::index::{Index, Noted};
 use self::options::{LogOptions, Sync};
 use self::record::{Entry, Record};
 use self::replay::{Found, Replay};
@@ -55,13 +55,6 @@ pub struct Journal {
     index: Arc<Mutex<Index>>,
     /// Records that have to be in the index and were not waited for, in the order of the log.
     later: Arc<Mutex<VecDeque<(Noted, Synced)>>>,
-}
-
-/// What the index has to know of a record that a transaction is found by.
-#[derive(Debug, Clone, Copy)]
-enum Noted {
-    Begun(TransactionId),
-    Carried(TransactionId),
 }
 
 /// Why a record was not written.
@@ -261,29 +254,6 @@ impl Journal {
             Record::Decided { decision, .. } => every || *decision == Decision::Commit,
             Record::Preparing { .. } => every,
             Record::Acked(_) | Record::Parked { .. } | Record::Ended(_) | Record::Carried(_) => false,
-        }
-    }
-}
-
-impl Noted {
-    fn of(id: TransactionId, record: &Record) -> Option<Self> {
-        match record {
-            Record::Begun(_) => Some(Self::Begun(id)),
-            Record::Carried(_) => Some(Self::Carried(id)),
-            Record::Opened { .. }
-            | Record::Preparing { .. }
-            | Record::Decided { .. }
-            | Record::Acked(_)
-            | Record::Parked { .. }
-            | Record::Resolved { .. }
-            | Record::Ended(_) => None,
-        }
-    }
-
-    fn put(self, index: &mut Index, lsn: Lsn) {
-        match self {
-            Self::Begun(id) => index.note_begun(id, lsn),
-            Self::Carried(id) => index.note_carried(id, lsn),
         }
     }
 }
