@@ -102,6 +102,10 @@ async fn sigterm_finishes_what_is_in_flight_and_ends_with_0() {
         node.signal("TERM").await;
         kit::until("it is not ready any more", async || node.admin("/readyz").await.status == 503).await;
         assert_eq!(node.admin("/livez").await.status, 200);
+        // Within `drain` connections are taken, and a new transaction is refused with nothing of it begun.
+        let refused = node.post("/transfers", &body).await.expect(503);
+        assert_eq!((refused.header("retry-after"), refused.json()["code"].clone()), ("5", json!("draining")));
+        assert_eq!(accounts.count("/debit"), 1);
         // Longer than `drain`: the listener is closed by now, the request goes on.
         tokio::time::sleep(Duration::from_millis(700)).await;
         let late = node.try_post("/transfers", &[], &body).await;

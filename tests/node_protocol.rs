@@ -164,6 +164,21 @@ async fn a_commit_that_gets_no_2xx_is_repeated_until_it_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_participant_that_asks_for_no_wait_gets_the_usual_one() {
+    let (node, accounts, _ledger) = two().await;
+    accounts.always("/tx/commit", Answer::status(503).header("retry-after", "0"));
+    let asking = transfer(&node);
+    let looking = async {
+        accounts.wait_for("/tx/commit", 1).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        accounts.count("/tx/commit")
+    };
+    let (_, count) = tokio::join!(asking, looking);
+    // The waits are 20 to 200 ms in these tests; without them there were some 600 calls.
+    assert!((2..=60).contains(&count), "{count}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_abort_is_repeated_too_and_404_and_410_end_it() {
     let (node, accounts, ledger) = two().await;
     ledger.always("/credit", Answer::status(409));

@@ -147,7 +147,7 @@ impl Printer<'_> {
         let text = |name: &str| line.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
         let lsn = line.get("lsn").map(Value::to_string).unwrap_or_default();
         let (time, transaction, record) = (text("time"), text("transaction"), text("record"));
-        let said = line.as_object().map(says).unwrap_or_default();
+        let said = printable(&line.as_object().map(says).unwrap_or_default());
         writeln!(self.out, "{lsn:>8}  {time:24}  {transaction:36}  {record:9}  {said}")
     }
 }
@@ -170,6 +170,11 @@ fn says(line: &Map<String, Value>) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// What participants and operators said, without what would move the cursor or colour the terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
+}
+
 /// A branch is named by its service; everything else is short already.
 fn short(value: &Value) -> String {
     match value.get("service").unwrap_or(value) {
@@ -177,5 +182,16 @@ fn short(value: &Value) -> String {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
             value.to_string()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_participant_said_can_neither_forge_a_line_nor_colour_the_terminal() {
+        let said = printable("409: x\n  7  FAKE \u{1b}[31mred");
+        assert_eq!(said, "409: x\u{fffd}  7  FAKE \u{fffd}[31mred");
     }
 }

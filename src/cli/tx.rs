@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::admin::{AdminClient, AdminError};
 use super::check::Format;
+use super::dump::printable;
 use crate::plan::TransactionId;
 
 /// See what a live node has in doubt, and settle it.
@@ -146,5 +147,5 @@ fn name(branch: &Value) -> String {
 }
 
 fn text(value: &Value, member: &str) -> String {
-    value.get(member).and_then(Value::as_str).unwrap_or("-").to_owned()
+    printable(value.get(member).and_then(Value::as_str).unwrap_or("-"))
 }

@@ -67,16 +67,16 @@ async fn converse<P: Participants>(
             next = calls.recv() => return Conversation::Superseded(next),
             permit = participants.permit(&service, call.get().operation) => permit,
         };
-        let wait = match participants.deliver(call.clone(), permit).await {
-            Answer::AskAgain(Some(wait)) => wait.min(participants.retry(&service).max),
-            Answer::AskAgain(None) => {
-                let retry = participants.retry(&service);
-                backoff::wait(call.get().attempt, retry, &mut fastrand::Rng::new())
-            }
+        let asked = match participants.deliver(call.clone(), permit).await {
+            Answer::AskAgain(asked) => asked.unwrap_or_default(),
             answer @ (Answer::Done { .. } | Answer::No(_) | Answer::Contradiction(_) | Answer::Lost(..)) => {
                 return Conversation::Answered(answer);
             }
         };
+        let retry = participants.retry(&service);
+        let backoff = backoff::wait(call.get().attempt, retry, &mut fastrand::Rng::new());
+        // A participant may ask for more patience than we have, up to the cap, but not for less.
+        let wait = asked.min(retry.max).max(backoff);
         tokio::select! {
             next = calls.recv() => return Conversation::Superseded(next),
             hurried = pause(wait, may_hurry, &mut recoveries, nudge) => may_hurry = !hurried,

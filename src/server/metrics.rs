@@ -234,5 +234,19 @@ fn float(value: u64) -> f64 {
 
 /// Bounds and counts as the encoder wants them: the last bucket has no bound.
 fn buckets<const N: usize>(bounds: [f64; N], counts: &[u64]) -> Vec<(f64, u64)> {
-    bounds.into_iter().chain([f64::MAX]).zip(counts.iter().copied()).collect()
+    bounds.into_iter().chain([f64::INFINITY]).zip(counts.iter().copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_histogram_has_a_last_bucket_without_a_bound() {
+        let text = Metrics::new().text();
+        for name in ["log_sync_duration_seconds", "log_batch_records"] {
+            let bucket = format!("unanimous_{name}_bucket{{le=\"+Inf\"}} 0");
+            assert!(text.contains(&bucket), "{text}");
+        }
+    }
 }

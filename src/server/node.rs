@@ -176,12 +176,13 @@ impl Node {
     async fn stop(&self) {
         tracing::info!("draining: still accepting for {:?}", self.drain);
         self.readiness.send_replace(Some("draining"));
+        // What is plain goes on being forwarded; a new transaction is refused, and nothing of it begun.
+        self.coordinator.drain();
         sleep(self.drain).await;
         self.closing.cancel();
         while !self.serving.is_finished() {
             sleep(Duration::from_millis(5)).await;
         }
-        self.coordinator.drain();
         // What is not finished by then is in doubt, and in the log.
         let _ = timeout(LINGER, self.coordinator.finished()).await;
         let (left, _) = self.coordinator.in_doubt();
