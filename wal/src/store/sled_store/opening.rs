@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use super::{CACHE_CAPACITY, FLUSH_EVERY_MS, SEGMENT_SIZE, survive};
 use crate::damage::{Damage, DamageKind};
@@ -48,6 +50,10 @@ pub(super) fn open_or_repair(files: &Files) -> Result<sled::Db, OpenError> {
         .map_err(|error| not_opened(files, error))
 }
 
+/// How often, and how long apart, sled's own lock is tried again: one second in all.
+const LOCK_LOOKS: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Writes something and syncs it: if that did not call our sync, nothing that sled says could be believed.
 pub(super) fn prove_sync(db: &sled::Db) -> Result<(), OpenError> {
     let before = sync::calls();
@@ -85,6 +91,14 @@ fn open(path: &Path) -> io::Result<sled::Db> {
         .segment_size(SEGMENT_SIZE)
         .cache_capacity(CACHE_CAPACITY)
         .flush_every_ms(Some(FLUSH_EVERY_MS));
+    // Our own lock is held, so no other process works here: a sled that was dropped in this one lets go of its file
+    // a moment later, on a thread of its own.
+    for _ in 0..LOCK_LOOKS {
+        match survive(|| config.open()) {
+            Err(error) if is_locked(&error) => thread::sleep(LOCK_PAUSE),
+            ended => return ended,
+        }
+    }
     survive(|| config.open())
 }
 
