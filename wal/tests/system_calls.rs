@@ -2,8 +2,9 @@
 //!
 //! A child appends and writes a line for each acknowledgement, while this process watches every system call of all
 //! of its threads. For each line there must have been, in this order: the return of the write that carried the
-//! record to sled's data file; an `fdatasync` or `fsync` of that file, begun after that, which returned 0; and
-//! only then the line.
+//! record to sled's data file; an `fdatasync` of that file, begun after that through another descriptor than
+//! sled's, which returned 0; and only then the line. In a second run one of these syncs is made to fail on its way
+//! back from the kernel.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +20,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use common::{payload, start};
 use nix::libc;
@@ -28,14 +30,16 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 const RECORDS: u64 = 25;
+/// Which sync fails where one does: the log is well under way, and would go on for a while.
+const FAILING: u64 = 10;
 const DIRECTORY: &str = "UNANIMOUS_WAL_SYSTEM_CALL_TEST_DIRECTORY";
 
 /// What a thread asked of the kernel.
 #[derive(Debug, Clone)]
 enum Call {
-    /// A write of records to sled's data file.
-    Write(Vec<u64>),
-    Sync,
+    /// A write of records to sled's data file, through this descriptor.
+    Write(u64, Vec<u64>),
+    Sync(u64),
     Line(u64),
     Other,
 }
@@ -43,6 +47,8 @@ enum Call {
 /// What is known at some moment.
 #[derive(Default)]
 struct Observer {
+    /// The descriptor that sled writes through.
+    theirs: Option<u64>,
     /// Counts the returns of writes that carried records.
     writes: u64,
     /// With which of them each record reached the file.
@@ -50,14 +56,34 @@ struct Observer {
     /// Up to which of them a sync covers what was written.
     synced: u64,
     syncs: u64,
+    /// The sync that fails.
+    failing: Option<u64>,
     lines: Vec<u64>,
     /// What each thread is in, and the writes there were when it began.
     inside: HashMap<Pid, (Call, u64)>,
 }
 
 #[test]
-#[expect(clippy::zombie_processes, reason = "`observe` waits for it, with all of its threads")]
 fn every_acknowledgement_follows_a_real_sync_of_its_record() {
+    let observer = run(None);
+    assert_eq!(observer.lines, (1..=RECORDS).collect::<Vec<_>>());
+    assert!(observer.syncs >= RECORDS, "only {} syncs for {RECORDS} records", observer.syncs);
+}
+
+#[test]
+fn after_a_sync_that_failed_nothing_is_acknowledged_any_more() {
+    let observer = run(Some(FAILING));
+    let acknowledged = u64::try_from(observer.lines.len()).unwrap();
+    assert_eq!(observer.lines, (1..=acknowledged).collect::<Vec<_>>());
+    assert!((1..FAILING).contains(&acknowledged), "{acknowledged} lines, and sync {FAILING} failed");
+}
+
+/// Watches a child from its first record to its end; of its syncs the one of this number fails.
+#[expect(clippy::zombie_processes, reason = "`observe` waits for it, with all of its threads")]
+fn run(failing: Option<u64>) -> Observer {
+    // A process can wait for any of its children, and so for those of another test: one at a time.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_that_appends_and_says_so", "--nocapture"])
@@ -71,11 +97,7 @@ fn every_acknowledgement_follows_a_real_sync_of_its_record() {
     let mut go = child.stdin.take().unwrap();
     seize_all_threads(process);
     go.write_all(b"go\n").unwrap();
-
-    let observer = observe(process);
-    assert_eq!(observer.lines, (1..=RECORDS).collect::<Vec<_>>());
-    // One for sled, one for our own descriptor, for each record.
-    assert!(observer.syncs >= 2 * RECORDS, "only {} syncs for {RECORDS} records", observer.syncs);
+    observe(process, Observer { failing, ..Observer::default() })
 }
 
 /// The child, which is watched.
@@ -85,7 +107,10 @@ async fn child_that_appends_and_says_so() {
     std::io::stdin().read_exact(&mut [0; 3]).unwrap();
     let (wal, _) = start(directory.as_ref());
     for n in 1..=RECORDS {
-        wal.append(payload(n, 150), ()).await.unwrap();
+        // Another try must fail the same: no sync is believed after one that failed.
+        if wal.append(payload(n, 150), ()).await.is_err() {
+            continue;
+        }
         // Past the buffer of stdout, so that each line is a system call of its own.
         fs::File::options()
             .write(true)
@@ -108,8 +133,7 @@ fn seize_all_threads(process: Pid) {
     }
 }
 
-fn observe(process: Pid) -> Observer {
-    let mut observer = Observer::default();
+fn observe(process: Pid, mut observer: Observer) -> Observer {
     loop {
         match waitpid(None, Some(WaitPidFlag::__WALL)).unwrap() {
             WaitStatus::PtraceSyscall(thread) => {
@@ -167,17 +191,23 @@ impl Observer {
 
     fn returned(&mut self, thread: Pid, call: &Call, writes_before: u64) {
         match call {
-            Call::Write(records) => {
+            Call::Write(descriptor, records) => {
+                self.theirs = Some(*descriptor);
                 self.writes += 1;
                 for record in records {
                     self.written.entry(*record).or_insert(self.writes);
                 }
             }
-            Call::Sync if result_of(thread) == 0 => {
+            // An error that one of sled's threads had already taken would not show through sled's own.
+            Call::Sync(descriptor) if self.theirs.is_some_and(|theirs| theirs != *descriptor) => {
                 self.syncs += 1;
-                self.synced = self.synced.max(writes_before);
+                if self.failing == Some(self.syncs) {
+                    fail(thread);
+                } else if result_of(thread) == 0 {
+                    self.synced = self.synced.max(writes_before);
+                }
             }
-            Call::Sync | Call::Line(_) | Call::Other => {}
+            Call::Sync(_) | Call::Line(_) | Call::Other => {}
         }
     }
 }
@@ -192,9 +222,10 @@ fn call_of(process: Pid, thread: Pid) -> Call {
     let argument = |n: usize| u64::from_str_radix(words[n].trim_start_matches("0x"), 16).unwrap();
     let file = || fs::read_link(format!("/proc/{process}/fd/{}", argument(1))).unwrap_or_default();
     match number {
-        libc::SYS_fdatasync | libc::SYS_fsync if file().ends_with("store/db") => Call::Sync,
+        libc::SYS_fdatasync if file().ends_with("store/db") => Call::Sync(argument(1)),
         libc::SYS_pwrite64 if file().ends_with("store/db") => {
-            Call::Write(numbers(&memory(process, argument(2), argument(3)), b"payload-"))
+            let records = numbers(&memory(process, argument(2), argument(3)), b"payload-");
+            Call::Write(argument(1), records)
         }
         libc::SYS_write => {
             let lines = numbers(&memory(process, argument(2), argument(3)), b"line ");
@@ -211,6 +242,21 @@ fn result_of(thread: Pid) -> i64 {
     #[cfg(target_arch = "aarch64")]
     let result = registers.regs[0];
     result.cast_signed()
+}
+
+/// Lets the call from which a thread is just coming back say that the disk failed.
+fn fail(thread: Pid) {
+    let mut registers = ptrace::getregs(thread).unwrap();
+    let error = i64::from(-libc::EIO).cast_unsigned();
+    #[cfg(target_arch = "x86_64")]
+    {
+        registers.rax = error;
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        registers.regs[0] = error;
+    }
+    ptrace::setregs(thread, registers).unwrap();
 }
 
 fn memory(process: Pid, address: u64, length: u64) -> Vec<u8> {

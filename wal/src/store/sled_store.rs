@@ -1,9 +1,8 @@
 //! Blocks in sled 0.34.7, with everything around it that its `flush()` leaves undone.
 //!
 //! What sled does and does not do was measured in tens of thousands of simulated crashes; each rule here answers
-//! one finding. The sync is ours ([`crate::sync`]); an own descriptor of the data file is synced besides, because
-//! the kernel reports a failed write once per descriptor and sled's threads may eat theirs; values stay
-//! small enough that sled never moves them to files it does not sync; one insert a block, never a batch.
+//! one finding. The sync is ours ([`crate::sync`]) and goes through a descriptor of our own; values stay small
+//! enough that sled never moves them to files it does not sync; one insert a block, never a batch.
 
 use std::any::Any;
 use std::fs::{self, File, OpenOptions};
@@ -19,7 +18,7 @@ use super::files::Files;
 use super::{Removed, Slot, Store, StoreError, Visit, WITNESS_LEN};
 use crate::block::{BLOCK_MAX, BlockKey};
 use crate::error::OpenError;
-use crate::sync;
+use crate::sync::{self, Own};
 
 mod opening;
 
@@ -50,8 +49,8 @@ const SLOT_STRIDE: u64 = 4096;
 pub(crate) struct SledStore {
     /// `None` only while it is dropped.
     db: Option<sled::Db>,
-    /// The data file of sled, under a descriptor of our own.
-    data: File,
+    /// Keeps sled's syncs going through a descriptor of our own.
+    _data: Own,
     witness: File,
     files: Files,
     syncs: AtomicU64,
@@ -75,16 +74,16 @@ impl SledStore {
         opening::look_into_blobs(&path)?;
         let db = opening::open_or_repair(&files)?;
         let data_path = path.join("db");
-        let data = File::open(&data_path).map_err(OpenError::io("open", &data_path))?;
+        let data = File::open(&data_path).and_then(Own::new).map_err(OpenError::io("open", &data_path))?;
         let witness = open_witness(&files.witness())?;
-        opening::prove_sync(&db)?;
+        opening::prove_sync(&db, &data)?;
         files.sync_all()?;
         opening::look_into_blobs(&path)?;
         if matches!(guard, Guard::Lock { .. }) {
             ballast::keep(&files);
         }
         let (syncs, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { db: Some(db), data, witness, files, syncs, failed, _guard: guard })
+        Ok(Self { db: Some(db), _data: data, witness, files, syncs, failed, _guard: guard })
     }
 
     fn db(&self) -> &sled::Db {
@@ -125,7 +124,6 @@ impl Store for SledStore {
     fn sync(&self) -> Result<(), StoreError> {
         let doing = "sync the log";
         self.inside(doing, |db| db.flush())?;
-        self.data.sync_data().map_err(StoreError::of(doing))?;
         sync::check().map_err(StoreError::of(doing))?;
         let syncs = self.syncs.fetch_add(1, Ordering::Relaxed);
         if syncs % SYNCS_PER_LOOK == SYNCS_PER_LOOK - 1 {

@@ -11,7 +11,7 @@ use crate::damage::{Damage, DamageKind};
 use crate::error::OpenError;
 use crate::store::ballast;
 use crate::store::files::{Files, absent_is_fine};
-use crate::sync;
+use crate::sync::{self, Own};
 
 /// A tree beside that of the blocks, for the one write that proves the sync.
 const PROBE_TREE: &str = "probe";
@@ -55,8 +55,8 @@ const LOCK_LOOKS: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Writes something and syncs it: if that did not call our sync, nothing that sled says could be believed.
-pub(super) fn prove_sync(db: &sled::Db) -> Result<(), OpenError> {
-    let before = sync::calls();
+pub(super) fn prove_sync(db: &sled::Db, data: &Own) -> Result<(), OpenError> {
+    let before = data.syncs();
     let path = Path::new(PROBE_TREE);
     survive(|| {
         let probe = db.open_tree(PROBE_TREE)?;
@@ -69,7 +69,7 @@ pub(super) fn prove_sync(db: &sled::Db) -> Result<(), OpenError> {
     })
     .map_err(OpenError::io("write to sled's tree", path))?;
     sync::check().map_err(OpenError::io("sync sled's tree", path))?;
-    if sync::calls() == before { Err(OpenError::SyncUnproven) } else { Ok(()) }
+    if data.syncs() == before { Err(OpenError::SyncUnproven) } else { Ok(()) }
 }
 
 /// sled never syncs the files in `blobs/`. Blocks are too small to end up there; this makes sure.
