@@ -221,13 +221,21 @@ impl Drop for SledStore {
 fn survive<T>(run: impl FnOnce() -> sled::Result<T>) -> io::Result<T> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(sled::Error::Io(error))) => Err(error),
+        Ok(Err(sled::Error::Io(error))) => Err(original(error)),
         Ok(Err(error)) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("sled reports {error}"))),
         Err(panic) => {
             let words = format!("sled panicked: {}", panic_message(&*panic));
             Err(io::Error::new(io::ErrorKind::InvalidData, words))
         }
     }
+}
+
+/// sled hands errors on as copies, which hold no more than the first one printed: `Os { code: 28, .. }`. The number
+/// is all that is needed to have the first one again, with its kind and the system's words.
+fn original(copy: io::Error) -> io::Error {
+    let printed = copy.get_ref().map(ToString::to_string).unwrap_or_default();
+    let code = printed.strip_prefix("Os { code: ").and_then(|rest| rest.split_once(',')?.0.parse().ok());
+    code.map_or(copy, io::Error::from_raw_os_error)
 }
 
 /// The words of a panic, where it has any.
@@ -252,4 +260,19 @@ fn open_witness(path: &Path) -> Result<File, OpenError> {
         file.write_all_at(&room, 0).map_err(OpenError::io("write", path))?;
     }
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_sled_has_copied_is_the_system_s_again() {
+        let first = io::Error::from_raw_os_error(28);
+        let copy = sled::Error::Io(first).clone();
+        let survived = survive::<()>(|| Err(copy)).unwrap_err();
+        assert_eq!((survived.raw_os_error(), survived.kind()), (Some(28), io::ErrorKind::StorageFull));
+        let own = survive::<()>(|| Err(sled::Error::Io(io::Error::other("no number")))).unwrap_err();
+        assert_eq!(own.to_string(), "no number");
+    }
 }
