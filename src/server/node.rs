@@ -87,6 +87,9 @@ pub enum Stopped {
 /// How long a stopping node waits for transactions whose clients have their answer already.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long a node whose log failed waits for the answers that say so.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// A node that serves.
 struct Node {
     journal: Journal,
@@ -114,12 +117,12 @@ pub async fn run_over(
 ) -> Result<(), Stopped> {
     let node = Node::start(setup, open).await?;
     tokio::select! {
-        failed = node.journal.failed() => return Err(failed.into()),
+        failed = node.journal.failed() => return Err(node.give_up(failed).await),
         never = node.look_after() => match never {},
         _ = signals.recv() => {}
     }
     tokio::select! {
-        failed = node.journal.failed() => return Err(failed.into()),
+        failed = node.journal.failed() => return Err(node.give_up(failed).await),
         () = node.stop() => {}
         Some(()) = signals.recv() => return Err(Stopped::AtOnce),
     }
@@ -180,13 +183,27 @@ impl Node {
         self.coordinator.drain();
         sleep(self.drain).await;
         self.closing.cancel();
-        while !self.serving.is_finished() {
-            sleep(Duration::from_millis(5)).await;
-        }
+        self.served().await;
         // What is not finished by then is in doubt, and in the log.
         let _ = timeout(LINGER, self.coordinator.finished()).await;
         let (left, _) = self.coordinator.in_doubt();
         tracing::info!("stopped; {left} transactions are in doubt and go on at the next start");
+    }
+
+    /// The log failed: lets those who wait hear it, and nothing else. Whatever they are not told the next start finishes.
+    async fn give_up(&self, failed: Poisoned) -> Stopped {
+        self.readiness.send_replace(Some("the log failed"));
+        self.coordinator.drain();
+        self.closing.cancel();
+        let _ = timeout(LAST_WORDS, self.served()).await;
+        failed.into()
+    }
+
+    /// Waits until the public listener is closed and every connection with it.
+    async fn served(&self) {
+        while !self.serving.is_finished() {
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 

@@ -10,6 +10,9 @@ use tokio::process::{Child, Command};
 
 use super::web;
 
+/// The program under test.
+const BIN: &str = env!("CARGO_BIN_EXE_unanimous");
+
 /// One gateway node with a data directory and ports of its own. It is killed when it is dropped; in a failing test its
 /// stderr is printed then.
 #[derive(Debug)]
@@ -19,6 +22,7 @@ pub struct Node {
     pub(super) admin: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    file_size_max: Option<u64>,
     child: Option<Child>,
     pub(super) client: reqwest::Client,
 }
@@ -38,6 +42,7 @@ impl Node {
             admin: address(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            file_size_max: None,
             child: None,
             client: web::client(),
         };
@@ -87,6 +92,13 @@ impl Node {
         self
     }
 
+    /// From the next start on every write beyond this length of a file fails with EFBIG, as on a disk that has no
+    /// room; `None` takes it back.
+    pub fn file_size_max(&mut self, bytes: Option<u64>) -> &mut Self {
+        self.file_size_max = bytes;
+        self
+    }
+
     /// Starts the process, and waits until it is ready. Panics with its stderr where it ends instead.
     pub async fn start(&mut self) -> &mut Self {
         self.spawn();
@@ -109,7 +121,9 @@ impl Node {
     pub fn spawn(&mut self) -> &mut Self {
         assert!(self.child.is_none(), "the node runs already");
         let stderr = std::fs::File::options().create(true).append(true).open(self.stderr_path()).unwrap();
-        let child = program()
+        let child = self
+            .file_size_max
+            .map_or_else(program, limited)
             .arg("serve")
             .arg("--config")
             .arg(self.config())
@@ -198,7 +212,19 @@ impl Drop for Node {
 
 /// The program under test, with an environment that does not depend on who runs the test.
 pub(super) fn program() -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_unanimous")));
+    undisturbed(Command::new(BIN))
+}
+
+/// The same, with a limit to the length of the files that it writes. The shell counts in blocks of 512 bytes, and what
+/// it ignores its successor ignores: otherwise a signal would end the process before any write had failed.
+fn limited(bytes: u64) -> Command {
+    let mut command = Command::new("sh");
+    let blocks = bytes / 512;
+    command.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")).arg(BIN);
+    undisturbed(command)
+}
+
+fn undisturbed(mut command: Command) -> Command {
     command.kill_on_drop(true).stdin(Stdio::null()).env("NO_COLOR", "1");
     command
 }
