@@ -4,9 +4,13 @@
 
 mod kit;
 
+use std::convert::Infallible;
+use std::process::Output;
+
 use futures_util::future::join_all;
 use kit::{Answer, Node, Reply, Stub};
 use serde_json::{Value, json};
+use unanimous_wal::{Lsn, verify};
 
 /// Clients at once while the log fails.
 const CLIENTS: usize = 12;
@@ -106,4 +110,60 @@ async fn what_was_told_is_true(node: &Node, asked: &Asked) {
         503 => assert_eq!(told.json()["code"], "draining"),
         _ => panic!("{told:?}"),
     }
+}
+
+/// Every record in the directory of a stopped node, as it is on the disk.
+fn bytes_of_log(node: &Node) -> Vec<(Lsn, Vec<u8>)> {
+    let mut records = Vec::new();
+    let read = verify::read_only(&node.data_dir()).unwrap().read_all(|lsn, bytes| {
+        records.push((lsn, bytes.to_vec()));
+        Ok::<(), Infallible>(())
+    });
+    read.unwrap();
+    records
+}
+
+/// All that a command wrote.
+fn said(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_a_newer_version_is_said_to_be_one_and_nobody_touches_it() {
+    let (mut node, _accounts, _ledger) = two_with_big_answers().await;
+    node.start().await;
+    let told = node.post("/transfers", &json!({})).await.expect(200);
+    node.terminate().await;
+    let log = unanimous_wal::open(&node.data_dir(), unanimous_wal::Options::default()).unwrap();
+    let wal = log.read_all(|_, _| Ok::<(), Infallible>(())).unwrap().start().unwrap();
+    // The first byte of a record is its format, and this program writes 1.
+    let newer =
+        wal.append(b"\x02whatever the next version has to say".to_vec(), ()).await.unwrap().lsn().unwrap();
+    wal.append(b"\x02and more".to_vec(), ()).await.unwrap();
+    wal.close().await.unwrap();
+    let before = bytes_of_log(&node);
+
+    let is_told = |words: &str| {
+        assert!(words.contains(&format!("record {newer} ")), "{words}");
+        assert!(words.contains("written by a newer version (format 2, this program knows 1)"), "{words}");
+        assert!(!words.contains("damage"), "{words}");
+    };
+    for accept_damage in ["false", "true"] {
+        node.env_clear().env("UNANIMOUS__LOG__ACCEPT_DAMAGE", accept_damage);
+        let said_before = node.stderr().len();
+        assert_eq!(node.spawn().wait().await.code(), Some(74), "{}", node.stderr());
+        is_told(&node.stderr()[said_before..]);
+    }
+    let directory = node.data_dir().display().to_string();
+    let verified = node.cli(&["verify", "--data-dir", &directory]).await;
+    assert_eq!(verified.status.code(), Some(1), "{verified:?}");
+    is_told(&said(&verified));
+    let dumped = node.cli(&["dump", "--data-dir", &directory]).await;
+    assert_eq!(dumped.status.code(), Some(1), "{dumped:?}");
+    is_told(&said(&dumped));
+    assert!(said(&dumped).contains(told.transaction()), "what this version wrote is shown: {dumped:?}");
+
+    assert!(bytes_of_log(&node) == before, "the log holds what it held");
+    assert!(!node.data_dir().join("aside-1").exists(), "there was nothing to repair");
 }

@@ -20,7 +20,10 @@ pub const ENTRY_MAX: usize = 4 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// A later version of this program wrote it.
-    #[error("it has format {0}, and this program knows formats up to {FORMAT}: start the newer program")]
+    #[error(
+        "it was written by a newer version (format {0}, this program knows {FORMAT}); start it with the program that wrote \
+         it, or a later one"
+    )]
     Newer(u8),
     /// It is not a record in any format this program knows.
     #[error("it is not a record: {0}")]

@@ -75,7 +75,7 @@ pub enum OpenError {
     #[error(transparent)]
     Log(#[from] unanimous_wal::OpenError),
     /// A record that is whole and yet none of ours.
-    #[error("record {lsn} is damaged: {source}")]
+    #[error("record {lsn} cannot be read: {source}")]
     Record {
         /// Which record.
         lsn: Lsn,
@@ -284,7 +284,7 @@ pub enum ReadError {
     #[error(transparent)]
     Log(#[from] unanimous_wal::ReadError),
     /// A record that is whole and yet none of ours.
-    #[error("record {lsn} is damaged: {source}")]
+    #[error("record {lsn} cannot be read: {source}")]
     Record {
         /// Which record.
         lsn: Lsn,
