@@ -1,0 +1,119 @@
+//! Clients that take their time: they lose their own request, and hold up nobody else's.
+
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
+mod kit;
+
+use std::time::Duration;
+
+use kit::{Node, Stub};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+/// A whole request to begin a transaction, after which the node closes the connection.
+const WHOLE: &[u8] =
+    b"POST /transfers HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 9\r\n\r\n{\"sum\":5}";
+
+/// Its last bytes, which a slow client keeps back.
+const REST: &[u8] = b"5}";
+
+async fn two(section: &str) -> (Node, Stub, Stub) {
+    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
+    let mut node = Node::with_section(section, &kit::two_branches(&accounts, &ledger));
+    node.start().await;
+    (node, accounts, ledger)
+}
+
+async fn connect(node: &Node) -> TcpStream {
+    TcpStream::connect(node.url("").replace("http://", "")).await.unwrap()
+}
+
+/// A client that has sent all but the last bytes of its request.
+async fn begin_slowly(node: &Node) -> TcpStream {
+    let mut stream = connect(node).await;
+    stream.write_all(WHOLE.strip_suffix(REST).unwrap()).await.unwrap();
+    stream
+}
+
+/// What comes until the node closes the connection: the status, and the JSON of the body.
+async fn answer(stream: &mut TcpStream) -> (u16, Value) {
+    let mut answer = String::new();
+    let reading = stream.read_to_string(&mut answer);
+    timeout(kit::PATIENCE, reading).await.expect("the node answers and closes the connection").unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {answer:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("no status: {head}")), serde_json::from_str(body).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_comes_too_slowly_is_refused_and_nothing_is_begun() {
+    let (node, accounts, ledger) = two("body_timeout = \"300ms\"").await;
+    let began = Instant::now();
+    let mut silent = begin_slowly(&node).await;
+    let (status, problem) = answer(&mut silent).await;
+    assert_eq!((status, &problem["code"]), (408, &json!("slow_body")), "{problem}");
+    assert!(began.elapsed() >= Duration::from_millis(300), "it had its time: {:?}", began.elapsed());
+
+    // The time is for the whole body: a byte now and then does not prolong it.
+    let (mut reader, mut writer) = connect(&node).await.into_split();
+    let head = b"POST /transfers HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 999\r\n\r\n";
+    writer.write_all(head).await.unwrap();
+    let trickle = async {
+        while writer.write_all(b" ").await.is_ok() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let mut first = [0; 12];
+    let told = timeout(kit::PATIENCE, reader.read_exact(&mut first));
+    tokio::select! {
+        biased;
+        told = told => drop(told.expect("it is told").unwrap()),
+        () = trickle => panic!("the connection was closed without a word"),
+    }
+    assert_eq!(&first, b"HTTP/1.1 408");
+
+    assert_eq!((accounts.calls().len(), ledger.calls().len()), (0, 0));
+    assert_eq!(node.log().await.len(), 1, "the log holds nothing but that the node was started");
+    node.post("/transfers", &json!({"sum": 5})).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_slowly_holds_up_no_other() {
+    let (node, accounts, _ledger) = two("").await;
+    let mut slow = Vec::new();
+    for _ in 0..50 {
+        slow.push(begin_slowly(&node).await);
+    }
+    let began = Instant::now();
+    for _ in 0..10 {
+        node.post("/transfers", &json!({"sum": 1})).await.expect(200);
+    }
+    assert!(began.elapsed() < Duration::from_secs(3), "ten requests took {:?}", began.elapsed());
+    assert_eq!(accounts.count("/debit"), 10);
+    for stream in &mut slow {
+        stream.write_all(REST).await.unwrap();
+        assert_eq!(answer(stream).await.0, 200, "slow, and yet in time");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_over_the_limit_waits_and_is_served_once_another_closes() {
+    let (node, accounts, _ledger) = two("connections_max = 2").await;
+    let (mut first, second) = (begin_slowly(&node).await, begin_slowly(&node).await);
+    let mut third = connect(&node).await;
+    third.write_all(WHOLE).await.unwrap();
+    // It is not refused, and not served: nothing comes for as long as both seats are taken.
+    let mut byte = [0];
+    let early = timeout(Duration::from_millis(300), third.read(&mut byte)).await;
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(accounts.calls().len(), 0);
+
+    drop(second);
+    let (status, told) = answer(&mut third).await;
+    assert_eq!((status, &told["status"]), (200, &json!("success")), "{told}");
+    assert_eq!(accounts.count("/debit"), 1);
+    first.write_all(REST).await.unwrap();
+    assert_eq!(answer(&mut first).await.0, 200, "those who had a seat kept it");
+}
