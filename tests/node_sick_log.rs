@@ -167,3 +167,74 @@ async fn a_log_of_a_newer_version_is_said_to_be_one_and_nobody_touches_it() {
     assert!(bytes_of_log(&node) == before, "the log holds what it held");
     assert!(!node.data_dir().join("aside-1").exists(), "there was nothing to repair");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_log_is_started_only_by_an_explicit_word_and_what_is_given_up_is_kept_aside() {
+    let (mut node, accounts, _ledger) = two_with_big_answers().await;
+    accounts.always("/debit", Answer::ok());
+    node.start().await;
+    let mut told = Vec::new();
+    for number in 0..10 {
+        let key = format!("\"request {number}\"");
+        let reply = node.post_with("/transfers", &[("Idempotency-Key", &key)], &json!({})).await.expect(200);
+        told.push(reply.transaction().to_owned());
+    }
+    node.kill().await;
+    let before = bytes_of_log(&node);
+    let store = node.data_dir().join("store").join("db");
+    let mut bytes = std::fs::read(&store).unwrap();
+    let place = bytes.windows(9).position(|bytes| bytes == b"request 5").unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(&store, &bytes).unwrap();
+
+    let damaged = first_unreadable(&node).await;
+    assert!(
+        before[damaged - 1..].iter().any(|(_, bytes)| holds(bytes, b"request 5")),
+        "from record {damaged} on"
+    );
+    // It refuses as often as it is asked, and leaves everything as it is.
+    for _ in 0..2 {
+        let said_before = node.stderr().len();
+        assert_eq!(node.spawn().wait().await.code(), Some(74), "{}", node.stderr());
+        let words = &node.stderr()[said_before..];
+        assert!(words.contains(&format!("the log cannot be read at record {damaged}")), "{words}");
+        assert!(words.contains("nothing was changed"), "{words}");
+        assert!(std::fs::read(&store).unwrap() == bytes, "something was changed");
+    }
+
+    let said_before = node.stderr().len();
+    node.env("UNANIMOUS__LOG__ACCEPT_DAMAGE", "true").start().await;
+    let words = node.stderr()[said_before..].to_owned();
+    assert!(words.contains("giving up everything from the damage on"), "{words}");
+    assert!(words.contains(&format!("record {damaged}")) && words.contains("aside-1"), "{words}");
+    let aside = node.data_dir().join("aside-1").join("store").join("db");
+    assert!(std::fs::read(aside).unwrap() == bytes, "the copy has all that was given up");
+    node.settled().await;
+    for kept in &told[..5] {
+        assert_eq!(node.state(kept).await, "committed");
+    }
+    assert_eq!(node.state(&told[9]).await, "", "what was given up is not known, and not guessed");
+    let new = node.post("/transfers", &json!({})).await.expect(200);
+    node.terminate().await;
+
+    let dumped = node.cli(&["dump", "--data-dir", node.data_dir().to_str().unwrap()]).await;
+    assert_eq!(dumped.status.code(), Some(0), "{dumped:?}");
+    for shown in told[..5].iter().map(String::as_str).chain([new.transaction()]) {
+        assert!(said(&dumped).contains(shown), "{shown}: {dumped:?}");
+    }
+    let after = bytes_of_log(&node);
+    assert!(after.starts_with(&before[..damaged - 1]), "as it was before the damage");
+}
+
+/// The record that `verify` names.
+async fn first_unreadable(node: &Node) -> usize {
+    let verified = node.cli(&["verify", "--data-dir", node.data_dir().to_str().unwrap()]).await;
+    let words = said(&verified);
+    let (_, rest) =
+        words.split_once("WRONG: the log cannot be read at record ").unwrap_or_else(|| panic!("{words}"));
+    rest.split_once(':').unwrap().0.parse().unwrap()
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|bytes| bytes == part)
+}

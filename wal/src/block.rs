@@ -35,7 +35,7 @@ pub const VERSION: u8 = 1;
 /// The longest payload that fits into one block, in bytes.
 pub const BODY_MAX: usize = BLOCK_MAX - HEADER_LEN - frame::HEADER_LEN;
 
-const MAGIC: [u8; 4] = *b"UWAL";
+pub(crate) const MAGIC: [u8; 4] = *b"UWAL";
 
 /// Where a block is stored. Keys sort as the blocks follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

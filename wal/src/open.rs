@@ -6,10 +6,11 @@
 //!             synced                       was checked            commit thread runs
 //! ```
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,9 @@ use crate::lsn::Lsn;
 use crate::readable::{Cut, Readable};
 use crate::store::files::{Files, new_node};
 use crate::store::sim::SimDisk;
-use crate::store::sled_store::{Guard, SledStore};
+use crate::store::sled_store::{Guard, SledStore, survey};
 use crate::store::{Store, StoreError};
+use crate::verify;
 use crate::walk::{End, Stop, Walker};
 use crate::witness::{self, Keeper, Witness};
 
@@ -55,18 +57,20 @@ pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
     let files = Files::new(directory);
     // Before anything is made there, the lock included.
     files.refuse_foreign()?;
-    let guard = Guard::Lock { _file: files.create_and_lock()? };
+    let lock = files.create_and_lock()?;
     if let Some(node) = files.node()? {
+        let guard = Guard::Lock { _file: lock, aside: look_first(&files, node, options)? };
         let store = Arc::new(SledStore::open(files, guard)?);
         return Ok(Log { store, node, options });
     }
     // Without its marker a log never acknowledged anything, unless somebody took the marker away.
-    if witnessed(&files)?.is_some() {
+    if witnessed(&files)?.is_some_and(|witness| witness.high.is_some()) {
         let kind = DamageKind::Marker("is missing, although records were acknowledged");
         return Err(Damage::new(None, kind).into());
     }
     files.wipe_unfinished()?;
     let node = new_node();
+    let guard = Guard::Lock { _file: lock, aside: None };
     let store = Arc::new(SledStore::open(files.clone(), guard)?);
     begin_witness(store.clone(), node)?;
     files.sync_all()?;
@@ -206,8 +210,30 @@ fn begin_witness(store: Arc<dyn Store>, node: u32) -> Result<(), StoreError> {
     Keeper::begin(store, Witness::new(node)).record(|_| {}, tokio::time::Instant::now())
 }
 
-/// The highest record that a witness without a marker beside it shows acknowledged.
-fn witnessed(files: &Files) -> Result<Option<Lsn>, OpenError> {
+/// Finds damage before sled opens, because what it cannot read it overwrites, with all that comes after. Where there
+/// is damage and it was chosen to go on, gives the place of a copy of everything.
+fn look_first(files: &Files, node: u32, options: Options) -> Result<Option<PathBuf>, OpenError> {
+    let path = files.data();
+    // Where there is nothing to read there is nothing to lose, and the walk says what is missing.
+    if !path.exists() {
+        return Ok(None);
+    }
+    if let Some(witness) = witnessed(files)?
+        && survey::finds_everything(&path, &witness).map_err(OpenError::io("read", &path))?
+    {
+        return Ok(None);
+    }
+    match verify::copy_of(files, node)?.read_all(|_, _| Ok::<_, Infallible>(())) {
+        Ok(_) => Ok(None),
+        Err(ReadAllError::Damage(_)) if options.accept_damage => files.set_aside().map(Some),
+        Err(ReadAllError::Damage(damage) | ReadAllError::NewerVersion(damage)) => Err(damage.into()),
+        Err(ReadAllError::Store(error)) => Err(error.into()),
+        Err(ReadAllError::Visit { cause, .. }) => match cause {},
+    }
+}
+
+/// What the file of a witness says.
+fn witnessed(files: &Files) -> Result<Option<Witness>, OpenError> {
     let path = files.witness();
     match fs::read(&path) {
         Ok(bytes) => {

@@ -127,12 +127,16 @@ impl Report {
 
 fn copy(directory: &Path) -> Result<(u32, Log), OpenError> {
     let files = Files::new(directory);
-    let held = files.lock_shared()?;
+    let _held = files.lock_shared()?;
     let Some(node) = files.node()? else { return Err(OpenError::Absent { directory: directory.to_owned() }) };
+    Ok((node, copy_of(&files, node)?))
+}
+
+/// The same for whoever holds the lock already.
+pub(crate) fn copy_of(files: &Files, node: u32) -> Result<Log, OpenError> {
     let place = tempfile::tempdir().map_err(OpenError::io("make a directory in", &std::env::temp_dir()))?;
     files.copy_to(place.path())?;
-    drop(held);
     let copied = Files::new(place.path());
     let store = Arc::new(SledStore::open(copied, Guard::Copy { _directory: place })?);
-    Ok((node, Log { store, node, options: Options::default() }))
+    Ok(Log { store, node, options: Options::default() })
 }

@@ -144,10 +144,10 @@ impl Keeper {
     }
 }
 
-/// The highest record that the file of a witness shows acknowledged, if it shows one.
-pub(crate) fn peek(slots: [&[u8]; 2]) -> Option<Lsn> {
-    let high = |bytes| decode(Slot::A, bytes).ok().flatten().and_then(|seen| seen.witness.high);
-    slots.into_iter().filter_map(high).max()
+/// What the slots in the file of a witness say, if either says anything.
+pub(crate) fn peek(slots: [&[u8]; 2]) -> Option<Witness> {
+    let seen = slots.into_iter().filter_map(|bytes| decode(Slot::A, bytes).ok().flatten());
+    seen.max_by_key(|seen| seen.sequence).map(|seen| seen.witness)
 }
 
 fn encode(sequence: u64, witness: &Witness) -> [u8; WITNESS_LEN] {

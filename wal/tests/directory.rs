@@ -103,6 +103,7 @@ async fn no_damage_to_the_files_of_sled_is_silent() {
             2 => data.write_all_at(&[0x5a; 4096], at).unwrap(),
             _ => data.set_len(at).unwrap(),
         }
+        let before = files_below(&copy.path().join("store"));
         let report = verify(copy.path()).unwrap();
         match try_read(copy.path(), Options::default()) {
             Ok((_, records)) => {
@@ -113,6 +114,8 @@ async fn no_damage_to_the_files_of_sled_is_silent() {
                 named += 1;
                 assert!(words.contains("cannot be read"), "trial {trial}: {words}");
                 assert!(!report.is_sound(), "trial {trial}: {words}");
+                let after = files_below(&copy.path().join("store"));
+                assert!(after == before, "trial {trial}: something was changed");
             }
         }
     }

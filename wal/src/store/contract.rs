@@ -21,7 +21,7 @@ impl Disk {
         match self {
             Self::Sled(directory) => {
                 let files = Files::new(directory.path());
-                let guard = Guard::Lock { _file: files.create_and_lock().unwrap() };
+                let guard = Guard::Lock { _file: files.create_and_lock().unwrap(), aside: None };
                 Arc::new(SledStore::open(files, guard).unwrap())
             }
             Self::Sim(disk) => Arc::new(disk.open()),

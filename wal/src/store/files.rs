@@ -46,6 +46,11 @@ impl Files {
         self.root.join(STORE)
     }
 
+    /// sled's log, in which our blocks are.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.store().join("db")
+    }
+
     pub(crate) fn witness(&self) -> PathBuf {
         self.root.join(WITNESS)
     }

@@ -21,6 +21,7 @@ use crate::error::OpenError;
 use crate::sync::{self, Own};
 
 mod opening;
+pub(crate) mod survey;
 
 /// A block is at most 3 % of a quarter of a segment; above about 10 % sled would move it to a file of its own.
 const SEGMENT_SIZE: usize = 8 * 1024 * 1024;
@@ -56,13 +57,17 @@ pub(crate) struct SledStore {
     syncs: AtomicU64,
     failed: AtomicBool,
     /// Released last, after sled has closed its files.
-    _guard: Guard,
+    guard: Guard,
 }
 
 /// What must outlive the store.
 pub(crate) enum Guard {
     /// The lock on the directory.
-    Lock { _file: File },
+    Lock {
+        _file: File,
+        /// A copy that was made before sled opened, because it could have overwritten what it cannot read.
+        aside: Option<PathBuf>,
+    },
     /// The directory itself, which is a copy.
     Copy { _directory: tempfile::TempDir },
 }
@@ -83,7 +88,7 @@ impl SledStore {
             ballast::keep(&files);
         }
         let (syncs, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { db: Some(db), _data: data, witness, files, syncs, failed, _guard: guard })
+        Ok(Self { db: Some(db), _data: data, witness, files, syncs, failed, guard })
     }
 
     fn db(&self) -> &sled::Db {
@@ -196,6 +201,9 @@ impl Store for SledStore {
     }
 
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError> {
+        if let Guard::Lock { aside: Some(aside), .. } = &self.guard {
+            return Ok(Some(aside.clone()));
+        }
         let aside = self.files.set_aside();
         aside
             .map(Some)
