@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A bank that takes part in transactions:  python3 examples/bank.py PORT FILE.db
 Every call is one SQLite transaction, on disk before its answer goes out. The table `branch` remembers what
 became of everything, so that a repeat changes nothing and work that comes after its abort is refused."""
