@@ -223,6 +223,9 @@ fn look_first(files: &Files, node: u32, options: Options) -> Result<Option<PathB
     {
         return Ok(None);
     }
+    tracing::warn!(
+        "sled may not come to every record that was acknowledged; looking at a copy of the log first"
+    );
     match verify::copy_of(files, node)?.read_all(|_, _| Ok::<_, Infallible>(())) {
         Ok(_) => Ok(None),
         Err(ReadAllError::Damage(_)) if options.accept_damage => files.set_aside().map(Some),
