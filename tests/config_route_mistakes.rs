@@ -39,6 +39,19 @@ fn two_routes_that_cannot_be_told_apart_are_named_with_their_lines() {
 }
 
 #[test]
+fn a_route_where_the_node_itself_answers_is_refused() {
+    let said = said_of_routes(&route(
+        "match = { path = \"/v1/transactions/{id}\" }\nforward = { service = \"ledger\" }",
+    ));
+    assert!(
+        said.starts_with("gateway.toml:12:18: the node itself answers below /v1/transactions/"),
+        "{said}"
+    );
+    let beside = route("match = { path = \"/v1/transactions\" }\nforward = { service = \"ledger\" }");
+    assert!(config::parse("gateway.toml", &format!("{SERVICES}{beside}"), std::iter::empty()).is_ok());
+}
+
+#[test]
 fn merging_with_post_is_told_to_declare_a_transaction() {
     let said = said_of_routes(&route(
         "match = { path = \"/\", methods = [\"GET\", \"POST\"] }\n\

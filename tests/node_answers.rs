@@ -166,15 +166,18 @@ async fn an_id_that_no_node_made_was_never_seen_and_one_of_another_node_is_misdi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn past_the_retention_no_answer_is_given() {
-    let (mut node, _accounts, _ledger) =
+async fn past_the_retention_no_answer_is_given_also_where_nothing_else_happens() {
+    let (mut node, accounts, _ledger) =
         two("", ("[services.accounts]", "[log]\nretention = \"1s\"\n[services.accounts]")).await;
-    let id = node.post("/transfers", &json!({})).await.expect(200).transaction().to_owned();
+    let keyed = async |node: &Node| {
+        let reply = node.post_with("/transfers", &[("Idempotency-Key", "k")], &json!({})).await.expect(200);
+        reply.transaction().to_owned()
+    };
+    let id = keyed(&node).await;
     let path = format!("/v1/transactions/{id}");
     node.get(&path).await.expect(200);
+    assert_eq!(keyed(&node).await, id);
     kit::until("the transaction is expired", async || {
-        // Something has to come after it in the log.
-        node.post("/transfers", &json!({})).await.expect(200);
         let told = node.get(&path).await;
         assert!([200, 410].contains(&told.status), "{told:?}");
         told.status == 410
@@ -182,6 +185,12 @@ async fn past_the_retention_no_answer_is_given() {
     .await;
     let told = node.get(&path).await.expect(410);
     assert_eq!(told.json()["code"], "expired");
+    assert_eq!(
+        kit::list(&node.admin("/v1/transactions").await.expect(200).text),
+        [] as [serde_json::Value; 0]
+    );
     node.crash().await;
     node.get(&path).await.expect(410);
+    assert_ne!(keyed(&node).await, id, "the key is free again");
+    assert_eq!(accounts.count("/debit"), 2);
 }

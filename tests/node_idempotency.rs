@@ -66,9 +66,10 @@ async fn the_first_answer_is_given_again_also_after_a_crash() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_request_with_a_used_key_is_refused_also_after_a_crash() {
     let (mut node, accounts, _ledger) = two("").await;
-    keyed(&node, "/transfers", "k", json!({"n": 1})).await.expect(200);
+    let id = keyed(&node, "/transfers", "k", json!({"n": 1})).await.expect(200).transaction().to_owned();
     for _ in 0..2 {
         let refused = keyed(&node, "/transfers", "k", json!({"n": 2})).await.expect(422);
+        assert_eq!(refused.transaction(), id, "that which the key began");
         assert_eq!(refused.json()["code"], "key_reused");
         assert_eq!(refused.header("content-type"), "application/problem+json");
         keyed(&node, "/transfers?other=1", "k", json!({"n": 1})).await.expect(422);

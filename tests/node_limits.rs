@@ -49,6 +49,9 @@ async fn a_request_that_cannot_be_meant_is_refused_and_begins_nothing() {
     );
     assert!(raw(&node, chunked.as_bytes()).await.starts_with("HTTP/1.1 413 "));
 
+    let homeless = raw(&node, b"GET /nothing HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+    assert!(homeless.starts_with("HTTP/1.1 400 ") && homeless.contains("bad_host"), "{homeless}");
+
     let unknown = node.get("/nothing").await.expect(404);
     assert_eq!(
         (unknown.json()["code"].as_str(), unknown.header("content-type")),

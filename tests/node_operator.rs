@@ -105,6 +105,42 @@ async fn a_parked_branch_is_seen_retried_and_resolved_by_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_went_against_the_decision_is_told_as_it_is_also_after_a_crash() {
+    let (mut node, accounts, ledger) = two().await;
+    ledger.next("/tx/commit", [Answer::status(409)]);
+    // The other branch is still to be told, so that the transaction outlives the crash.
+    accounts.always("/tx/commit", Answer::status(503));
+    let again = async |node: &Node| {
+        node.post_with("/transfers", &[("Idempotency-Key", "k")], &json!({"amount": 5})).await
+    };
+    let id = again(&node).await.expect(202).transaction().to_owned();
+    node.wait_for_parked(&id).await;
+    let url = node.admin_url("");
+    let wish = ["--branch", "1", "--as", "aborted", "--reason", "the hold had lapsed"];
+    let resolved = node.cli(&[&["tx", "resolve", &id, "--url", &url][..], &wish].concat()).await;
+    assert_eq!(code(&resolved), 0, "{}", err(&resolved));
+    assert!(out(&resolved).contains("1 (ledger): resolved as aborted"), "{}", out(&resolved));
+    let settled = json!({"branch": 1, "service": "ledger", "state": "resolved", "as": "aborted"});
+    let reason = json!({"kind": "resolved", "service": "ledger", "branch": 1, "as": "aborted"});
+
+    let is_told = async |node: &Node, state: &str| {
+        node.wait_for_state(&id, state).await;
+        let seen = node.get(&format!("/v1/transactions/{id}")).await.expect(200).json();
+        assert_eq!((&seen["outcome"], &seen["branches"][1]), (&json!("committed"), &settled));
+        let told = again(node).await.expect(409).json();
+        assert_eq!((&told["status"], &told["reason"]), (&json!("failure"), &reason));
+        assert_eq!(told["transaction"], json!({"id": id, "state": state}));
+    };
+    is_told(&node, "committing").await;
+    node.crash().await;
+    is_told(&node, "committing").await;
+    accounts.always("/tx/commit", Answer::ok());
+    is_told(&node, "committed").await;
+    node.crash().await;
+    is_told(&node, "committed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_over_http_with_problems_where_it_does_not_fit() {
     let (node, _accounts, ledger) = two().await;
     let id = parked(&node, &ledger).await;
@@ -133,6 +169,16 @@ async fn the_same_over_http_with_problems_where_it_does_not_fit() {
     assert!(node.admin("/metrics").await.expect(200).text.contains("unanimous_transactions_parked 0"));
     node.admin("/v1/log?from=x").await.expect(400);
     node.admin("/v1/nothing").await.expect(404);
+    let bogus = node.admin("/v1/transactions?state=bogus").await.expect(400);
+    assert_eq!(bogus.json()["code"], "bad_query");
+    let method = node.admin_post("/livez", &json!({})).await.expect(405);
+    assert_eq!(
+        (method.header("allow"), method.header("content-type")),
+        ("GET,HEAD", "application/problem+json")
+    );
+    let bogus = node.cli(&["tx", "list", "--url", &node.admin_url(""), "--state", "bogus"]).await;
+    assert_eq!(code(&bogus), 2);
+    assert!(err(&bogus).contains("committing"), "{}", err(&bogus));
     let page = node.admin("/v1/log?from=2&limit=1").await.expect(200);
     assert_eq!(kit::lines(&page.text)[0]["lsn"], 2);
 }

@@ -9,6 +9,7 @@ use super::admin::{AdminClient, AdminError};
 use super::check::Format;
 use super::dump::printable;
 use crate::plan::TransactionId;
+use crate::txn::STATES;
 
 /// See what a live node has in doubt, and settle it.
 #[derive(Debug, clap::Subcommand)]
@@ -18,8 +19,8 @@ pub enum Command {
         /// The admin address of the node: `http://127.0.0.1:8001`.
         #[arg(long, value_name = "ADMIN")]
         url: String,
-        /// Only in this state: working, preparing, committing, committed, aborting or aborted.
-        #[arg(long)]
+        /// Only in this state.
+        #[arg(long, value_parser = STATES)]
         state: Option<String>,
         /// Only those that are not finished.
         #[arg(long)]
@@ -132,7 +133,8 @@ fn show(transaction: &Value, format: Format, out: &mut dyn Write) -> Result<(), 
         writeln!(out, "{:14} {}", "reason", reason)?;
     }
     for branch in branches(transaction) {
-        writeln!(out, "{:14} {}: {}", "branch", name(branch), text(branch, "state"))?;
+        let settled = branch.get("as").map(|_| format!(" as {}", text(branch, "as"))).unwrap_or_default();
+        writeln!(out, "{:14} {}: {}{settled}", "branch", name(branch), text(branch, "state"))?;
     }
     Ok(())
 }

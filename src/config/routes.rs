@@ -13,6 +13,9 @@ use crate::gateway::{Pattern, Route, RouteTable};
 /// The id is a label of metrics.
 const ID_BYTES_MAX: usize = 100;
 
+/// Where the node says what became of a transaction (contract section 4).
+const OF_THE_NODE: &str = "/v1/transactions/";
+
 /// What the parts of one route are read with. Where its methods find a mistake they note it.
 pub(super) struct Reader<'a, 'f, 's> {
     pub(super) id: &'a str,
@@ -51,6 +54,13 @@ pub(super) fn routes(
 
 fn route(file: &RouteFile, known: &Known<'_>, findings: &mut Findings<'_>) -> Result<Route, Noted> {
     let path = &file.matches.path;
+    if path.get_ref().starts_with(OF_THE_NODE) {
+        let message = format!(
+            "the node itself answers below {OF_THE_NODE}, so that this route would never get a request; give it \
+             another path"
+        );
+        return findings.refuse(&path.span(), message);
+    }
     let pattern = findings.keep(&path.span(), "bad path pattern", Pattern::parse(path.get_ref()));
     let id = file.id.get_ref().as_str();
     let mut reader = Reader { id, known, pattern: pattern.as_ref().ok(), findings };

@@ -116,10 +116,10 @@ pub enum Refused {
     Overloaded(usize),
     /// The key was used for another request.
     #[error("this Idempotency-Key was used for a different request; use a new key for a new request")]
-    KeyReused,
+    KeyReused(TransactionId),
     /// The key's transaction is just leaving memory.
     #[error("the transaction of this Idempotency-Key is being finished; try again")]
-    KeyBusy,
+    KeyBusy(TransactionId),
     /// What has to be logged of the request is too large.
     #[error(
         "the parts of the request that commit and abort carry again have {0} bytes together, and {LOGGED_MAX} is the most"
@@ -158,7 +158,7 @@ pub enum NotDone {
 /// What became of a transaction.
 pub enum Fate {
     /// It is open.
-    Open(View),
+    Open(Box<View>),
     /// It is decided and done.
     Done(Box<Past>),
     /// It began; what became of it is just being written.
@@ -215,7 +215,7 @@ impl<P: Participants> Coordinator<P> {
             Err(Claim::Draining) => return Err(Refused::Draining),
             Err(Claim::Full(count)) => return Err(Refused::Overloaded(count)),
             // Another request with this key came in between: it is the first one.
-            Err(Claim::Taken) => return Err(Refused::KeyBusy),
+            Err(Claim::Taken(first)) => return Err(Refused::KeyBusy(first)),
         }
         let running = Running::new(self.shared.clone(), seats, begin.works);
         self.shared.tasks.spawn(running.begin());
@@ -224,11 +224,12 @@ impl<P: Participants> Coordinator<P> {
 
     /// Goes on with a transaction that the log left unfinished.
     pub fn resume(&self, logged: Durable<Logged>) {
-        let Logged { id, plan, txn, kept, parked, fault, since } = logged.get().clone();
-        let view = View { kept, parked, ..View::new(id, plan, txn) };
+        let Logged { id, plan, txn, kept, parked, resolved, fault, since } = logged.get().clone();
+        let view = View { kept, parked, resolved, ..View::new(id, plan, txn) };
+        let is_pinned = fault.is_some() || view.contradicting().is_some();
         let (mut open, seats) = self.open(view);
         open.since = since.get().into();
-        open.is_pinned = fault.is_some();
+        open.is_pinned = is_pinned;
         open.is_recovered = true;
         self.shared.registry.readmit(id, open);
         let shared = self.shared.clone();
@@ -241,7 +242,7 @@ impl<P: Participants> Coordinator<P> {
     /// What became of a transaction.
     pub async fn fate(&self, id: TransactionId) -> Result<Fate, ReadError> {
         if let Some(view) = self.shared.registry.view(id) {
-            return Ok(Fate::Open(view));
+            return Ok(Fate::Open(Box::new(view)));
         }
         match self.shared.issuer.origin(id) {
             Origin::Here => {}
@@ -319,8 +320,8 @@ impl<P: Participants> Coordinator<P> {
     }
 
     /// Keeps disk and memory bounded until the log fails. See [`upkeep`].
-    pub async fn keep_up(&self, retention: Duration) {
-        upkeep::run(&self.shared, retention).await;
+    pub async fn keep_up(&self) {
+        upkeep::run(&self.shared).await;
     }
 
     /// What the key's transaction has to say to the same request; `None` where it is forgotten.
@@ -334,12 +335,16 @@ impl<P: Participants> Coordinator<P> {
             |plan: &Plan| plan.key.as_ref().is_some_and(|first| first.fingerprint == key.fingerprint);
         if let Some(view) = self.shared.registry.watch(id) {
             let same = is_same(&view.borrow().plan);
-            return if same { Ok(Some(Start::Open(Handle { id, view }))) } else { Err(Refused::KeyReused) };
+            return if same {
+                Ok(Some(Start::Open(Handle { id, view })))
+            } else {
+                Err(Refused::KeyReused(id))
+            };
         }
         match self.search(id).await? {
             Search::Decided(past) if is_same(&past.plan) => Ok(Some(Start::Done(id, past))),
-            Search::Decided(_) => Err(Refused::KeyReused),
-            Search::Undecided => Err(Refused::KeyBusy),
+            Search::Decided(_) => Err(Refused::KeyReused(id)),
+            Search::Undecided => Err(Refused::KeyBusy(id)),
             Search::NeverSeen | Search::Expired => {
                 self.shared.registry.forget_key(hash, id);
                 Ok(None)

@@ -30,7 +30,10 @@ pub(crate) async fn hold<P: Participants>(shared: Arc<Shared<P>>, mut seats: Sea
         }
         let record = Record::Resolved { branch, decision, actor, reason };
         match shared.journal.append(id, record, ()).await {
-            Ok(_) => fault.resolved = fault.resolved.with(branch),
+            Ok(_) => {
+                fault.resolved = fault.resolved.with(branch);
+                seats.view.send_modify(|view| view.resolved.push((branch, decision)));
+            }
             Err(AppendError::Poisoned(_) | AppendError::Unloggable(_)) => return,
         }
         let _ = answer.send(Ok(seats.view.borrow().clone()));

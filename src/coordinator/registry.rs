@@ -34,7 +34,7 @@ pub(crate) struct Open {
     pub(crate) view: watch::Receiver<View>,
     /// No record of it that counts is before this LSN.
     pub(crate) since: AtomicU64,
-    /// Its records must stay where they are, because nobody can tell what they mean.
+    /// Its records must stay where they are: nobody can tell what they mean, or they say what a `carried` cannot.
     pub(crate) is_pinned: bool,
     /// An earlier run began it.
     pub(crate) is_recovered: bool,
@@ -44,7 +44,8 @@ pub(crate) struct Open {
 pub(crate) enum Claim {
     Draining,
     Full(usize),
-    Taken,
+    /// By this transaction.
+    Taken(TransactionId),
 }
 
 impl Registry {
@@ -70,7 +71,7 @@ impl Registry {
         }
         if let Some(key) = key {
             match inner.keys.entry(key) {
-                Entry::Occupied(_) => return Err(Claim::Taken),
+                Entry::Occupied(taken) => return Err(Claim::Taken(*taken.get())),
                 Entry::Vacant(slot) => slot.insert(id),
             };
         }
@@ -162,6 +163,13 @@ impl Registry {
         }
     }
 
+    /// The records of a transaction stay where they are from here on.
+    pub(crate) fn pin(&self, id: TransactionId) {
+        if let Some(open) = self.lock().open.get_mut(&id) {
+            open.is_pinned = true;
+        }
+    }
+
     pub(crate) fn drain(&self) {
         self.lock().is_draining = true;
     }
@@ -202,7 +210,7 @@ mod tests {
         let registry = Registry::new(HashMap::new());
         let ((first, open), (second, another)) = (one(), one());
         assert!(registry.admit(first, open, Some(KEY), 10).is_ok());
-        assert!(matches!(registry.admit(second, another, Some(KEY), 10), Err(Claim::Taken)));
+        assert!(matches!(registry.admit(second, another, Some(KEY), 10), Err(Claim::Taken(_))));
         assert_eq!((registry.key(KEY), registry.in_doubt().0), (Some(first), 1));
     }
 
@@ -215,6 +223,21 @@ mod tests {
         registry.drain();
         assert!(matches!(registry.admit(third, last, Some(KEY), 10), Err(Claim::Draining)));
         assert_eq!(registry.key(KEY), None);
+    }
+
+    #[test]
+    fn what_is_pinned_is_not_carried_but_holds_the_log_back() {
+        let registry = Registry::new(HashMap::new());
+        let (id, open) = one();
+        assert!(registry.admit(id, open, None, 10).is_ok());
+        let below = Lsn::new(100).unwrap();
+        let looked = |registry: &Registry| {
+            let (movable, pin) = registry.before(below);
+            (movable.len(), pin)
+        };
+        assert_eq!(looked(&registry), (1, None));
+        registry.pin(id);
+        assert_eq!(looked(&registry), (0, Some(Lsn::FIRST)));
     }
 
     #[test]

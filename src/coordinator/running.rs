@@ -302,13 +302,16 @@ impl<P: Participants> Running<P> {
             match transition {
                 Transition::Decided { .. } => view.kept = remark.kept,
                 Transition::Parked(..) => view.parked = Some(remark.reason),
-                _ if next.telling().parked.is_empty() => view.parked = None,
-                Transition::Preparing { .. }
-                | Transition::Acked(_)
-                | Transition::Resolved(..)
-                | Transition::Ended => {}
+                Transition::Resolved(branch, outcome) => view.resolved.push((branch, outcome)),
+                Transition::Preparing { .. } | Transition::Acked(_) | Transition::Ended => {}
+            }
+            if next.telling().parked.is_empty() {
+                view.parked = None;
             }
         });
+        if self.seats.view.borrow().contradicting().is_some() {
+            self.shared.registry.pin(self.id);
+        }
         if left.name() != next.state().name() {
             let ended = next.state().is_final().then(|| next.decision()).flatten();
             (self.shared.observer)(&Phase { name: left.name(), took: self.entered.elapsed(), ended });

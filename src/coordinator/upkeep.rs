@@ -13,20 +13,20 @@ use super::running::Message;
 use crate::participant::Participants;
 
 /// Looks after the log until it fails.
-pub(crate) async fn run<P: Participants>(shared: &Shared<P>, retention: Duration) {
+pub(crate) async fn run<P: Participants>(shared: &Shared<P>) {
     // A twentieth of the retention is precise enough, and a pass costs next to nothing.
-    let pace = (retention / 20).clamp(Duration::from_millis(200), Duration::from_mins(1));
+    let pace = (shared.journal.retention() / 20).clamp(Duration::from_millis(200), Duration::from_mins(1));
     loop {
         sleep(pace).await;
-        if let Err(error) = pass(shared, retention).await {
+        if let Err(error) = pass(shared).await {
             tracing::error!(%error, "the log could not be shortened");
             return;
         }
     }
 }
 
-async fn pass<P: Participants>(shared: &Shared<P>, retention: Duration) -> Result<(), Poisoned> {
-    let oldest_kept = shared.journal.now().minus(retention);
+async fn pass<P: Participants>(shared: &Shared<P>) -> Result<(), Poisoned> {
+    let oldest_kept = shared.journal.kept_since();
     let Some(mut below) = shared.journal.position(oldest_kept) else { return Ok(()) };
     if below <= shared.journal.wal().low() {
         return Ok(());

@@ -25,6 +25,8 @@ pub struct View {
     pub kept: Option<Kept>,
     /// Why it is parked, where it is.
     pub parked: Option<String>,
+    /// Branches that an operator settled, and how.
+    pub resolved: Vec<(Branch, Decision)>,
 }
 
 /// How one branch stands.
@@ -44,6 +46,8 @@ pub enum Standing {
     Confirmed,
     /// It contradicted the decision.
     Parked,
+    /// It contradicted the decision, and an operator said what became of it.
+    Resolved(Decision),
 }
 
 impl View {
@@ -51,7 +55,8 @@ impl View {
     #[must_use]
     pub fn new(id: TransactionId, plan: Arc<Plan>, txn: Txn) -> Self {
         let replies = vec![None; plan.branches.len()];
-        Self { id, plan, txn, told: None, replies, kept: None, parked: None }
+        let (told, kept, parked, resolved) = (None, None, None, Vec::new());
+        Self { id, plan, txn, told, replies, kept, parked, resolved }
     }
 
     /// How `branch` stands.
@@ -60,6 +65,8 @@ impl View {
         let (votes, telling) = (self.txn.votes(), self.txn.telling());
         if telling.parked.has(branch) {
             Standing::Parked
+        } else if let Some((_, outcome)) = self.resolved.iter().find(|(of, _)| *of == branch) {
+            Standing::Resolved(*outcome)
         } else if votes.read_only.has(branch) {
             Standing::ReadOnly
         } else if votes.never_sent.has(branch) {
@@ -75,11 +82,23 @@ impl View {
         }
     }
 
+    /// The first branch that went against the decision, as an operator found.
+    #[must_use]
+    pub fn contradicting(&self) -> Option<(Branch, Decision)> {
+        self.txn.decision().and_then(|decision| contradicting(decision, &self.resolved))
+    }
+
     /// Whether an operator has to look.
     #[must_use]
     pub fn is_parked(&self) -> bool {
         self.parked.is_some()
     }
+}
+
+/// The first of the settled branches that went against the decision.
+#[must_use]
+pub fn contradicting(decision: Decision, resolved: &[(Branch, Decision)]) -> Option<(Branch, Decision)> {
+    resolved.iter().copied().find(|(_, outcome)| *outcome != decision)
 }
 
 impl Standing {
@@ -94,6 +113,7 @@ impl Standing {
             Self::NeverSent => "never-sent",
             Self::Confirmed => "confirmed",
             Self::Parked => "parked",
+            Self::Resolved(_) => "resolved",
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
 /// A pointer into a JSON document; the empty one names the whole document.
@@ -52,8 +53,9 @@ impl fmt::Display for Pointer {
 
 fn step<'a>(part: &'a str, token: &str) -> Option<&'a RawValue> {
     if part.starts_with('{') {
-        let members: BTreeMap<String, &'a RawValue> = serde_json::from_str(part).ok()?;
-        return members.get(token).copied();
+        // Names as bytes: one that is no text, a lone surrogate, must not hide the others.
+        let members: BTreeMap<Bytes, &'a RawValue> = serde_json::from_str(part).ok()?;
+        return members.get(token.as_bytes()).copied();
     }
     if !part.starts_with('[') {
         return None;
@@ -134,6 +136,12 @@ mod tests {
     fn a_document_that_is_nested_without_end_is_cut_like_any_other() {
         let deep = format!("{}{}", "[".repeat(500_000), "]".repeat(500_000));
         assert_eq!(cut("/to", &format!("{{\"to\":{deep}}}")), Some(deep));
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_hides_nothing() {
+        let document = r#"{"\ud800":1, "to":2, "\ud800\u0041":3}"#;
+        assert_eq!(cut("/to", document).as_deref(), Some("2"));
     }
 
     #[test]

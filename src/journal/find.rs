@@ -12,8 +12,9 @@ use unanimous_wal::Lsn;
 use super::record::{Carried, Entry, Kept, Record};
 use super::replay::Replay;
 use super::{Journal, ReadError};
+use crate::clock::Timestamp;
 use crate::plan::{Plan, TransactionId};
-use crate::txn::{Decision, Reason, Votes};
+use crate::txn::{Branch, Decision, Reason, Votes};
 
 /// How far the order of records can differ from that of the times in their ids: a record is given
 /// up when it has waited this long for the disk.
@@ -28,7 +29,7 @@ pub enum Search {
     Undecided,
     /// The log covers the time of its id and does not have it: it never began.
     NeverSeen,
-    /// The log no longer covers the time of its id.
+    /// It ended longer ago than the retention, or the log no longer covers the time of its id.
     Expired,
 }
 
@@ -45,14 +46,23 @@ pub struct Past {
     pub reason: Option<Reason>,
     /// What the branches answered, where that was kept.
     pub kept: Option<Kept>,
+    /// Branches that an operator settled, and how.
+    pub resolved: Vec<(Branch, Decision)>,
+    /// When every branch was settled; `None` while that is not on the disk.
+    pub ended: Option<Timestamp>,
 }
 
 impl Journal {
     /// Looks for `id` in the log. Reads the disk: not for an async task's own thread.
     pub fn find(&self, id: TransactionId) -> Result<Search, ReadError> {
         for (from, to) in self.where_to_look(id) {
-            if let Some(found) = self.look(id, from, to)? {
-                return Ok(found);
+            match self.look(id, from, to)? {
+                Some(Known { past: Some(past), .. }) if self.has_expired(&past) => {
+                    return Ok(Search::Expired);
+                }
+                Some(Known { past: Some(past), .. }) => return Ok(Search::Decided(Box::new(past))),
+                Some(Known { past: None, .. }) => return Ok(Search::Undecided),
+                None => {}
             }
         }
         // Asked only now: what was retired meanwhile was perhaps not read.
@@ -60,38 +70,30 @@ impl Journal {
     }
 
     /// What the log says of `id` from its first record on, if that is at `from` or later and before `to`.
-    fn look(&self, id: TransactionId, from: Lsn, to: Option<Lsn>) -> Result<Option<Search>, ReadError> {
-        let mut plan = None;
+    fn look(&self, id: TransactionId, from: Lsn, to: Option<Lsn>) -> Result<Option<Known>, ReadError> {
+        let mut known: Option<Known> = None;
         for item in self.read(from) {
-            let (lsn, Entry { transaction, record, .. }) = item?;
-            if plan.is_none() && to.is_some_and(|to| lsn >= to) {
+            let (lsn, Entry { time, transaction, record }) = item?;
+            if known.is_none() && to.is_some_and(|to| lsn >= to) {
                 break;
             }
             if transaction != id {
                 continue;
             }
-            match record {
-                Record::Begun(begun) => plan = Some(begun),
-                Record::Carried(carried) => match carried.txn.decision() {
-                    Some(decision) => {
-                        let Carried { plan, txn, kept, .. } = *carried;
-                        return Ok(Some(decided(plan, decision, txn.votes(), &txn, kept)));
-                    }
-                    None => plan = Some(carried.plan),
-                },
-                Record::Decided { decision, votes, reason, kept } => {
-                    let Some(plan) = plan else { break };
-                    return Ok(Some(Search::Decided(Box::new(Past { plan, decision, votes, reason, kept }))));
-                }
-                Record::Opened { .. }
-                | Record::Preparing { .. }
-                | Record::Acked(_)
-                | Record::Parked { .. }
-                | Record::Resolved { .. }
-                | Record::Ended(_) => {}
+            match &mut known {
+                Some(known) => known.take(time, record),
+                None => known = Known::begin(record),
+            }
+            if known.as_ref().is_some_and(Known::has_ended) {
+                break;
             }
         }
-        Ok(plan.map(|_| Search::Undecided))
+        Ok(known)
+    }
+
+    /// The log may still have it, because whole blocks go at a time: how long it is told of does not depend on that.
+    fn has_expired(&self, past: &Past) -> bool {
+        past.ended.is_some_and(|ended| ended < self.kept_since())
     }
 
     /// The parts of the log in which the first record of `id` can be; one without an end where it was carried.
@@ -112,20 +114,9 @@ impl Journal {
     }
 }
 
-fn decided(
-    plan: Arc<Plan>,
-    decision: Decision,
-    votes: Votes,
-    txn: &crate::txn::Txn,
-    kept: Option<Kept>,
-) -> Search {
-    let reason = txn.state().reason();
-    Search::Decided(Box::new(Past { plan, decision, votes, reason, kept }))
-}
-
 impl Journal {
-    /// The newest transactions that ended, at most `max`, oldest first. Reads the disk, and of a long
-    /// log only the end.
+    /// The newest transactions that ended within the retention, at most `max`, oldest first. Reads the disk, and of a
+    /// long log only the end.
     pub fn finished(&self, max: usize) -> Result<Vec<(TransactionId, Past)>, ReadError> {
         // A transaction of a few branches has about five records; more only makes the list shorter.
         let back = u64::try_from(max).unwrap_or(u64::MAX).saturating_mul(8);
@@ -134,36 +125,17 @@ impl Journal {
         let mut open: HashMap<TransactionId, Known> = HashMap::new();
         let mut ended = Vec::new();
         for item in self.read(from) {
-            let (_, Entry { transaction: id, record, .. }) = item?;
-            match record {
-                Record::Begun(plan) => {
-                    open.insert(id, Known { plan, past: None });
+            let (_, Entry { time, transaction: id, record }) = item?;
+            if let Some(known) = open.get_mut(&id) {
+                known.take(time, record);
+                if known.has_ended() {
+                    ended.extend(open.remove(&id).and_then(|known| known.past).map(|past| (id, past)));
                 }
-                Record::Carried(carried) => {
-                    let Carried { plan, txn, kept, .. } = *carried;
-                    let past = txn.decision().map(|decision| {
-                        let (votes, reason) = (txn.votes(), txn.state().reason());
-                        Past { plan: plan.clone(), decision, votes, reason, kept }
-                    });
-                    open.insert(id, Known { plan, past });
-                }
-                Record::Decided { decision, votes, reason, kept } => {
-                    if let Some(known) = open.get_mut(&id) {
-                        let plan = known.plan.clone();
-                        known.past = Some(Past { plan, decision, votes, reason, kept });
-                    }
-                }
-                Record::Ended(_) => {
-                    let past = open.remove(&id).and_then(|known| known.past);
-                    ended.extend(past.map(|past| (id, past)));
-                }
-                Record::Opened { .. }
-                | Record::Preparing { .. }
-                | Record::Acked(_)
-                | Record::Parked { .. }
-                | Record::Resolved { .. } => {}
+            } else if let Some(known) = Known::begin(record) {
+                open.insert(id, known);
             }
         }
+        ended.retain(|(_, past)| !self.has_expired(past));
         let surplus = ended.len().saturating_sub(max);
         ended.drain(..surplus);
         Ok(ended)
@@ -185,4 +157,58 @@ impl Journal {
 struct Known {
     plan: Arc<Plan>,
     past: Option<Past>,
+}
+
+impl Known {
+    /// What a record says with which the log can begin to tell of a transaction.
+    fn begin(record: Record) -> Option<Self> {
+        match record {
+            Record::Begun(plan) => Some(Self { plan, past: None }),
+            Record::Carried(carried) => Some(Self::carried(*carried)),
+            Record::Opened { .. }
+            | Record::Preparing { .. }
+            | Record::Decided { .. }
+            | Record::Acked(_)
+            | Record::Parked { .. }
+            | Record::Resolved { .. }
+            | Record::Ended(_) => None,
+        }
+    }
+
+    fn carried(Carried { plan, txn, kept, .. }: Carried) -> Self {
+        let past = txn.decision().map(|decision| Past {
+            plan: plan.clone(),
+            decision,
+            votes: txn.votes(),
+            reason: txn.state().reason(),
+            kept,
+            resolved: Vec::new(),
+            ended: None,
+        });
+        Self { plan, past }
+    }
+
+    fn take(&mut self, time: Timestamp, record: Record) {
+        match record {
+            Record::Decided { decision, votes, reason, kept } => {
+                let (plan, resolved) = (self.plan.clone(), Vec::new());
+                self.past = Some(Past { plan, decision, votes, reason, kept, resolved, ended: None });
+            }
+            Record::Resolved { branch, decision, .. } => {
+                self.past.iter_mut().for_each(|past| past.resolved.push((branch, decision)));
+            }
+            Record::Ended(_) => self.past.iter_mut().for_each(|past| past.ended = Some(time)),
+            // Whoever read the records before a `carried` knows all that it says.
+            Record::Carried(_)
+            | Record::Opened { .. }
+            | Record::Begun(_)
+            | Record::Preparing { .. }
+            | Record::Acked(_)
+            | Record::Parked { .. } => {}
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.past.as_ref().is_some_and(|past| past.ended.is_some())
+    }
 }

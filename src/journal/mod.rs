@@ -31,6 +31,7 @@ pub mod replay;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
@@ -51,6 +52,7 @@ use crate::txn::Decision;
 pub struct Journal {
     wal: Wal,
     sync: Sync,
+    retention: Duration,
     clock: Arc<dyn Clock>,
     index: Arc<Mutex<Index>>,
     /// Records that have to be in the index and were not waited for, in the order of the log.
@@ -115,6 +117,7 @@ impl Journal {
         let journal = Self {
             wal,
             sync: options.sync,
+            retention: options.retention,
             clock,
             index: Arc::new(Mutex::new(index)),
             later: Arc::default(),
@@ -165,6 +168,18 @@ impl Journal {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// How long finished transactions can be asked for.
+    #[must_use]
+    pub fn retention(&self) -> Duration {
+        self.retention
+    }
+
+    /// Whatever ended before this time is told of no more.
+    #[must_use]
+    pub fn kept_since(&self) -> Timestamp {
+        self.now().minus(self.retention)
     }
 
     /// Which start of the node this is, from 1.

@@ -14,7 +14,7 @@ use super::codec::{self, CodecError};
 use super::index::Index;
 use super::record::{Carried, Entry, Kept, Record};
 use crate::plan::{ClientKey, Plan, TransactionId};
-use crate::txn::{Branches, Illegal, Transition, Txn};
+use crate::txn::{Branch, Branches, Decision, Illegal, Transition, Txn};
 
 /// An unfinished transaction as the log has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Logged {
     pub kept: Option<Kept>,
     /// Why it is parked, where it is.
     pub parked: Option<String>,
+    /// Branches that an operator settled, and how.
+    pub resolved: Vec<(Branch, Decision)>,
     /// Its oldest record that counts.
     pub since: Lsn,
     /// What is wrong with its records, where no run can have written them in this order.
@@ -96,8 +98,12 @@ impl Replay {
                 let park = |logged: &mut Logged| logged.parked = Some(reason);
                 self.step(lsn, id, Transition::Parked(branch, status), park);
             }
-            Record::Preparing { .. } | Record::Acked(_) | Record::Resolved { .. } | Record::Ended(_) => {
-                let step = entry.record.transition().expect("these four are steps");
+            Record::Resolved { branch, decision, .. } => {
+                let settle = |logged: &mut Logged| logged.resolved.push((branch, decision));
+                self.step(lsn, id, Transition::Resolved(branch, decision), settle);
+            }
+            Record::Preparing { .. } | Record::Acked(_) | Record::Ended(_) => {
+                let step = entry.record.transition().expect("these three are steps");
                 self.step(lsn, id, step, |_| {});
             }
         }
@@ -129,7 +135,8 @@ impl Replay {
         match self.open.entry(id) {
             Slot::Vacant(slot) => {
                 let txn = Txn::begin(shape);
-                slot.insert(Logged { id, plan, txn, kept: None, parked: None, since: lsn, fault: None });
+                let (kept, parked, resolved, fault) = (None, None, Vec::new(), None);
+                slot.insert(Logged { id, plan, txn, kept, parked, resolved, since: lsn, fault });
             }
             Slot::Occupied(mut slot) => slot.get_mut().is_wrong(lsn, "it begins a second time".to_owned()),
         }
@@ -161,7 +168,8 @@ impl Replay {
             }
             Some(_) | None => None,
         };
-        self.open.insert(id, Logged { id, plan, txn, kept, parked, since: lsn, fault });
+        let resolved = self.open.remove(&id).map(|before| before.resolved).unwrap_or_default();
+        self.open.insert(id, Logged { id, plan, txn, kept, parked, resolved, since: lsn, fault });
     }
 
     fn step(&mut self, lsn: Lsn, id: TransactionId, step: Transition, and: impl FnOnce(&mut Logged)) {
@@ -194,7 +202,12 @@ impl Logged {
             (Some(fault), Transition::Resolved(branch, _)) => fault.resolved = fault.resolved.with(branch),
             (Some(_), _) => {}
             (None, step) => match self.txn.apply(step) {
-                Ok(next) => self.txn = next,
+                Ok(next) => {
+                    self.txn = next;
+                    if next.telling().parked.is_empty() {
+                        self.parked = None;
+                    }
+                }
                 Err(illegal @ Illegal { .. }) => self.is_wrong(lsn, illegal.to_string()),
             },
         }
@@ -220,7 +233,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::plan::{PlannedBranch, Trace};
-    use crate::txn::{Decision, Shape, Votes};
+    use crate::txn::{Shape, Votes};
 
     fn plan() -> Arc<Plan> {
         let branch = PlannedBranch {

@@ -8,7 +8,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::{StatusCode, header};
+use http::{Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ use crate::coordinator::{Coordinator, NotDone};
 use crate::gateway::Problem;
 use crate::participant::Participants;
 use crate::plan::TransactionId;
-use crate::txn::{Branch, Decision};
+use crate::txn::{Branch, Decision, STATES};
 
 /// Finished transactions that a list shows where they are asked for: the newest.
 const FINISHED_MAX: usize = 1_000;
@@ -53,6 +53,7 @@ pub fn router<P: Participants>(admin: Arc<Admin<P>>) -> Router {
         .route("/v1/transactions/{id}/resolve", post(resolve::<P>))
         .route("/v1/log", get(log::<P>))
         .fallback(async || Problem::not_found())
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(admin)
 }
 
@@ -100,6 +101,10 @@ async fn list<P: Participants>(
     }
     transactions.extend(coordinator.open_transactions().iter().map(reply::view_json));
     if let Some(wanted) = &query.state {
+        if !STATES.contains(&wanted.as_str()) {
+            let detail = format!("`{wanted}` is no state; these are: {}", STATES.join(", "));
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_query", detail));
+        }
         transactions.retain(|transaction| transaction["state"] == wanted.as_str());
     }
     transactions.truncate(limit);
@@ -175,6 +180,11 @@ async fn log<P: Participants>(
     let lines = log_lines::stream(coordinator.journal().clone(), query)?;
     let body = Body::from_stream(lines);
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+async fn method_not_allowed(method: Method) -> Problem {
+    let detail = format!("this address does not take {method}; Allow says what it takes");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
 }
 
 fn parse(id: &str) -> Result<TransactionId, Problem> {

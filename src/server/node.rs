@@ -94,7 +94,6 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 struct Node {
     journal: Journal,
     coordinator: Coordinator<HttpParticipants>,
-    retention: Duration,
     drain: Duration,
     readiness: watch::Sender<Option<&'static str>>,
     /// Cancelled when the public listener is to close.
@@ -151,7 +150,6 @@ impl Node {
             async move { router.oneshot(request).await.into_response() }
         }));
 
-        let retention = setup.log.retention;
         let (journal, mut found) = open(&setup).await?;
         let coordinator = coordinator(&setup, &listener, &journal, &metrics, &mut found)?;
         let public = Arc::new(public(setup, &coordinator, &metrics)?);
@@ -165,12 +163,12 @@ impl Node {
             public.clone().answer(request, client)
         }));
         let admin = admin_closing.drop_guard();
-        Ok(Self { journal, coordinator, retention, drain, readiness, closing, serving, admin })
+        Ok(Self { journal, coordinator, drain, readiness, closing, serving, admin })
     }
 
     /// What goes on beside serving, for as long as the node does: retention, and a word about recovery.
     async fn look_after(&self) -> Infallible {
-        tokio::join!(self.coordinator.keep_up(self.retention), recovery::report(&self.coordinator));
+        tokio::join!(self.coordinator.keep_up(), recovery::report(&self.coordinator));
         // Only a failed log ends the first, and the node stops of that.
         std::future::pending().await
     }

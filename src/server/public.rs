@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::ALLOW;
-use http::{HeaderValue, Method, Request};
+use http::header::{ALLOW, HOST};
+use http::{HeaderValue, Method, Request, StatusCode, Version};
 
 use super::metrics::Metrics;
 use super::reply;
@@ -41,6 +41,11 @@ pub struct Public<P> {
 impl<P: Participants> Public<P> {
     /// Answers one request.
     pub async fn answer(self: Arc<Self>, request: Request<Body>, client: SocketAddr) -> Response {
+        // RFC 9112, 3.2: what a request without it is meant for, two parties can read in two ways.
+        if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
+            let detail = "a request of HTTP/1.1 needs a Host field";
+            return Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail).into_response();
+        }
         if let Some(id) = request.uri().path().strip_prefix(TRANSACTIONS) {
             return self.fate(request.method(), id).await;
         }
@@ -77,7 +82,7 @@ impl<P: Participants> Public<P> {
 pub(super) async fn fate_of<P: Participants>(coordinator: &Coordinator<P>, id: &str) -> Response {
     let Ok(id) = id.parse::<TransactionId>() else {
         let detail = "the last part of the path is no UUID, and so no transaction";
-        return Problem::new(http::StatusCode::NOT_FOUND, "never_seen", detail).into_response();
+        return Problem::new(StatusCode::NOT_FOUND, "never_seen", detail).into_response();
     };
     match coordinator.fate(id).await {
         Ok(fate) => match reply::fate(id, &fate) {

@@ -9,6 +9,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use super::key::BadKey;
+use crate::coordinator::view::{Standing, contradicting};
 use crate::coordinator::{Fate, NotDone, Refused, View};
 use crate::gateway::{BufferError, Members, Problem, member};
 use crate::journal::ReadError;
@@ -35,6 +36,8 @@ pub struct Told<'a> {
     pub state: &'static str,
     /// Whether an operator has to look.
     pub is_parked: bool,
+    /// A branch that went against the decision, and what became of it there, as an operator found.
+    pub contradicting: Option<(Branch, Decision)>,
     /// What the branches answered, as far as it is in memory.
     pub live: &'a [Option<Reply>],
     /// What was kept of it in the log.
@@ -53,6 +56,7 @@ impl<'a> Told<'a> {
             reason: view.txn.state().reason(),
             state: view.txn.state().name(),
             is_parked: view.is_parked(),
+            contradicting: view.contradicting(),
             live: &view.replies,
             kept: view.kept.as_ref(),
         })
@@ -61,7 +65,7 @@ impl<'a> Told<'a> {
     /// What the log says of one that has ended.
     #[must_use]
     pub fn past(id: TransactionId, past: &'a Past) -> Self {
-        let Past { plan, decision, reason, kept, .. } = past;
+        let Past { plan, decision, reason, kept, resolved, .. } = past;
         let state = decision.outcome();
         Self {
             id,
@@ -70,6 +74,7 @@ impl<'a> Told<'a> {
             reason: *reason,
             state,
             is_parked: false,
+            contradicting: contradicting(*decision, resolved),
             live: &[],
             kept: kept.as_ref(),
         }
@@ -92,6 +97,8 @@ impl<'a> Told<'a> {
 
     fn status(&self) -> StatusCode {
         match (self.decision, self.reason) {
+            // Committed, and not everywhere: no success, and nothing that more patience would change.
+            (Decision::Commit, _) if self.contradicting.is_some() => StatusCode::CONFLICT,
             (Decision::Commit, _) if self.state == Decision::Commit.outcome() => StatusCode::OK,
             (Decision::Commit, _) => StatusCode::ACCEPTED,
             (Decision::Abort, Some(Reason::Refused(..)) | None) => StatusCode::CONFLICT,
@@ -115,6 +122,11 @@ impl<'a> Told<'a> {
         body.push("transaction", raw(&transaction));
         if let Some(reason) = self.reason {
             body.push("reason", raw(&reason_json(reason, Some(self.plan))));
+        } else if let Some((branch, outcome)) = self.contradicting {
+            let service = &self.plan.branch(branch).service;
+            let reason =
+                json!({ "kind": "resolved", "service": service, "branch": branch, "as": outcome.outcome() });
+            body.push("reason", raw(&reason));
         }
         match self.replies() {
             Some(replies) => body.push("response", raw(&replies)),
@@ -198,10 +210,8 @@ pub fn fate(id: TransactionId, fate: &Fate) -> Result<Value, Problem> {
 #[must_use]
 pub fn view_json(view: &View) -> Value {
     let outcome = view.told.as_ref().map_or("undecided", |decision| decision.get().outcome());
-    let branches = view.txn.shape().branches.iter().map(|branch| {
-        let service = &view.plan.branch(branch).service;
-        json!({ "branch": branch, "service": service, "state": view.standing(branch).name() })
-    });
+    let branches =
+        view.txn.shape().branches.iter().map(|branch| branch_json(branch, &view.plan, view.standing(branch)));
     let mut json = Map::new();
     json.insert("id".into(), view.id.to_string().into());
     json.insert("state".into(), view.txn.state().name().into());
@@ -225,14 +235,16 @@ pub fn view_json(view: &View) -> Value {
 #[must_use]
 pub fn past_json(id: TransactionId, past: &Past) -> Value {
     let outcome = past.decision.outcome();
-    let branches = past.plan.branches.iter().enumerate().map(|(number, branch)| {
-        let kind = |branch: Branch| match past.votes {
-            votes if votes.read_only.has(branch) => "read-only",
-            votes if votes.never_sent.has(branch) => "never-sent",
-            _ => "confirmed",
+    let branches = (0..past.plan.branches.len()).map(|number| {
+        let branch = Branch::new(number).expect("a plan was checked when it was made");
+        let outcome = past.resolved.iter().find(|(of, _)| *of == branch).map(|(_, outcome)| *outcome);
+        let standing = match outcome {
+            Some(outcome) => Standing::Resolved(outcome),
+            None if past.votes.read_only.has(branch) => Standing::ReadOnly,
+            None if past.votes.never_sent.has(branch) => Standing::NeverSent,
+            None => Standing::Confirmed,
         };
-        let state = Branch::new(number).map_or("confirmed", kind);
-        json!({ "branch": number, "service": branch.service, "state": state })
+        branch_json(branch, &past.plan, standing)
     });
     let mut json = Map::new();
     json.insert("id".into(), id.to_string().into());
@@ -248,6 +260,16 @@ pub fn past_json(id: TransactionId, past: &Past) -> Value {
     }
     json.insert("branches".into(), branches.collect::<Vec<_>>().into());
     Value::Object(json)
+}
+
+/// `{"branch":1,"service":"ledger","state":"confirmed"}`; what an operator settled has `as` besides.
+fn branch_json(branch: Branch, plan: &Plan, standing: Standing) -> Value {
+    let service = &plan.branch(branch).service;
+    let mut json = json!({ "branch": branch, "service": service, "state": standing.name() });
+    if let (Standing::Resolved(outcome), Some(json)) = (standing, json.as_object_mut()) {
+        json.insert("as".to_owned(), outcome.outcome().into());
+    }
+    json
 }
 
 /// A JSON answer.
@@ -272,10 +294,11 @@ impl From<Refused> for Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).with_header(RETRY_AFTER, "5")
             }
             Refused::Overloaded(_) => Self::overloaded(detail),
-            Refused::KeyReused => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", detail),
-            Refused::KeyBusy => {
-                Self::new(StatusCode::CONFLICT, "in_progress", detail).with_header(RETRY_AFTER, "1")
-            }
+            Refused::KeyReused(id) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", detail)
+                .with_header(TRANSACTION_ID, &id.to_string()),
+            Refused::KeyBusy(id) => Self::new(StatusCode::CONFLICT, "in_progress", detail)
+                .with_header(RETRY_AFTER, "1")
+                .with_header(TRANSACTION_ID, &id.to_string()),
             Refused::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail),
             Refused::Plan(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "bad_plan", detail),
             Refused::Read(error) => error.into(),

@@ -287,6 +287,9 @@ impl State {
     }
 }
 
+/// The names of all states, in the order of a transaction's life.
+pub const STATES: [&str; 6] = ["working", "preparing", "committing", "committed", "aborting", "aborted"];
+
 impl Telling {
     const NOBODY: Self = Self { waiting: Branches::NONE, parked: Branches::NONE };
 

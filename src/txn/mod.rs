@@ -28,5 +28,5 @@ pub mod transition;
 
 pub use branch::{BRANCHES_MAX, Branch, Branches};
 pub use event::{Event, Loss, Vote};
-pub use machine::{Effect, Operation, Shape, State, Step, Telling, Txn, Violation};
+pub use machine::{Effect, Operation, STATES, Shape, State, Step, Telling, Txn, Violation};
 pub use transition::{Decision, Illegal, Reason, Transition, Votes};
