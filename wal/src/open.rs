@@ -58,15 +58,10 @@ pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
     // Before anything is made there, the lock included.
     files.refuse_foreign()?;
     let lock = files.create_and_lock()?;
-    if let Some(node) = files.node()? {
+    if let Some(node) = identity(&files, options.accept_damage)? {
         let guard = Guard::Lock { _file: lock, aside: look_first(&files, node, options)? };
         let store = Arc::new(SledStore::open(files, guard)?);
         return Ok(Log { store, node, options });
-    }
-    // Without its marker a log never acknowledged anything, unless somebody took the marker away.
-    if witnessed(&files)?.is_some_and(|witness| witness.high.is_some()) {
-        let kind = DamageKind::Marker("is missing, although records were acknowledged");
-        return Err(Damage::new(None, kind).into());
     }
     files.wipe_unfinished()?;
     let node = new_node();
@@ -233,6 +228,22 @@ fn look_first(files: &Files, node: u32, options: Options) -> Result<Option<PathB
         Err(ReadAllError::Store(error)) => Err(error.into()),
         Err(ReadAllError::Visit { cause, .. }) => match cause {},
     }
+}
+
+/// Which log is in a directory; `None` where there is none.
+pub(crate) fn identity(files: &Files, accept_damage: bool) -> Result<Option<u32>, OpenError> {
+    if let Some(node) = files.node()? {
+        return Ok(Some(node));
+    }
+    // Without its marker a log never acknowledged anything, unless somebody took the marker away.
+    let Some(witness) = witnessed(files)?.filter(|witness| witness.high.is_some()) else { return Ok(None) };
+    if !accept_damage {
+        let kind = DamageKind::Marker("is missing, although records were acknowledged");
+        return Err(Damage::new(None, kind).into());
+    }
+    tracing::warn!(node = witness.node, "the file `INIT` is missing; the witness says which log this is");
+    files.write_marker(witness.node)?;
+    Ok(Some(witness.node))
 }
 
 /// What the file of a witness says.

@@ -87,6 +87,21 @@ impl Readable {
         }
     }
 
+    /// The damage from which on everything is given up, if there is any: [`Options::accept_damage`] was chosen.
+    #[must_use]
+    pub const fn given_up(&self) -> Option<&Damage> {
+        match &self.cut {
+            Some(Cut::Damage(damage)) => Some(damage),
+            Some(Cut::Torn(_)) | None => None,
+        }
+    }
+
+    /// The number that the next record gets.
+    #[must_use]
+    pub const fn next(&self) -> Lsn {
+        self.end.tail.next
+    }
+
     /// Wraps what was made of the records that were read: what the log gives back is by that durable.
     pub fn read_back<T>(&self, value: T) -> Durable<T> {
         Durable::new(value, None)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::damage::Damage;
 use crate::error::{OpenError, ReadAllError};
 use crate::lsn::Lsn;
-use crate::open::{Log, Options};
+use crate::open::{Log, Options, identity};
 use crate::store::files::Files;
 use crate::store::sled_store::{Guard, SledStore};
 use crate::walk::Counts;
@@ -128,7 +128,8 @@ impl Report {
 fn copy(directory: &Path) -> Result<(u32, Log), OpenError> {
     let files = Files::new(directory);
     let _held = files.lock_shared()?;
-    let Some(node) = files.node()? else { return Err(OpenError::Absent { directory: directory.to_owned() }) };
+    let absent = || OpenError::Absent { directory: directory.to_owned() };
+    let node = identity(&files, false)?.ok_or_else(absent)?;
     Ok((node, copy_of(&files, node)?))
 }
 

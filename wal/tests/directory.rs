@@ -17,6 +17,36 @@ async fn a_marker_that_was_removed_is_no_reason_to_forget_acknowledged_records()
     std::fs::remove_file(directory.path().join("INIT")).unwrap();
     let refused = try_read(directory.path(), Options::default()).unwrap_err();
     assert!(refused.contains("`INIT`") && refused.contains("is missing"), "{refused}");
+    let report = verify(directory.path()).unwrap();
+    assert!(
+        report.damage.unwrap().to_string().contains("is missing"),
+        "no reason to say that there is no log"
+    );
+    let accepting = Options { accept_damage: true, ..Options::default() };
+    assert_eq!(
+        try_read(directory.path(), accepting).unwrap().1.len(),
+        1,
+        "the witness knows which log it is"
+    );
+    assert!(try_read(directory.path(), Options::default()).is_ok());
+}
+
+#[tokio::test]
+async fn a_log_that_may_only_be_read_can_be_verified() {
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    wal.append(payload(1, 10), ()).await.unwrap();
+    wal.close().await.unwrap();
+    // Whoever runs the tests as root may write all the same, and sees that the copy may be written.
+    for file in ["store/db", "store/conf", "witness", "INIT"] {
+        let path = directory.path().join(file);
+        let mut rights = std::fs::metadata(&path).unwrap().permissions();
+        rights.set_readonly(true);
+        std::fs::set_permissions(&path, rights).unwrap();
+    }
+    assert!(verify(directory.path()).unwrap().is_sound());
+    std::fs::remove_dir_all(directory.path().join("store")).unwrap();
+    assert!(verify(directory.path()).unwrap().damage.unwrap().to_string().contains("`store` is missing"));
 }
 
 #[tokio::test]

@@ -147,9 +147,13 @@ impl Files {
 
     /// Copies store, witness and marker to another directory, which is made.
     pub(crate) fn copy_to(&self, target: &Path) -> Result<(), OpenError> {
+        if !self.store().exists() {
+            let kind = DamageKind::Store("the directory `store` is missing".to_owned());
+            return Err(Damage::new(None, kind).into());
+        }
         copy_tree(&self.store(), &target.join(STORE)).map_err(OpenError::io("copy the log to", target))?;
         for name in [WITNESS, MARKER] {
-            let copied = fs::copy(self.root.join(name), target.join(name)).map(drop);
+            let copied = copy_file(&self.root.join(name), &target.join(name));
             absent_is_fine(copied).map_err(OpenError::io("copy the log to", target))?;
         }
         Ok(())
@@ -227,10 +231,15 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
         if entry.file_type()?.is_dir() {
             copy_tree(&entry.path(), &target)?;
         } else {
-            fs::copy(entry.path(), target)?;
+            copy_file(&entry.path(), &target)?;
         }
     }
     Ok(())
+}
+
+/// The bytes alone: who may only read the one must be able to write the other, because sled writes when it opens.
+fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
+    io::copy(&mut File::open(from)?, &mut File::create(to)?).map(drop)
 }
 
 fn sync_tree(path: &Path) -> io::Result<()> {
