@@ -126,7 +126,7 @@ async fn a_confirmation_that_is_still_to_come_is_202_and_the_location_tells_the_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_open_transactions_are_503_and_nothing_is_begun() {
-    let (node, accounts, _ledger) = two("open_transactions_max = 2", ("", "")).await;
+    let (node, accounts, _ledger) = two("open_transactions_max = 4", ("", "")).await;
     let gate = Gate::closed();
     accounts.always("/debit", Answer::ok().behind(&gate));
     let body = json!({"amount": 5});
@@ -148,6 +148,7 @@ async fn too_many_open_transactions_are_503_and_nothing_is_begun() {
     assert_ne!(refused.header("retry-after"), "");
     assert_eq!(refused.header("content-type"), "application/problem+json");
     assert_eq!(refused.json()["code"], "overloaded");
+    assert!(refused.text.contains("accounts"), "one service may take part in half of them: {}", refused.text);
     assert_eq!(accounts.count("/debit"), 2);
 }
 
@@ -193,4 +194,54 @@ async fn past_the_retention_no_answer_is_given_also_where_nothing_else_happens()
     node.get(&path).await.expect(410);
     assert_ne!(keyed(&node).await, id, "the key is free again");
     assert_eq!(accounts.count("/debit"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_long_in_doubt_is_told_of_for_the_whole_retention_after_its_end() {
+    const RETENTION: Duration = Duration::from_secs(3);
+    let (accounts, ledger, other) = (Stub::start().await, Stub::start().await, Stub::start().await);
+    let route = r#"
+        [[routes]]
+        id = "other"
+        match = { methods = ["POST"], path = "/other" }
+        [routes.transaction]
+        branches = [ { service = "other", path = "/work" } ]
+        [log]
+        retention = "3s"
+    "#;
+    let config = kit::two_branches(&accounts, &ledger)
+        .replace("reply_within = \"2s\"", "reply_within = \"50ms\"")
+        + &kit::service("other", &other, false)
+        + route;
+    let mut node = Node::new(&config);
+    node.start().await;
+    let keyed = async || {
+        let reply = node.post_with("/transfers", &[("Idempotency-Key", "k")], &json!({})).await;
+        (reply.status, reply.transaction().to_owned())
+    };
+    // So much that older blocks go.
+    let traffic = async |time: Duration| {
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < time {
+            for _ in 0..20 {
+                node.post("/other", &json!({})).await.expect(200);
+            }
+        }
+    };
+    ledger.always("/tx/commit", Answer::status(503));
+    let (status, id) = keyed().await;
+    assert_eq!(status, 202);
+    traffic(RETENTION * 2).await;
+    ledger.always("/tx/commit", Answer::ok());
+    node.wait_for_state(&id, "committed").await;
+    let ended = tokio::time::Instant::now();
+    while ended.elapsed() + Duration::from_millis(500) < RETENTION {
+        traffic(Duration::from_millis(100)).await;
+        node.get(&format!("/v1/transactions/{id}")).await.expect(200);
+        assert_eq!(keyed().await, (200, id.clone()), "{:?} after its end", ended.elapsed());
+    }
+    traffic(RETENTION).await;
+    node.get(&format!("/v1/transactions/{id}")).await.expect(410);
+    assert!(node.log().await[0]["lsn"].as_u64() > Some(1), "older blocks were dropped");
+    assert_ne!(keyed().await.1, id);
 }

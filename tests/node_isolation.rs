@@ -74,6 +74,29 @@ async fn a_participant_that_hangs_delays_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_wait_for_a_dead_participant_leave_room_for_others() {
+    let (well, ill) = (Stub::start().await, Stub::start().await);
+    let services = kit::service("well", &well, true) + &kit::service("ill", &ill, true);
+    let config = services + &route("well", "well") + &route("ill", "ill").replace("\"5s\"", "\"10ms\"");
+    let mut node = Node::with_section("open_transactions_max = 10", &config);
+    node.start().await;
+    // Each of its aborts waits for ever.
+    ill.always("/work", Answer::status(500));
+    ill.always("/tx/abort", Answer::status(500));
+    let mut refused = None;
+    for _ in 0..6 {
+        refused = Some(node.post("/ill", &json!({})).await);
+    }
+    let refused = refused.unwrap().expect(503);
+    assert!(refused.text.contains("the service ill takes part in 5"), "{}", refused.text);
+    assert_ne!(refused.header("retry-after"), "");
+    for _ in 0..10 {
+        node.post("/well", &json!({})).await.expect(200);
+    }
+    assert_eq!(node.in_doubt().await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn new_work_does_not_starve_what_is_decided() {
     let stub = Stub::start().await;
     let limited =

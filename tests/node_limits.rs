@@ -49,6 +49,11 @@ async fn a_request_that_cannot_be_meant_is_refused_and_begins_nothing() {
     );
     assert!(raw(&node, chunked.as_bytes()).await.starts_with("HTTP/1.1 413 "));
 
+    let long = raw(
+        &node,
+        b"POST /transfers HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2000\r\n\r\n",
+    );
+    assert!(long.await.starts_with("HTTP/1.1 413 "), "without waiting for a byte of it");
     let homeless = raw(&node, b"GET /nothing HTTP/1.1\r\nconnection: close\r\n\r\n").await;
     assert!(homeless.starts_with("HTTP/1.1 400 ") && homeless.contains("bad_host"), "{homeless}");
 

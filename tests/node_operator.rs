@@ -105,6 +105,41 @@ async fn a_parked_branch_is_seen_retried_and_resolved_by_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_parked_branch_that_was_mended_is_told_again_on_request_also_after_a_crash() {
+    let (mut node, _accounts, ledger) = two().await;
+    let id = parked(&node, &ledger).await;
+    node.crash().await;
+    node.wait_for_parked(&id).await;
+    ledger.forget();
+    let retried = node.cli(&["tx", "retry", &id, "--url", &node.admin_url("")]).await;
+    assert_eq!(code(&retried), 0, "{}", err(&retried));
+    node.wait_for_state(&id, "committed").await;
+    assert_eq!(ledger.count("/tx/commit"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_told_the_end_of_a_transaction_finds_it_in_the_list() {
+    let (node, _accounts, _ledger) = two().await;
+    for _ in 0..20 {
+        let id = node.post("/transfers", &json!({"amount": 5})).await.expect(200).transaction().to_owned();
+        let list = kit::list(&node.admin("/v1/transactions?state=committed").await.expect(200).text);
+        assert_eq!(list.iter().filter(|listed| listed["id"] == id.as_str()).count(), 1, "{list:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_come_in_the_format_that_is_asked_for() {
+    let (node, _accounts, _ledger) = two().await;
+    let plain = node.admin("/metrics").await.expect(200);
+    assert_eq!(plain.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert!(plain.text.contains("# TYPE unanimous_log_syncs_total counter"), "{}", plain.text);
+    let accept = [("accept", "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5")];
+    let open = node.send(http::Method::GET, &node.admin_url("/metrics"), &accept, None).await.expect(200);
+    assert!(open.header("content-type").starts_with("application/openmetrics-text"));
+    assert!(open.text.ends_with("# EOF\n"), "{}", open.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_branch_that_went_against_the_decision_is_told_as_it_is_also_after_a_crash() {
     let (mut node, accounts, ledger) = two().await;
     ledger.next("/tx/commit", [Answer::status(409)]);

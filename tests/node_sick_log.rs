@@ -213,7 +213,11 @@ async fn a_damaged_log_is_started_only_by_an_explicit_word_and_what_is_given_up_
     for kept in &told[..5] {
         assert_eq!(node.state(kept).await, "committed");
     }
-    assert_eq!(node.state(&told[9]).await, "", "what was given up is not known, and not guessed");
+    for lost in &told[5..] {
+        let told = node.get(&format!("/v1/transactions/{lost}")).await.expect(410);
+        assert_eq!(told.json()["code"], "expired", "what was given up is not known, and not guessed");
+    }
+    assert!(node.log().await.iter().any(|record| record["record"] == "gave_up"));
     let new = node.post("/transfers", &json!({})).await.expect(200);
     node.terminate().await;
 
@@ -224,6 +228,42 @@ async fn a_damaged_log_is_started_only_by_an_explicit_word_and_what_is_given_up_
     }
     let after = bytes_of_log(&node);
     assert!(after.starts_with(&before[..damaged - 1]), "as it was before the damage");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_before_the_damage_is_parked_and_not_aborted() {
+    let (mut node, accounts, ledger) = two_with_big_answers().await;
+    accounts.always("/debit", Answer::json(200, json!({"said": "only in the decision"})));
+    ledger.always("/credit", Answer::ok());
+    node.start().await;
+    let reply = node.post_with("/transfers", &[("Idempotency-Key", "k")], &json!({})).await.expect(200);
+    let id = reply.transaction().to_owned();
+    node.kill().await;
+    let store = node.data_dir().join("store").join("db");
+    let mut bytes = std::fs::read(&store).unwrap();
+    let place = bytes.windows(20).position(|bytes| bytes == b"only in the decision").unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(&store, &bytes).unwrap();
+    accounts.forget();
+    ledger.forget();
+
+    node.env("UNANIMOUS__LOG__ACCEPT_DAMAGE", "true").start().await;
+    // A second start finds the same, though nothing is damaged any more.
+    for _ in 0..2 {
+        node.wait_for_parked(&id).await;
+        let seen = node.get(&format!("/v1/transactions/{id}")).await.expect(200).json();
+        assert_eq!(seen["outcome"], "undecided");
+        let refused = node.admin_post(&format!("/v1/transactions/{id}/retry"), &json!({})).await.expect(409);
+        assert_eq!(refused.json()["code"], "damaged");
+        node.env_clear().crash().await;
+    }
+    for branch in [0, 1] {
+        let wish = json!({"branch": branch, "as": "committed", "reason": "seen there"});
+        node.admin_post(&format!("/v1/transactions/{id}/resolve"), &wish).await.expect(200);
+    }
+    node.settled().await;
+    node.get(&format!("/v1/transactions/{id}")).await.expect(410);
+    assert_eq!((accounts.calls().len(), ledger.calls().len()), (0, 0), "nobody was told to undo a commit");
 }
 
 /// The record that `verify` names.

@@ -5,7 +5,6 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use std::time::Duration;
-use unanimous::discovery::Endpoint;
 use unanimous::participant::answer::{Answer, Outcome, meaning};
 use unanimous::plan::Reply;
 use unanimous::txn::{Loss, Operation, Vote};
@@ -52,5 +51,5 @@ fn answered(
 ) -> Outcome {
     let reply = Reply { status, content_type: kind.map(str::to_owned), body: body.to_vec().into() };
     let vote = if read_only { Vote::ReadOnly } else { Vote::Yes };
-    Outcome::Answered { reply, vote, retry_after, by: Endpoint::new("http://127.0.0.1:9001") }
+    Outcome::Answered { reply, vote, retry_after }
 }

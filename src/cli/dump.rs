@@ -64,6 +64,9 @@ pub enum DumpError {
     /// The node did not answer.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The node was sending and stopped.
+    #[error("the node stopped sending: it went down, or the connection broke ({0})")]
+    BrokeOff(#[source] io::Error),
     /// The log could not be printed.
     #[error("the log cannot be printed: {0}")]
     Output(#[from] io::Error),
@@ -111,7 +114,7 @@ async fn live(args: &Args, url: &str, printer: &mut Printer<'_>) -> Result<(), D
     let path = query(args);
     let stream = client.stream(&path).await?.bytes_stream().map_err(io::Error::other);
     let mut lines = tokio_util::io::StreamReader::new(stream).lines();
-    while let Some(line) = lines.next_line().await? {
+    while let Some(line) = lines.next_line().await.map_err(DumpError::BrokeOff)? {
         let value = serde_json::from_str(&line).map_err(|_| AdminError::NotJson { url: url.to_owned() })?;
         printer.print(&value)?;
         if args.follow {

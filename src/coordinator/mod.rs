@@ -114,6 +114,12 @@ pub enum Refused {
         "{0} transactions are open, which is the most this node takes (node.open_transactions_max); try again"
     )]
     Overloaded(usize),
+    /// One service takes part in too many of them: the others are not to wait for it.
+    #[error(
+        "the service {0} takes part in {1} open transactions, which is the most that one service may (half of \
+         node.open_transactions_max): it is slow or does not answer; try again"
+    )]
+    ServiceOverloaded(String, usize),
     /// The key was used for another request.
     #[error("this Idempotency-Key was used for a different request; use a new key for a new request")]
     KeyReused(TransactionId),
@@ -150,6 +156,11 @@ pub enum NotDone {
     /// The wish does not fit the transaction.
     #[error("branch {0} is not parked; only a parked branch can be resolved")]
     NotParked(Branch),
+    /// Nobody can tell what its branches are owed.
+    #[error(
+        "its records are damaged, so that nothing can be sent for it; look at each branch and resolve it"
+    )]
+    Damaged,
     /// The node is going down.
     #[error("the node is going down")]
     Stopping,
@@ -214,6 +225,7 @@ impl<P: Participants> Coordinator<P> {
             Ok(()) => {}
             Err(Claim::Draining) => return Err(Refused::Draining),
             Err(Claim::Full(count)) => return Err(Refused::Overloaded(count)),
+            Err(Claim::FullOf(service, count)) => return Err(Refused::ServiceOverloaded(service, count)),
             // Another request with this key came in between: it is the first one.
             Err(Claim::Taken(first)) => return Err(Refused::KeyBusy(first)),
         }
@@ -282,9 +294,11 @@ impl<P: Participants> Coordinator<P> {
     }
 
     /// Tells the branches of a transaction again, now.
-    pub fn retry(&self, id: TransactionId) -> Result<(), NotDone> {
+    pub async fn retry(&self, id: TransactionId) -> Result<(), NotDone> {
         let inbox = self.shared.registry.inbox(id).ok_or(NotDone::NotOpen)?;
-        inbox.try_send(Message::Retry).map_err(|_| NotDone::Stopping)
+        let (answer, answered) = oneshot::channel();
+        inbox.send(Message::Retry(answer)).await.map_err(|_| NotDone::Stopping)?;
+        answered.await.map_err(|_| NotDone::Stopping)?
     }
 
     /// Settles a parked branch by an operator's word.

@@ -23,7 +23,17 @@ pub(crate) async fn hold<P: Participants>(shared: Arc<Shared<P>>, mut seats: Sea
     seats.view.send_modify(|view| view.parked = Some(reason));
     while !fault.resolved.covers(branches) {
         let Some(message) = seats.messages.recv().await else { return };
-        let Message::Resolve { branch, decision, actor, reason, answer } = message else { continue };
+        let (branch, decision, actor, reason, answer) = match message {
+            Message::Resolve { branch, decision, actor, reason, answer } => {
+                (branch, decision, actor, reason, answer)
+            }
+            Message::Retry(answer) => {
+                let _ = answer.send(Err(NotDone::Damaged));
+                continue;
+            }
+            // Its records stay where they are, so that nobody asks for this.
+            Message::Carry(_) => continue,
+        };
         if !branches.has(branch) || fault.resolved.has(branch) {
             let _ = answer.send(Err(NotDone::NotParked(branch)));
             continue;

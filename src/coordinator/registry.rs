@@ -1,7 +1,7 @@
 //! The open transactions and the idempotency keys. Locked for a lookup, never across an await.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -22,6 +22,8 @@ pub(crate) struct Registry {
 
 struct Inner {
     open: HashMap<TransactionId, Open>,
+    /// In how many of them each service takes part.
+    of_service: HashMap<String, usize>,
     keys: HashMap<KeyHash, TransactionId>,
     is_draining: bool,
     /// Transactions of earlier runs: how many there were, and how many are still open.
@@ -44,13 +46,16 @@ pub(crate) struct Open {
 pub(crate) enum Claim {
     Draining,
     Full(usize),
+    /// So many wait for, or work with, this service.
+    FullOf(String, usize),
     /// By this transaction.
     Taken(TransactionId),
 }
 
 impl Registry {
     pub(crate) fn new(keys: HashMap<KeyHash, TransactionId>) -> Self {
-        let inner = Inner { open: HashMap::new(), keys, is_draining: false, recovered: (0, 0) };
+        let (open, of_service) = (HashMap::new(), HashMap::new());
+        let inner = Inner { open, of_service, keys, is_draining: false, recovered: (0, 0) };
         Self { inner: Mutex::new(inner), count: watch::Sender::new(0) }
     }
 
@@ -69,13 +74,19 @@ impl Registry {
         if inner.open.len() >= max {
             return Err(Claim::Full(max));
         }
+        let services = services(&open);
+        let share = max.div_ceil(2);
+        let full_of = |service: &&String| inner.of_service.get(*service).is_some_and(|count| *count >= share);
+        if let Some(service) = services.iter().find(full_of) {
+            return Err(Claim::FullOf(service.clone(), share));
+        }
         if let Some(key) = key {
             match inner.keys.entry(key) {
                 Entry::Occupied(taken) => return Err(Claim::Taken(*taken.get())),
                 Entry::Vacant(slot) => slot.insert(id),
             };
         }
-        inner.open.insert(id, open);
+        inner.put(id, open);
         self.count.send_replace(inner.open.len());
         Ok(())
     }
@@ -83,7 +94,7 @@ impl Registry {
     /// Takes in a transaction of an earlier run; no limit forbids that.
     pub(crate) fn readmit(&self, id: TransactionId, open: Open) {
         let mut inner = self.lock();
-        inner.open.insert(id, open);
+        inner.put(id, open);
         inner.recovered.0 += 1;
         inner.recovered.1 += 1;
         self.count.send_replace(inner.open.len());
@@ -91,7 +102,7 @@ impl Registry {
 
     pub(crate) fn remove(&self, id: TransactionId) {
         let mut inner = self.lock();
-        let removed = inner.open.remove(&id);
+        let removed = inner.take(id);
         inner.recovered.1 -= usize::from(removed.is_some_and(|open| open.is_recovered));
         self.count.send_replace(inner.open.len());
     }
@@ -139,11 +150,11 @@ impl Registry {
         }
     }
 
-    /// Forgets the keys of ended transactions that began before `time`.
-    pub(crate) fn forget_keys_before(&self, time: Timestamp) {
+    /// Forgets the keys of ended transactions of which the log has nothing any more.
+    pub(crate) fn forget_keys(&self, is_gone: impl Fn(TransactionId) -> bool) {
         let mut inner = self.lock();
         let Inner { open, keys, .. } = &mut *inner;
-        keys.retain(|_, id| id.time() >= time || open.contains_key(id));
+        keys.retain(|_, id| open.contains_key(id) || !is_gone(*id));
     }
 
     /// The transactions with records before `below` that can be carried, and the lowest LSN that one
@@ -182,6 +193,33 @@ impl Registry {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no code panics while it holds this lock")
     }
+}
+
+impl Inner {
+    fn put(&mut self, id: TransactionId, open: Open) {
+        for service in services(&open) {
+            *self.of_service.entry(service).or_default() += 1;
+        }
+        self.open.insert(id, open);
+    }
+
+    fn take(&mut self, id: TransactionId) -> Option<Open> {
+        let open = self.open.remove(&id)?;
+        for service in services(&open) {
+            if let Entry::Occupied(mut count) = self.of_service.entry(service) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+        Some(open)
+    }
+}
+
+/// The services that take part, each once.
+fn services(open: &Open) -> BTreeSet<String> {
+    open.view.borrow().plan.branches.iter().map(|branch| branch.service.clone()).collect()
 }
 
 #[cfg(test)]
@@ -241,16 +279,16 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_remembered_while_its_transaction_is_open_or_young() {
+    fn a_key_is_remembered_while_its_transaction_is_open_or_in_the_log() {
         let registry = Registry::new(HashMap::new());
         let (id, open) = one();
         assert!(registry.admit(id, open, Some(KEY), 10).is_ok());
-        registry.forget_keys_before(Timestamp(u64::MAX));
+        registry.forget_keys(|_| true);
         assert_eq!(registry.key(KEY), Some(id), "it is open");
         registry.remove(id);
-        registry.forget_keys_before(id.time());
-        assert_eq!(registry.key(KEY), Some(id), "it is young");
-        registry.forget_keys_before(Timestamp(u64::MAX));
+        registry.forget_keys(|gone| gone != id);
+        assert_eq!(registry.key(KEY), Some(id), "it is in the log");
+        registry.forget_keys(|_| true);
         assert_eq!(registry.key(KEY), None);
     }
 }

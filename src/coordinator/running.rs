@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use unanimous_wal::Durable;
 
 use super::speaker::{Heard, speak};
+use super::upkeep::apart_max;
 use super::view::View;
 use super::{NotDone, Phase, Seats, Shared};
 use crate::clock::Timestamp;
@@ -23,7 +24,7 @@ use crate::txn::{Branch, Decision, Effect, Event, Operation, Step, Transition, T
 /// What others ask of a running transaction.
 pub(crate) enum Message {
     /// Tell the branches again, now.
-    Retry,
+    Retry(oneshot::Sender<Result<(), NotDone>>),
     /// An operator settles a parked branch.
     Resolve {
         branch: Branch,
@@ -47,7 +48,7 @@ pub(crate) struct Running<P> {
     plan: Arc<Plan>,
     txn: Txn,
     works: Vec<Work>,
-    /// The last call to each branch and who did its work, by number.
+    /// The last call to each branch and who was asked to do its work, by number.
     branches: Vec<Spoken>,
     heard: mpsc::Receiver<Heard>,
     mouth: mpsc::Sender<Heard>,
@@ -55,6 +56,8 @@ pub(crate) struct Running<P> {
     wake_at: Option<Timestamp>,
     is_all_told: bool,
     entered: Instant,
+    /// When the record was written that it is found by.
+    found_by: Timestamp,
 }
 
 /// What was said to one branch.
@@ -62,7 +65,7 @@ pub(crate) struct Running<P> {
 struct Spoken {
     calls: Option<mpsc::Sender<Durable<Call>>>,
     last: Option<Durable<Call>>,
-    worked_at: Option<Endpoint>,
+    asked: Option<Endpoint>,
 }
 
 impl<P: Participants> Running<P> {
@@ -71,7 +74,7 @@ impl<P: Participants> Running<P> {
         let (mouth, heard) = mpsc::channel(plan.branches.len());
         let branches = plan.branches.iter().map(|_| Spoken::default()).collect();
         let (speakers, entered) = (JoinSet::new(), Instant::now());
-        let (wake_at, is_all_told) = (None, false);
+        let (wake_at, is_all_told, found_by) = (None, false, id.time());
         Self {
             shared,
             seats,
@@ -86,6 +89,7 @@ impl<P: Participants> Running<P> {
             wake_at,
             is_all_told,
             entered,
+            found_by,
         }
     }
 
@@ -138,6 +142,9 @@ impl<P: Participants> Running<P> {
     async fn advance(&mut self, event: Event, mut remark: Remark) -> Result<bool, AppendError> {
         match self.txn.on(event) {
             Step::Advance { transition, next, effects } => {
+                if transition == Transition::Ended {
+                    self.stay_findable().await?;
+                }
                 remark.kept = self.keep(transition);
                 let record = Record::of(transition, &next, remark.clone());
                 let name = record.name();
@@ -188,7 +195,7 @@ impl<P: Participants> Running<P> {
             operation,
             attempt: 1,
             work: work.flatten(),
-            endpoint: spoken.worked_at.clone(),
+            endpoint: spoken.asked.clone(),
         });
         spoken.last = Some(call.clone());
         let calls = spoken.calls.get_or_insert_with(|| {
@@ -207,9 +214,12 @@ impl<P: Participants> Running<P> {
     }
 
     async fn hear(&mut self, heard: Heard) -> Result<(), AppendError> {
-        let Heard { branch, operation, answer } = heard;
+        let Heard { branch, operation, answer, asked } = heard;
+        if operation == Operation::Work {
+            self.branches.get_mut(branch.index()).expect("a branch of the plan").asked = asked;
+        }
         let (event, remark) = match answer {
-            Answer::Done { vote, reply, by } => {
+            Answer::Done { vote, reply } => {
                 let event = match operation {
                     Operation::Work => Event::Worked(branch, vote),
                     Operation::Prepare => Event::Voted(branch, vote),
@@ -217,7 +227,6 @@ impl<P: Participants> Running<P> {
                 };
                 if operation == Operation::Work {
                     self.remember(branch, reply);
-                    self.branches.get_mut(branch.index()).expect("a branch of the plan").worked_at = Some(by);
                 }
                 (event, Remark::default())
             }
@@ -240,7 +249,10 @@ impl<P: Participants> Running<P> {
 
     async fn obey(&mut self, message: Message) -> Result<(), AppendError> {
         match message {
-            Message::Retry => self.retry(),
+            Message::Retry(answer) => {
+                self.retry();
+                let _ = answer.send(Ok(()));
+            }
             Message::Carry(done) => {
                 self.carry().await?;
                 // Whoever asked may have gone; the record is written all the same.
@@ -267,10 +279,14 @@ impl<P: Participants> Running<P> {
     /// Those that wait are asked at once, and those that are parked once more.
     fn retry(&mut self) {
         self.seats.nudge.notify_waiters();
+        let told = self.seats.view.borrow().told.clone();
         for branch in self.txn.telling().parked.iter() {
             let spoken = self.branches.get(branch.index()).expect("a branch of the plan");
-            if let (Some(calls), Some(call)) = (&spoken.calls, &spoken.last) {
-                let _ = calls.try_send(call.clone().map(Call::again));
+            match (&spoken.calls, &spoken.last, &told) {
+                (Some(calls), Some(call), _) => drop(calls.try_send(call.clone().map(Call::again))),
+                // A restart owes a parked branch nothing, so that nothing was said to it since.
+                (_, _, Some(told)) => self.call(told.clone().map(|decision| (decision.operation(), branch))),
+                (_, _, None) => {}
             }
         }
     }
@@ -284,6 +300,17 @@ impl<P: Participants> Running<P> {
         self.shared.journal.append(self.id, carried, ()).await?;
         crash::point(Edge::After, "carried");
         self.shared.registry.carried(self.id, since);
+        self.found_by = self.shared.journal.now();
+        Ok(())
+    }
+
+    /// It is told of from its end on for the retention; what it is found by must not be much older than its end.
+    async fn stay_findable(&mut self) -> Result<(), AppendError> {
+        let apart = self.shared.journal.now().since(self.found_by);
+        let can_be_carried = self.seats.view.borrow().contradicting().is_none();
+        if can_be_carried && apart > apart_max(self.shared.journal.retention()) {
+            self.carry().await?;
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use unanimous_wal::Durable;
 
 use super::backoff;
+use crate::discovery::Endpoint;
 use crate::participant::{Answer, Call, Participants};
 use crate::txn::{Branch, Operation};
 
@@ -21,6 +22,8 @@ pub(crate) struct Heard {
     pub(crate) branch: Branch,
     pub(crate) operation: Operation,
     pub(crate) answer: Answer,
+    /// The endpoint that may have received the call.
+    pub(crate) asked: Option<Endpoint>,
 }
 
 /// Speaks to one branch until nobody has anything left to say to it.
@@ -34,8 +37,8 @@ pub(crate) async fn speak<P: Participants>(
     while let Some(call) = next {
         let (branch, operation) = (call.get().branch, call.get().operation);
         next = match converse(&participants, call, &mut calls, &nudge).await {
-            Conversation::Answered(answer) => {
-                if heard.send(Heard { branch, operation, answer }).await.is_err() {
+            Conversation::Answered(answer, asked) => {
+                if heard.send(Heard { branch, operation, answer, asked }).await.is_err() {
                     return;
                 }
                 calls.recv().await
@@ -47,7 +50,7 @@ pub(crate) async fn speak<P: Participants>(
 
 /// How asking one thing ended.
 enum Conversation {
-    Answered(Answer),
+    Answered(Answer, Option<Endpoint>),
     /// There is something else to say now, or nothing at all any more.
     Superseded(Option<Durable<Call>>),
 }
@@ -67,16 +70,17 @@ async fn converse<P: Participants>(
             next = calls.recv() => return Conversation::Superseded(next),
             permit = participants.permit(&service, call.get().operation) => permit,
         };
-        let asked = match participants.deliver(call.clone(), permit).await {
-            Answer::AskAgain(asked) => asked.unwrap_or_default(),
+        let (answer, asked) = participants.deliver(call.clone(), permit).await;
+        let patience = match answer {
+            Answer::AskAgain(patience) => patience.unwrap_or_default(),
             answer @ (Answer::Done { .. } | Answer::No(_) | Answer::Contradiction(_) | Answer::Lost(..)) => {
-                return Conversation::Answered(answer);
+                return Conversation::Answered(answer, asked);
             }
         };
         let retry = participants.retry(&service);
         let backoff = backoff::wait(call.get().attempt, retry, &mut fastrand::Rng::new());
         // A participant may ask for more patience than we have, up to the cap, but not for less.
-        let wait = asked.min(retry.max).max(backoff);
+        let wait = patience.min(retry.max).max(backoff);
         tokio::select! {
             next = calls.recv() => return Conversation::Superseded(next),
             hurried = pause(wait, may_hurry, &mut recoveries, nudge) => may_hurry = !hurried,

@@ -12,6 +12,12 @@ use super::Shared;
 use super::running::Message;
 use crate::participant::Participants;
 
+/// The longest time from the record that a transaction is found by to its last one; where it would be longer, it is
+/// carried before it ends. So records older than the retention by that much are of nobody who is still told of.
+pub(crate) fn apart_max(retention: Duration) -> Duration {
+    retention.min(Duration::from_secs(10))
+}
+
 /// Looks after the log until it fails.
 pub(crate) async fn run<P: Participants>(shared: &Shared<P>) {
     // A twentieth of the retention is precise enough, and a pass costs next to nothing.
@@ -26,7 +32,8 @@ pub(crate) async fn run<P: Participants>(shared: &Shared<P>) {
 }
 
 async fn pass<P: Participants>(shared: &Shared<P>) -> Result<(), Poisoned> {
-    let oldest_kept = shared.journal.kept_since();
+    // What ended just within the retention began before it.
+    let oldest_kept = shared.journal.kept_since().minus(apart_max(shared.journal.retention()));
     let Some(mut below) = shared.journal.position(oldest_kept) else { return Ok(()) };
     if below <= shared.journal.wal().low() {
         return Ok(());
@@ -44,7 +51,7 @@ async fn pass<P: Participants>(shared: &Shared<P>) -> Result<(), Poisoned> {
     }
     below = pinned.map_or(below, |pinned| below.min(pinned));
     shared.journal.retire(below).await?;
-    shared.registry.forget_keys_before(oldest_kept);
+    shared.registry.forget_keys(shared.journal.has_forgotten());
     tracing::debug!(%below, carried, "older blocks of the log were dropped");
     Ok(())
 }

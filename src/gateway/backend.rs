@@ -24,9 +24,13 @@ use crate::discovery::{Discovery, Endpoint};
 pub(super) struct Backends {
     discovery: Arc<dyn Discovery>,
     client: Client,
+    answered: Answered,
     /// How many calls each service has had: whose turn it is.
     turns: BTreeMap<String, AtomicUsize>,
 }
+
+/// Told the name of a service whenever it has answered with no 5xx: whoever waits for that has not to wait longer.
+pub type Answered = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// One call to a service.
 pub(super) struct Call<'a> {
@@ -79,10 +83,11 @@ impl Backends {
     pub(super) fn new<'a>(
         discovery: Arc<dyn Discovery>,
         client: Client,
+        answered: Answered,
         services: impl Iterator<Item = &'a str>,
     ) -> Self {
         let turns = services.map(|service| (service.to_owned(), AtomicUsize::new(0))).collect();
-        Self { discovery, client, turns }
+        Self { discovery, client, answered, turns }
     }
 
     /// Makes the call at the endpoint whose turn it is, or, as long as it was never sent, at the next.
@@ -90,7 +95,12 @@ impl Backends {
         for endpoint in self.in_turn(call.service) {
             let request = call.request(&endpoint).ok_or(Failure::Unreachable)?;
             let error = match call.in_time(self.client.execute(request)).await? {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    if !response.status().is_server_error() {
+                        (self.answered)(call.service);
+                    }
+                    return Ok(response);
+                }
                 Err(error) => error,
             };
             let failure = Failure::of(&error);

@@ -34,7 +34,7 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{Method, StatusCode};
 
-pub use backend::client;
+pub use backend::{Answered, client};
 pub use budget::{Budget, BufferError, Permit};
 pub use headers::{add_forwarded, headers_for_work};
 pub use json::{Members, member};
@@ -98,8 +98,9 @@ impl Gateway {
         budget: Budget,
         discovery: Arc<dyn Discovery>,
         client: reqwest::Client,
+        answered: Answered,
     ) -> Self {
-        let backends = Backends::new(discovery, client, routes.iter().flat_map(Route::services));
+        let backends = Backends::new(discovery, client, answered, routes.iter().flat_map(Route::services));
         Self { routes, options, budget, backends }
     }
 

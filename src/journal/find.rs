@@ -61,7 +61,9 @@ impl Journal {
                     return Ok(Search::Expired);
                 }
                 Some(Known { past: Some(past), .. }) => return Ok(Search::Decided(Box::new(past))),
-                Some(Known { past: None, .. }) => return Ok(Search::Undecided),
+                // Its records are damaged, and an operator has settled it: no answer is the only true one.
+                Some(known) if known.is_settled_by_hand() => return Ok(Search::Expired),
+                Some(_) => return Ok(Search::Undecided),
                 None => {}
             }
         }
@@ -107,10 +109,22 @@ impl Journal {
         index.stretches(id, from, to).into_iter().map(|(from, to)| (from, Some(to))).collect()
     }
 
-    /// Whether the log still has everything from the time of `id` on.
+    /// Tells of a transaction that has ended whether nothing of it is in the log any more. Nothing can be noted while
+    /// the answer is kept.
+    pub fn has_forgotten(&self) -> impl Fn(TransactionId) -> bool {
+        let index = self.index();
+        move |id| {
+            let is_older = index.oldest().is_some_and(|oldest| id.time().plus(DISORDER) < oldest);
+            is_older && index.carried(id).is_none()
+        }
+    }
+
+    /// Whether the log has everything from the time of `id` on that it ever had.
     fn covers(&self, id: TransactionId) -> bool {
-        let earliest = id.time().minus(DISORDER);
-        self.wal().low() == Lsn::FIRST || self.index().oldest().is_some_and(|oldest| oldest < earliest)
+        let (earliest, index) = (id.time().minus(DISORDER), self.index());
+        let begins_before =
+            self.wal().low() == Lsn::FIRST || index.oldest().is_some_and(|oldest| oldest < earliest);
+        begins_before && !index.was_given_up(id.time(), id.time().plus(DISORDER))
     }
 }
 
@@ -157,15 +171,18 @@ impl Journal {
 struct Known {
     plan: Arc<Plan>,
     past: Option<Past>,
+    /// How many branches were settled by an operator although nothing is known to be decided.
+    by_hand: usize,
 }
 
 impl Known {
     /// What a record says with which the log can begin to tell of a transaction.
     fn begin(record: Record) -> Option<Self> {
         match record {
-            Record::Begun(plan) => Some(Self { plan, past: None }),
+            Record::Begun(plan) => Some(Self { plan, past: None, by_hand: 0 }),
             Record::Carried(carried) => Some(Self::carried(*carried)),
             Record::Opened { .. }
+            | Record::GaveUp { .. }
             | Record::Preparing { .. }
             | Record::Decided { .. }
             | Record::Acked(_)
@@ -185,7 +202,7 @@ impl Known {
             resolved: Vec::new(),
             ended: None,
         });
-        Self { plan, past }
+        Self { plan, past, by_hand: 0 }
     }
 
     fn take(&mut self, time: Timestamp, record: Record) {
@@ -194,18 +211,24 @@ impl Known {
                 let (plan, resolved) = (self.plan.clone(), Vec::new());
                 self.past = Some(Past { plan, decision, votes, reason, kept, resolved, ended: None });
             }
-            Record::Resolved { branch, decision, .. } => {
-                self.past.iter_mut().for_each(|past| past.resolved.push((branch, decision)));
-            }
+            Record::Resolved { branch, decision, .. } => match &mut self.past {
+                Some(past) => past.resolved.push((branch, decision)),
+                None => self.by_hand += 1,
+            },
             Record::Ended(_) => self.past.iter_mut().for_each(|past| past.ended = Some(time)),
             // Whoever read the records before a `carried` knows all that it says.
             Record::Carried(_)
             | Record::Opened { .. }
+            | Record::GaveUp { .. }
             | Record::Begun(_)
             | Record::Preparing { .. }
             | Record::Acked(_)
             | Record::Parked { .. } => {}
         }
+    }
+
+    fn is_settled_by_hand(&self) -> bool {
+        self.by_hand == self.plan.branches.len()
     }
 
     fn has_ended(&self) -> bool {

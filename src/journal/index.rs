@@ -26,6 +26,8 @@ pub struct Index {
     /// The earliest and the latest id that begins in a stretch of [`STRIDE`] records, by the stretch's number.
     begun: BTreeMap<u64, (TransactionId, TransactionId)>,
     latest: Timestamp,
+    /// Times, from and to, of which records were damaged and given up.
+    given_up: Vec<(Timestamp, Timestamp)>,
 }
 
 /// What the index has to know of a record that a transaction is found by.
@@ -103,6 +105,17 @@ impl Index {
         self.marks.first().map(|(time, _)| *time)
     }
 
+    /// Records that followed the latest one, up to this time, were given up.
+    pub fn note_given_up(&mut self, to: Timestamp) {
+        self.given_up.push((self.latest, to));
+    }
+
+    /// Whether a record that was written between these times can be among those that were given up.
+    #[must_use]
+    pub fn was_given_up(&self, from: Timestamp, to: Timestamp) -> bool {
+        self.given_up.iter().any(|(first, last)| *first <= to && from <= *last)
+    }
+
     /// The latest time that was noted.
     #[must_use]
     pub fn latest(&self) -> Timestamp {
@@ -124,6 +137,7 @@ impl Noted {
             Record::Begun(_) => Some(Self::Begun(id)),
             Record::Carried(_) => Some(Self::Carried(id)),
             Record::Opened { .. }
+            | Record::GaveUp { .. }
             | Record::Preparing { .. }
             | Record::Decided { .. }
             | Record::Acked(_)

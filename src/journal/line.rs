@@ -60,6 +60,7 @@ fn says(record: &Record) -> Value {
         }
         Record::Ended(decision) => json!({ "outcome": decision.outcome() }),
         Record::Carried(carried) => carried_json(carried),
+        Record::GaveUp { damage } => json!({ "damage": damage }),
     }
 }
 

@@ -111,6 +111,11 @@ impl Journal {
     ) -> Result<(Self, Found), JournalError> {
         let mut replay = Replay::default();
         let readable = log.read_all(|lsn, bytes| replay.read(lsn, bytes)).map_err(OpenError::from)?;
+        let gave_up = readable.given_up().map(|damage| Record::GaveUp { damage: damage.kind().to_string() });
+        if let Some(record) = gave_up.clone() {
+            let entry = Entry { time: clock.now(), transaction: TransactionId::NONE, record };
+            replay.take(readable.next(), entry);
+        }
         let (index, found) = replay.finish(&readable);
         let clock = Arc::new(Monotone::new(clock, index.latest()));
         let wal = readable.start().map_err(OpenError::Log)?;
@@ -122,6 +127,9 @@ impl Journal {
             index: Arc::new(Mutex::new(index)),
             later: Arc::default(),
         };
+        if let Some(record) = gave_up {
+            journal.append(TransactionId::NONE, record, ()).await?;
+        }
         let opened = Record::Opened { epoch: journal.epoch(), version: version.to_owned() };
         journal.append(TransactionId::NONE, opened, ()).await?;
         Ok((journal, found))
@@ -263,7 +271,7 @@ impl Journal {
     fn waits_for(&self, record: &Record) -> bool {
         let every = self.sync == Sync::EveryTransition;
         match record {
-            Record::Opened { .. } | Record::Resolved { .. } => true,
+            Record::Opened { .. } | Record::GaveUp { .. } | Record::Resolved { .. } => true,
             // A lost key would let the same request begin a second transaction.
             Record::Begun(plan) => every || plan.key.is_some(),
             Record::Decided { decision, .. } => every || *decision == Decision::Commit,

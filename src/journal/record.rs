@@ -77,6 +77,11 @@ pub enum Record {
     Ended(Decision),
     /// The state of an unfinished transaction, written again so that older blocks can go.
     Carried(Box<Carried>),
+    /// What came here before was damaged, and an operator chose to start without it.
+    GaveUp {
+        /// What was wrong with it.
+        damage: String,
+    },
 }
 
 /// All that is known of an unfinished transaction.
@@ -135,7 +140,7 @@ impl Record {
     #[must_use]
     pub fn transition(&self) -> Option<Transition> {
         match *self {
-            Self::Opened { .. } | Self::Begun(_) | Self::Carried(_) => None,
+            Self::Opened { .. } | Self::Begun(_) | Self::Carried(_) | Self::GaveUp { .. } => None,
             Self::Preparing { read_only } => Some(Transition::Preparing { read_only }),
             Self::Decided { decision, votes, reason, .. } => {
                 Some(Transition::Decided { decision, votes, reason })
@@ -160,6 +165,7 @@ impl Record {
             Self::Resolved { .. } => "resolved",
             Self::Ended(_) => "ended",
             Self::Carried(_) => "carried",
+            Self::GaveUp { .. } => "gave_up",
         }
     }
 }

@@ -13,6 +13,7 @@ use unanimous_wal::{Durable, Lsn, Readable};
 use super::codec::{self, CodecError};
 use super::index::Index;
 use super::record::{Carried, Entry, Kept, Record};
+use crate::clock::Timestamp;
 use crate::plan::{ClientKey, Plan, TransactionId};
 use crate::txn::{Branch, Branches, Decision, Illegal, Transition, Txn};
 
@@ -84,10 +85,13 @@ impl Replay {
     /// Takes one record.
     pub fn take(&mut self, lsn: Lsn, entry: Entry) {
         self.found.records += 1;
+        if let Record::GaveUp { damage } = &entry.record {
+            self.give_up(lsn, entry.time, damage);
+        }
         self.index.note(entry.time, lsn);
         let id = entry.transaction;
         match entry.record {
-            Record::Opened { .. } => {}
+            Record::Opened { .. } | Record::GaveUp { .. } => {}
             Record::Begun(plan) => self.begin(lsn, id, plan),
             Record::Carried(carried) => self.carry(lsn, id, *carried),
             Record::Decided { kept, decision, votes, reason } => {
@@ -123,6 +127,18 @@ impl Replay {
         let mut logged: Vec<_> = self.open.into_values().collect();
         logged.sort_by_key(|logged| logged.since);
         (self.index, logged, self.found)
+    }
+
+    /// Records up to this time are missing. A decision that is in the log stands; whether there was one for the others
+    /// nobody knows any more.
+    fn give_up(&mut self, lsn: Lsn, to: Timestamp, damage: &str) {
+        self.index.note_given_up(to);
+        for logged in self.open.values_mut().filter(|logged| logged.txn.decision().is_none()) {
+            logged.is_wrong(
+                lsn,
+                format!("what was decided may have been lost with what was given up: {damage}"),
+            );
+        }
     }
 
     fn begin(&mut self, lsn: Lsn, id: TransactionId, plan: Arc<Plan>) {
@@ -231,7 +247,6 @@ pub fn key_hash(route: &str, key: &str) -> KeyHash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
     use crate::plan::{PlannedBranch, Trace};
     use crate::txn::{Shape, Votes};
 

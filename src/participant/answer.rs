@@ -13,7 +13,6 @@
 
 use std::time::Duration;
 
-use crate::discovery::Endpoint;
 use crate::plan::Reply;
 use crate::txn::{Loss, Operation, Vote};
 
@@ -28,8 +27,6 @@ pub enum Outcome {
         vote: Vote,
         /// What its `Retry-After` header asked for.
         retry_after: Option<Duration>,
-        /// Who answered.
-        by: Endpoint,
     },
     /// No byte of the call left this node.
     NeverSent,
@@ -48,8 +45,6 @@ pub enum Answer {
         vote: Vote,
         /// What was answered.
         reply: Reply,
-        /// Who did it.
-        by: Endpoint,
     },
     /// The branch says no.
     No(Reply),
@@ -65,10 +60,10 @@ pub enum Answer {
 #[must_use]
 pub fn meaning(operation: Operation, outcome: Outcome) -> Answer {
     match outcome {
-        Outcome::Answered { reply, vote, retry_after, by } => match reply.status {
-            200..=299 => Answer::Done { vote, reply, by },
+        Outcome::Answered { reply, vote, retry_after } => match reply.status {
+            200..=299 => Answer::Done { vote, reply },
             425 => Answer::AskAgain(retry_after),
-            404 | 410 if operation == Operation::Abort => Answer::Done { vote, reply, by },
+            404 | 410 if operation == Operation::Abort => Answer::Done { vote, reply },
             400..=499 => refusal(operation, reply),
             _ if operation == Operation::Work => {
                 Answer::Lost(Loss::Unreachable(Some(reply.status)), Some(reply))
@@ -114,7 +109,7 @@ mod tests {
 
     fn answered(status: u16) -> Outcome {
         let reply = Reply { status, content_type: None, body: Bytes::new() };
-        Outcome::Answered { reply, vote: Vote::Yes, retry_after: None, by: Endpoint::new("http://a") }
+        Outcome::Answered { reply, vote: Vote::Yes, retry_after: None }
     }
 
     #[test]

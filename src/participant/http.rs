@@ -58,15 +58,15 @@ impl HttpParticipants {
     }
 
     /// Tries the endpoints in turn until one may have received the call.
-    async fn attempt(&self, call: &Call, service: &Service) -> Outcome {
-        for endpoint in self.services.endpoints(call.service(), call.endpoint.as_ref(), call.attempt) {
+    async fn attempt(&self, call: &Call, service: &Service) -> (Outcome, Option<Endpoint>) {
+        for endpoint in self.services.endpoints(call) {
             match timeout(service.options.timeout, self.send(call, &endpoint)).await {
                 Ok(Outcome::NeverSent) => {}
-                Ok(outcome) => return outcome,
-                Err(_) => return Outcome::Late,
+                Ok(outcome) => return (outcome, Some(endpoint)),
+                Err(_) => return (Outcome::Late, Some(endpoint)),
             }
         }
-        Outcome::NeverSent
+        (Outcome::NeverSent, None)
     }
 
     async fn send(&self, call: &Call, endpoint: &Endpoint) -> Outcome {
@@ -79,14 +79,14 @@ impl HttpParticipants {
         let headers = wire::headers(call, &self.sender, fastrand::u64(1..));
         let request = self.client.request(method, url).headers(headers).body(wire::body(call));
         match request.send().await {
-            Ok(response) => self.receive(call.operation, response, endpoint).await,
+            Ok(response) => self.receive(call.operation, response).await,
             // Only a failure to connect is known to have sent nothing (and a URL that is none).
             Err(error) if error.is_connect() || error.is_builder() => Outcome::NeverSent,
             Err(_) => Outcome::Broken,
         }
     }
 
-    async fn receive(&self, operation: Operation, response: Response, endpoint: &Endpoint) -> Outcome {
+    async fn receive(&self, operation: Operation, response: Response) -> Outcome {
         let (vote, retry_after) = (wire::vote(response.headers()), wire::retry_after(response.headers()));
         let status = response.status().as_u16();
         let content_type = response.headers().get(::http::header::CONTENT_TYPE);
@@ -99,7 +99,7 @@ impl HttpParticipants {
             (Operation::Prepare | Operation::Commit | Operation::Abort, None) => Bytes::new(),
         };
         let reply = Reply { status, content_type, body };
-        Outcome::Answered { reply, vote, retry_after, by: endpoint.clone() }
+        Outcome::Answered { reply, vote, retry_after }
     }
 
     fn observe(&self, call: &Call, outcome: &Outcome, took: Duration) {
@@ -125,17 +125,17 @@ impl Participants for HttpParticipants {
         Some(self.services.get(service)?.permit(operation).await)
     }
 
-    async fn deliver(&self, call: Durable<Call>, _permit: Self::Permit) -> Answer {
+    async fn deliver(&self, call: Durable<Call>, _permit: Self::Permit) -> (Answer, Option<Endpoint>) {
         let call = call.get();
         let Some(service) = self.services.get(call.service()) else {
             tracing::error!(
                 transaction = %call.transaction, service = call.service(),
                 "the configuration no longer has this service, and a transaction in doubt needs it: put it back"
             );
-            return meaning(call.operation, Outcome::NeverSent);
+            return (meaning(call.operation, Outcome::NeverSent), None);
         };
         let started = tokio::time::Instant::now();
-        let outcome = self.attempt(call, service).await;
+        let (outcome, asked) = self.attempt(call, service).await;
         self.observe(call, &outcome, started.elapsed());
         let fails = !matches!(&outcome, Outcome::Answered { reply, .. } if reply.status < 500);
         if fails {
@@ -143,7 +143,7 @@ impl Participants for HttpParticipants {
         } else {
             service.answers();
         }
-        meaning(call.operation, outcome)
+        (meaning(call.operation, outcome), asked)
     }
 
     fn recoveries(&self, service: &str) -> watch::Receiver<u64> {

@@ -35,6 +35,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use unanimous_wal::Durable;
 
+use crate::discovery::Endpoint;
 use crate::plan::{Plan, TransactionId};
 use crate::txn::{Branch, Operation};
 
@@ -56,8 +57,8 @@ pub struct Call {
     pub attempt: u32,
     /// The business request, for a work call.
     pub work: Option<Work>,
-    /// The endpoint that did the work, which is asked first.
-    pub endpoint: Option<crate::discovery::Endpoint>,
+    /// The endpoint that was asked to do the work, which is asked first.
+    pub endpoint: Option<Endpoint>,
 }
 
 /// What a work call carries. It is not in the log: a work call is never sent again after a crash.
@@ -92,8 +93,12 @@ pub trait Participants: Clone + Send + Sync + 'static {
     /// be given up while nothing of it was sent.
     fn permit(&self, service: &str, operation: Operation) -> impl Future<Output = Self::Permit> + Send;
 
-    /// Makes one attempt at `call` and says what the answer means.
-    fn deliver(&self, call: Durable<Call>, permit: Self::Permit) -> impl Future<Output = Answer> + Send;
+    /// Makes one attempt at `call`; says what the answer means, and which endpoint may have received the call.
+    fn deliver(
+        &self,
+        call: Durable<Call>,
+        permit: Self::Permit,
+    ) -> impl Future<Output = (Answer, Option<Endpoint>)> + Send;
 
     /// A counter that moves whenever this service answers again after it did not.
     fn recoveries(&self, service: &str) -> watch::Receiver<u64>;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::Call;
 use super::options::TransactionOptions;
 use crate::discovery::{Discovery, Endpoint};
 use crate::txn::Operation;
@@ -45,22 +46,24 @@ impl Services {
         self.known.get(name)
     }
 
-    /// The endpoints to try for one attempt, in order: `first` before all others, and from attempt
-    /// to attempt another one, so that an endpoint that is gone for good is not asked for ever.
+    /// The endpoints to try for one attempt at `call`, in order. Work goes to each in turn. What follows goes to the one
+    /// that was asked to work, and from attempt to attempt to another, so that one that is gone for good is not
+    /// asked for ever.
     #[must_use]
-    pub fn endpoints(&self, name: &str, first: Option<&Endpoint>, attempt: u32) -> Vec<Endpoint> {
-        let mut endpoints = self.discovery.endpoints(name).to_vec();
-        if endpoints.is_empty() {
-            return endpoints;
-        }
-        let turn = match first.and_then(|wanted| endpoints.iter().position(|endpoint| endpoint == wanted)) {
-            Some(place) => place + usize::try_from(attempt.saturating_sub(1)).unwrap_or_default(),
-            None => self
-                .known
-                .get(name)
+    pub fn endpoints(&self, call: &Call) -> Vec<Endpoint> {
+        let mut endpoints = self.discovery.endpoints(call.service()).to_vec();
+        let count = endpoints.len().max(1);
+        let later = usize::try_from(call.attempt.saturating_sub(1)).unwrap_or_default();
+        let place =
+            call.endpoint.as_ref().and_then(|first| endpoints.iter().position(|other| other == first));
+        let turn = match (call.operation, place) {
+            (Operation::Work, _) => self
+                .get(call.service())
                 .map_or(0, |service| service.next_endpoint.fetch_add(1, Ordering::Relaxed)),
+            (Operation::Prepare | Operation::Commit | Operation::Abort, place) => {
+                place.unwrap_or_default() + later
+            }
         };
-        let count = endpoints.len();
         endpoints.rotate_left(turn % count);
         endpoints
     }

@@ -1,5 +1,6 @@
 //! The admin listener: probes, metrics, and what an engineer on call needs (contract section 6).
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -8,7 +9,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -71,9 +72,14 @@ async fn ready<P: Participants>(State(admin): Shared<P>) -> Response {
     }
 }
 
-async fn metrics<P: Participants>(State(admin): Shared<P>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], admin.metrics.text()).into_response()
+async fn metrics<P: Participants>(State(admin): Shared<P>, headers: HeaderMap) -> Response {
+    let asked = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let (kind, text) = if asked.into_iter().any(|kinds| kinds.contains("application/openmetrics-text")) {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", admin.metrics.open_metrics())
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", admin.metrics.text())
+    };
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 /// Which transactions are asked for.
@@ -92,14 +98,20 @@ async fn list<P: Participants>(
     let Query(query) = query.map_err(|error| bad_query(&error))?;
     let coordinator = admin.coordinator()?;
     let limit = query.limit.unwrap_or(usize::MAX);
+    // Before the finished ones are read: one that ends meanwhile is seen twice rather than not at all.
+    let mut open = coordinator.open_transactions();
     let mut transactions: Vec<Value> = Vec::new();
     if !query.in_doubt {
         let journal = coordinator.journal().clone();
+        // The last records of a transaction that has just ended may still be on their way to the disk.
+        journal.catch_up().await;
         let reading = tokio::task::spawn_blocking(move || journal.finished(FINISHED_MAX));
         let past = reading.await.expect("looking into the log does not panic")?;
+        let ended: HashSet<TransactionId> = past.iter().map(|(id, _)| *id).collect();
+        open.retain(|view| !ended.contains(&view.id));
         transactions.extend(past.iter().map(|(id, past)| reply::past_json(*id, past)));
     }
-    transactions.extend(coordinator.open_transactions().iter().map(reply::view_json));
+    transactions.extend(open.iter().map(reply::view_json));
     if let Some(wanted) = &query.state {
         if !STATES.contains(&wanted.as_str()) {
             let detail = format!("`{wanted}` is no state; these are: {}", STATES.join(", "));
@@ -120,7 +132,7 @@ async fn retry<P: Participants>(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let id = parse(&id)?;
-    admin.coordinator()?.retry(id)?;
+    admin.coordinator()?.retry(id).await?;
     tracing::info!(transaction = %id, "an operator asked to tell the branches again");
     show::<P>(State(admin), Path(id.to_string())).await
 }

@@ -3,6 +3,7 @@
 //! Labels come from the configuration or from fixed words: never a path, a key or an id, so that the
 //! number of series is known beforehand.
 
+use std::collections::HashSet;
 use std::fmt::{self, Debug};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -151,9 +152,28 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { route: route.to_owned(), code }).inc();
     }
 
-    /// The text that Prometheus reads.
+    /// The text that every Prometheus reads (exposition format 0.0.4): there a counter has the name of its samples.
     #[must_use]
     pub fn text(&self) -> String {
+        let open_metrics = self.open_metrics();
+        let counter = |line| str::strip_suffix(str::strip_prefix(line, "# TYPE ")?, " counter");
+        let counters: HashSet<&str> = open_metrics.lines().filter_map(counter).collect();
+        let mut text = String::with_capacity(open_metrics.len());
+        for line in open_metrics.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+            let words: Vec<&str> = line.splitn(4, ' ').collect();
+            match *words.as_slice() {
+                ["#", kind, name, said] if counters.contains(name) => {
+                    text.extend(["# ", kind, " ", name, "_total ", said, "\n"]);
+                }
+                _ => text.extend([line, "\n"]),
+            }
+        }
+        text
+    }
+
+    /// The same as `OpenMetrics`.
+    #[must_use]
+    pub fn open_metrics(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string does not fail");
         text
@@ -240,6 +260,20 @@ fn buckets<const N: usize>(bounds: [f64; N], counts: &[u64]) -> Vec<(f64, u64)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn in_the_plain_format_every_sample_has_a_family_of_its_name() {
+        let text = Metrics::new().text();
+        let types: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        assert!(types.contains(&"unanimous_log_syncs_total counter"), "{text}");
+        for sample in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = sample.split(['{', ' ']).next().unwrap();
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            let family = format!("{} ", of_histogram.unwrap_or(name));
+            assert!(types.iter().any(|kind| kind.starts_with(&family)), "{name}: {types:?}");
+        }
+        assert!(!text.contains("# EOF"));
+    }
 
     #[test]
     fn every_histogram_has_a_last_bucket_without_a_bound() {

@@ -24,13 +24,13 @@ use crate::clock::SystemClock;
 use crate::coordinator::Coordinator;
 use crate::coordinator::options::CoordinatorOptions;
 use crate::discovery::Discovery;
-use crate::gateway::{Budget, Gateway, GatewayOptions, RouteTable, client};
+use crate::gateway::{Answered, Budget, Gateway, GatewayOptions, RouteTable, client};
 use crate::journal::options::LogOptions;
 use crate::journal::replay::Found;
 use crate::journal::{Journal, JournalError, Poisoned};
-use crate::participant::http::HttpParticipants;
+use crate::participant::http::{Attempt, HttpParticipants};
 use crate::participant::options::TransactionOptions;
-use crate::participant::services::Services;
+use crate::participant::services::{Service, Services};
 use crate::participant::wire::Sender;
 use crate::recovery;
 
@@ -138,6 +138,9 @@ impl Node {
     ) -> Result<Self, Stopped> {
         let NodeOptions { listen, admin, drain, .. } = setup.node;
         let (listener, admin) = (bind(listen, "listen").await?, bind(admin, "admin").await?);
+        // Port 0 of the configuration is some port by now.
+        let listen = listener.local_addr().unwrap_or(listen);
+        let admin_address = admin.local_addr().unwrap_or(setup.node.admin);
         let (readiness, unready) = watch::channel(Some("the log is being read"));
         let (closing, admin_closing) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, metrics) = (TaskTracker::new(), Arc::new(Metrics::new()));
@@ -151,14 +154,17 @@ impl Node {
         }));
 
         let (journal, mut found) = open(&setup).await?;
-        let coordinator = coordinator(&setup, &listener, &journal, &metrics, &mut found)?;
-        let public = Arc::new(public(setup, &coordinator, &metrics)?);
+        let services = Arc::new(Services::new(setup.participants.clone(), setup.discovery.clone()));
+        let sender = Sender { advertise: setup.node.advertised(listen), epoch: journal.epoch() };
+        let participants = participants(&setup, services.clone(), sender, &metrics)?;
+        let coordinator = coordinator(&setup, participants, &journal, &metrics, &mut found);
+        let public = Arc::new(public(setup, services, &coordinator, &metrics)?);
         watch_live(&metrics, &coordinator);
         // It is empty: only this line fills it.
         let _ = door.coordinator.set(coordinator.clone());
         recovery::resume(&coordinator, found);
         readiness.send_replace(None);
-        tracing::info!(address = %listen, epoch = journal.epoch(), "ready");
+        tracing::info!(address = %listen, admin = %admin_address, epoch = journal.epoch(), "ready");
         let serving = tasks.spawn(serve(listener, limits, closing.clone(), move |request, client| {
             public.clone().answer(request, client)
         }));
@@ -215,37 +221,41 @@ async fn open_log(setup: &Setup) -> Result<(Journal, Found), Stopped> {
     opened.map_err(|source| Stopped::Log { directory: directory.display().to_string(), source })
 }
 
+fn participants(
+    setup: &Setup,
+    services: Arc<Services>,
+    sender: Sender,
+    metrics: &Arc<Metrics>,
+) -> Result<HttpParticipants, Stopped> {
+    let metrics = metrics.clone();
+    let observer = Arc::new(move |attempt: &Attempt<'_>| metrics.call(attempt));
+    Ok(HttpParticipants::new(client(&setup.gateway)?, services, sender, observer, setup.gateway.answer_max))
+}
+
 fn coordinator(
     setup: &Setup,
-    listener: &TcpListener,
+    participants: HttpParticipants,
     journal: &Journal,
     metrics: &Arc<Metrics>,
     found: &mut Found,
-) -> Result<Coordinator<HttpParticipants>, Stopped> {
-    let services = Services::new(setup.participants.clone(), setup.discovery.clone());
-    let bound = listener.local_addr().unwrap_or(setup.node.listen);
-    let sender = Sender { advertise: setup.node.advertised(bound), epoch: journal.epoch() };
-    let (calls, phases) = (metrics.clone(), metrics.clone());
-    let participants = HttpParticipants::new(
-        client(&setup.gateway)?,
-        Arc::new(services),
-        sender,
-        Arc::new(move |attempt| calls.call(attempt)),
-        setup.gateway.answer_max,
-    );
-    let observer = Arc::new(move |phase: &_| phases.phase(phase));
-    Ok(Coordinator::new(journal.clone(), participants, setup.coordinator, observer, found))
+) -> Coordinator<HttpParticipants> {
+    let metrics = metrics.clone();
+    let observer = Arc::new(move |phase: &_| metrics.phase(phase));
+    Coordinator::new(journal.clone(), participants, setup.coordinator, observer, found)
 }
 
 fn public(
     setup: Setup,
+    services: Arc<Services>,
     coordinator: &Coordinator<HttpParticipants>,
     metrics: &Arc<Metrics>,
 ) -> Result<Public<HttpParticipants>, Stopped> {
     let budget = Budget::new(setup.node.body_budget);
     let client = client(&setup.gateway)?;
+    // Whoever waits for a service hears of it also where the answer was to a forwarded request.
+    let answered: Answered = Arc::new(move |name| services.get(name).into_iter().for_each(Service::answers));
     Ok(Public {
-        gateway: Gateway::new(setup.routes, setup.gateway, budget, setup.discovery, client),
+        gateway: Gateway::new(setup.routes, setup.gateway, budget, setup.discovery, client, answered),
         coordinator: coordinator.clone(),
         services: setup.participants.into_iter().collect(),
         metrics: metrics.clone(),

@@ -86,7 +86,7 @@ pub(super) async fn fate_of<P: Participants>(coordinator: &Coordinator<P>, id: &
     };
     match coordinator.fate(id).await {
         Ok(fate) => match reply::fate(id, &fate) {
-            Ok(found) => reply::ok(found),
+            Ok(found) => reply::of_transaction(id, found),
             Err(problem) => problem.into_response(),
         },
         Err(error) => Problem::from(error).into_response(),

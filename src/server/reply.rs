@@ -182,7 +182,8 @@ pub fn unknown(id: TransactionId) -> Response {
 /// What became of a transaction, for whoever asks by its id.
 pub fn fate(id: TransactionId, fate: &Fate) -> Result<Value, Problem> {
     let problem = |status, code, detail: &str| {
-        Err(Problem::new(status, code, detail).with("transaction", json!({ "id": id.to_string() })))
+        let problem = Problem::new(status, code, detail).with("transaction", json!({ "id": id.to_string() }));
+        Err(problem.with_header(TRANSACTION_ID, &id.to_string()))
     };
     match fate {
         Fate::Open(view) => Ok(view_json(view)),
@@ -280,6 +281,14 @@ pub fn json_response(status: StatusCode, body: impl Into<Body>) -> Response {
     response
 }
 
+/// What is known of a transaction, as an answer with 200.
+#[must_use]
+pub fn of_transaction(id: TransactionId, found: Value) -> Response {
+    let mut response = ok(found);
+    set(response.headers_mut(), TRANSACTION_ID, &id.to_string());
+    response
+}
+
 /// A value as an answer with 200.
 #[must_use]
 pub fn ok(value: Value) -> Response {
@@ -293,7 +302,7 @@ impl From<Refused> for Problem {
             Refused::Draining => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).with_header(RETRY_AFTER, "5")
             }
-            Refused::Overloaded(_) => Self::overloaded(detail),
+            Refused::Overloaded(_) | Refused::ServiceOverloaded(..) => Self::overloaded(detail),
             Refused::KeyReused(id) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", detail)
                 .with_header(TRANSACTION_ID, &id.to_string()),
             Refused::KeyBusy(id) => Self::new(StatusCode::CONFLICT, "in_progress", detail)
@@ -318,6 +327,7 @@ impl From<NotDone> for Problem {
         let (status, code) = match &error {
             NotDone::NotOpen => (StatusCode::NOT_FOUND, "not_open"),
             NotDone::NotParked(_) => (StatusCode::CONFLICT, "not_parked"),
+            NotDone::Damaged => (StatusCode::CONFLICT, "damaged"),
             NotDone::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         };
         Self::new(status, code, error.to_string())

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -30,6 +30,10 @@ pub(super) async fn transact<P: Participants>(
     client: IpAddr,
 ) -> Response {
     let (parts, body) = request.into_parts();
+    // What says itself that it is too long need not be waited for.
+    if body.size_hint().lower() > public.body_max as u64 {
+        return Problem::body_too_large(public.body_max).into_response();
+    }
     let reading = public.gateway.budget().read(body.into_data_stream(), public.body_max);
     let body = match timeout(public.body_timeout, reading).await {
         Ok(Ok(body)) => body,

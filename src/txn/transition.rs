@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::branch::{Branch, Branches};
+use super::machine::Operation;
 
 /// One step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +89,15 @@ impl Decision {
         match self {
             Self::Commit => "commit",
             Self::Abort => "abort",
+        }
+    }
+
+    /// The call that tells a branch of it.
+    #[must_use]
+    pub fn operation(self) -> Operation {
+        match self {
+            Self::Commit => Operation::Commit,
+            Self::Abort => Operation::Abort,
         }
     }
 

@@ -90,8 +90,14 @@ pub(crate) async fn gateway_with_budget(config: &str, budget: usize) -> SocketAd
     let config = unanimous::config::parse("test", config, std::iter::empty()).expect("a good configuration");
     let client = client(&config.gateway).expect("a client");
     let discovery = Arc::new(config.discovery());
-    let gateway =
-        Arc::new(Gateway::new(config.routes, config.gateway, Budget::new(budget), discovery, client));
+    let gateway = Arc::new(Gateway::new(
+        config.routes,
+        config.gateway,
+        Budget::new(budget),
+        discovery,
+        client,
+        Arc::new(|_| {}),
+    ));
     let router = Router::new().fallback(answer).with_state(gateway);
     let (listener, address) = listener().await;
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
