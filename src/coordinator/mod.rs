@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`running`] | the task: event, transition, log, effect |
 //! | [`speaker`] | one call at a time to one branch, repeated where the protocol allows |
+//! | [`error`] | why something was not begun, or not done |
 //! | [`backoff`] | how long to wait between two tries |
 //! | [`view`] | what others may see of a transaction |
 //! | [`registry`] | the open transactions and the idempotency keys |
@@ -21,6 +22,7 @@
 //! | [`upkeep`] | retention: carrying forward and dropping old blocks |
 
 pub mod backoff;
+pub mod error;
 pub mod options;
 pub mod quarantine;
 pub mod registry;
@@ -36,6 +38,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use unanimous_wal::Durable;
 
+pub use self::error::{NotDone, Refused};
 use self::options::CoordinatorOptions;
 use self::registry::{Claim, Open, Registry};
 use self::running::{Message, Running};
@@ -103,67 +106,12 @@ pub enum Start {
     Done(TransactionId, Box<Past>),
 }
 
-/// Why nothing was begun.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// The node is going down.
-    #[error("this node is shutting down and begins nothing new; try again, another node may answer")]
-    Draining,
-    /// Too many transactions are open.
-    #[error(
-        "{0} transactions are open, which is the most this node takes (node.open_transactions_max); try again"
-    )]
-    Overloaded(usize),
-    /// One service takes part in too many of them: the others are not to wait for it.
-    #[error(
-        "the service {0} takes part in {1} open transactions, which is the most that one service may (half of \
-         node.open_transactions_max): it is slow or does not answer; try again"
-    )]
-    ServiceOverloaded(String, usize),
-    /// The key was used for another request.
-    #[error("this Idempotency-Key was used for a different request; use a new key for a new request")]
-    KeyReused(TransactionId),
-    /// The key's transaction is just leaving memory.
-    #[error("the transaction of this Idempotency-Key is being finished; try again")]
-    KeyBusy(TransactionId),
-    /// What has to be logged of the request is too large.
-    #[error(
-        "the parts of the request that commit and abort carry again have {0} bytes together, and {LOGGED_MAX} is the most"
-    )]
-    TooLarge(usize),
-    /// The plan names no or too many branches.
-    #[error(transparent)]
-    Plan(#[from] crate::txn::branch::NoSuchBranch),
-    /// The log could not be read for the key's first answer.
-    #[error("the log could not be read: {0}")]
-    Read(#[from] ReadError),
-}
-
 /// The eye of a client on its transaction. Dropping it changes nothing.
 #[derive(Debug, Clone)]
 pub struct Handle {
     /// The transaction.
     pub id: TransactionId,
     view: watch::Receiver<View>,
-}
-
-/// Why an operator's wish was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum NotDone {
-    /// No open transaction has this id.
-    #[error("no open transaction has this id; it may have ended")]
-    NotOpen,
-    /// The wish does not fit the transaction.
-    #[error("branch {0} is not parked; only a parked branch can be resolved")]
-    NotParked(Branch),
-    /// Nobody can tell what its branches are owed.
-    #[error(
-        "its records are damaged, so that nothing can be sent for it; look at each branch and resolve it"
-    )]
-    Damaged,
-    /// The node is going down.
-    #[error("the node is going down")]
-    Stopping,
 }
 
 /// What became of a transaction.
