@@ -146,7 +146,7 @@ async fn a_gateway_that_holds_too_much_says_try_again() {
 #[tokio::test]
 async fn what_was_held_for_one_answer_is_free_for_the_next() {
     let ((a, _), (b, _)) = (recorder(json("[1,2,3]")).await, recorder(json("2")).await);
-    let gateway = gateway_with_budget(&merging(a, b, BOTH), 8).await;
+    let gateway = gateway_with_budget(&merging(a, b, BOTH), 16).await;
     for _ in 0..3 {
         assert_eq!(status(&get(gateway, "/m/7", &[]).await), "200");
     }

@@ -97,6 +97,27 @@ async fn transactions_that_wait_for_a_dead_participant_leave_room_for_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bodies_held_for_a_participant_that_hangs_leave_room_for_others() {
+    let (well, ill) = (Stub::start().await, Stub::start().await);
+    let services = kit::service("well", &well, true) + &kit::service("ill", &ill, true);
+    let config = services + &route("well", "well") + &route("ill", "ill");
+    let mut node = Node::with_section("body_budget = 1_000_000", &config);
+    node.start().await;
+    ill.always("/work", Answer::hang());
+    let node = Arc::new(node);
+    let body = json!({"text": "x".repeat(200_000)});
+    let mut stuck = JoinSet::new();
+    for _ in 0..3 {
+        let (node, body) = (node.clone(), body.clone());
+        stuck.spawn(async move { node.post("/ill", &body).await });
+    }
+    let refused = stuck.join_next().await.unwrap().unwrap().expect(503);
+    assert_eq!(refused.json()["code"], "overloaded");
+    assert_eq!(ill.wait_for("/work", 2).await.len(), 2);
+    node.post("/well", &body).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn new_work_does_not_starve_what_is_decided() {
     let stub = Stub::start().await;
     let limited =

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, TryStreamExt as _};
 
-/// The bytes that may still be held. Clones share one budget.
+/// The bytes that may still be held: in each of the pools it draws from. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<AtomicUsize>);
+pub struct Budget(Vec<Arc<AtomicUsize>>);
 
 /// Bytes taken out of a budget; dropping it gives them back.
 #[derive(Debug)]
@@ -41,7 +41,13 @@ impl Budget {
     /// A budget of `bytes`.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(bytes)))
+        Self(vec![Arc::new(AtomicUsize::new(bytes))])
+    }
+
+    /// One that draws from both: what it takes has to be there twice.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self(self.0.iter().chain(&other.0).cloned().collect())
     }
 
     /// A permit that holds nothing yet.
@@ -53,7 +59,7 @@ impl Budget {
     /// The bytes that may still be held.
     #[must_use]
     pub fn left(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.iter().map(|pool| pool.load(Ordering::Relaxed)).min().unwrap_or_default()
     }
 
     /// Reads a body to its end: at most `bytes_max` of it, and within the budget. The bytes count until
@@ -78,12 +84,33 @@ impl Budget {
     }
 }
 
+impl Budget {
+    /// Out of every pool or out of none.
+    fn take(&self, bytes: usize) -> bool {
+        let less = |left: usize| left.checked_sub(bytes);
+        let has_less =
+            |pool: &Arc<AtomicUsize>| pool.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err();
+        match self.0.iter().position(has_less) {
+            None => true,
+            Some(place) => {
+                give(self.0.iter().take(place), bytes);
+                false
+            }
+        }
+    }
+}
+
+fn give<'a>(pools: impl Iterator<Item = &'a Arc<AtomicUsize>>, bytes: usize) {
+    for pool in pools {
+        pool.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Permit {
     /// Takes `bytes` more; `false`, and nothing taken, where the budget has less.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let less = |left: usize| left.checked_sub(bytes);
-        let taken = self.budget.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        let taken = self.budget.take(bytes);
         if taken {
             self.held += bytes;
         }
@@ -117,7 +144,7 @@ impl AsRef<[u8]> for Held {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.budget.0.fetch_add(self.held, Ordering::Relaxed);
+        give(self.budget.0.iter(), self.held);
     }
 }
 
@@ -142,6 +169,20 @@ mod tests {
         assert_eq!((one.held(), two.held(), budget.left()), (7, 3, 0));
         drop(one);
         assert_eq!(budget.left(), 7);
+    }
+
+    #[test]
+    fn what_draws_from_two_pools_takes_out_of_both_or_of_neither() {
+        let (whole, share) = (Budget::new(10), Budget::new(5));
+        let mut of_share = whole.and(&share).permit();
+        assert!(of_share.grow(4));
+        assert!(!of_share.grow(2), "the share is used up");
+        assert_eq!((whole.left(), share.left()), (6, 1));
+        let mut others = whole.permit();
+        assert!(others.grow(6), "and the others have the rest");
+        assert!(!of_share.grow(1), "now the whole is used up too");
+        drop(of_share);
+        assert_eq!((whole.left(), share.left()), (4, 5));
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@ mod template;
 mod transaction;
 mod upload;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -55,7 +56,8 @@ use backend::Backends;
 pub struct Gateway {
     routes: RouteTable,
     options: GatewayOptions,
-    budget: Budget,
+    /// By the id of a route: the bytes of bodies that may be held for it.
+    budgets: BTreeMap<String, Budget>,
     backends: Backends,
 }
 
@@ -90,18 +92,27 @@ pub struct Matched<'a, R> {
 }
 
 impl Gateway {
-    /// A gateway for these routes. `budget` limits the bytes of bodies that the whole process holds.
+    /// A gateway for these routes. `budget` limits the bytes of bodies that the whole process holds; at most half of them
+    /// are of requests to one service, so that one which does not answer leaves room for the others.
     #[must_use]
     pub fn new(
         routes: RouteTable,
         options: GatewayOptions,
-        budget: Budget,
+        budget: &Budget,
         discovery: Arc<dyn Discovery>,
         client: reqwest::Client,
         answered: Answered,
     ) -> Self {
-        let backends = Backends::new(discovery, client, answered, routes.iter().flat_map(Route::services));
-        Self { routes, options, budget, backends }
+        let services: BTreeSet<&str> = routes.iter().flat_map(Route::services).collect();
+        let share = |service: &&str| ((*service).to_owned(), Budget::new(budget.left().div_ceil(2)));
+        let shares: BTreeMap<String, Budget> = services.iter().map(share).collect();
+        let of_route = |route: &Route| {
+            let shares = route.services().into_iter().filter_map(|service| shares.get(service));
+            (route.id.clone(), shares.fold(budget.clone(), |of_route, share| of_route.and(share)))
+        };
+        let budgets = routes.iter().map(of_route).collect();
+        let backends = Backends::new(discovery, client, answered, services.into_iter());
+        Self { routes, options, budgets, backends }
     }
 
     /// Which route a request takes. Looks at nothing but its head.
@@ -124,11 +135,10 @@ impl Gateway {
         }
     }
 
-    /// The limit on the bytes of bodies that the whole process holds; request bodies of transactions
-    /// count too.
+    /// The limit on the bytes of bodies that are held for a route; request bodies of transactions count too.
     #[must_use]
-    pub fn budget(&self) -> &Budget {
-        &self.budget
+    pub fn budget(&self, route: &str) -> &Budget {
+        self.budgets.get(route).expect("every route has a budget")
     }
 
     /// The routes in order of precedence.

@@ -255,7 +255,7 @@ fn public(
     // Whoever waits for a service hears of it also where the answer was to a forwarded request.
     let answered: Answered = Arc::new(move |name| services.get(name).into_iter().for_each(Service::answers));
     Ok(Public {
-        gateway: Gateway::new(setup.routes, setup.gateway, budget, setup.discovery, client, answered),
+        gateway: Gateway::new(setup.routes, setup.gateway, &budget, setup.discovery, client, answered),
         coordinator: coordinator.clone(),
         services: setup.participants.into_iter().collect(),
         metrics: metrics.clone(),

@@ -34,7 +34,7 @@ pub(super) async fn transact<P: Participants>(
     if body.size_hint().lower() > public.body_max as u64 {
         return Problem::body_too_large(public.body_max).into_response();
     }
-    let reading = public.gateway.budget().read(body.into_data_stream(), public.body_max);
+    let reading = public.gateway.budget(matched.id).read(body.into_data_stream(), public.body_max);
     let body = match timeout(public.body_timeout, reading).await {
         Ok(Ok(body)) => body,
         Ok(Err(error)) => return Problem::from(error).into_response(),

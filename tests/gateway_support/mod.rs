@@ -93,7 +93,7 @@ pub(crate) async fn gateway_with_budget(config: &str, budget: usize) -> SocketAd
     let gateway = Arc::new(Gateway::new(
         config.routes,
         config.gateway,
-        Budget::new(budget),
+        &Budget::new(budget),
         discovery,
         client,
         Arc::new(|_| {}),
