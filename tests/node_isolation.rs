@@ -101,7 +101,7 @@ async fn bodies_held_for_a_participant_that_hangs_leave_room_for_others() {
     let (well, ill) = (Stub::start().await, Stub::start().await);
     let services = kit::service("well", &well, true) + &kit::service("ill", &ill, true);
     let config = services + &route("well", "well") + &route("ill", "ill");
-    let mut node = Node::with_section("body_budget = 1_000_000", &config);
+    let mut node = Node::with_section("body_max = 300_000\nbody_budget = 1_000_000", &config);
     node.start().await;
     ill.always("/work", Answer::hang());
     let node = Arc::new(node);

@@ -232,6 +232,15 @@ async fn a_damaged_log_is_started_only_by_an_explicit_word_and_what_is_given_up_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_begun_before_the_damage_is_parked_and_not_aborted() {
+    is_parked_and_not_aborted(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_where_the_witness_is_missing_too() {
+    is_parked_and_not_aborted(true).await;
+}
+
+async fn is_parked_and_not_aborted(without_witness: bool) {
     let (mut node, accounts, ledger) = two_with_big_answers().await;
     accounts.always("/debit", Answer::json(200, json!({"said": "only in the decision"})));
     ledger.always("/credit", Answer::ok());
@@ -244,6 +253,9 @@ async fn what_was_begun_before_the_damage_is_parked_and_not_aborted() {
     let place = bytes.windows(20).position(|bytes| bytes == b"only in the decision").unwrap();
     bytes[place] ^= 1;
     std::fs::write(&store, &bytes).unwrap();
+    if without_witness {
+        std::fs::remove_file(node.data_dir().join("witness")).unwrap();
+    }
     accounts.forget();
     ledger.forget();
 
@@ -263,6 +275,8 @@ async fn what_was_begun_before_the_damage_is_parked_and_not_aborted() {
     }
     node.settled().await;
     node.get(&format!("/v1/transactions/{id}")).await.expect(410);
+    let again = node.post_with("/transfers", &[("Idempotency-Key", "k")], &json!({})).await.expect(409);
+    assert_eq!((again.transaction(), &again.json()["code"]), (id.as_str(), &json!("settled_by_hand")));
     assert_eq!((accounts.calls().len(), ledger.calls().len()), (0, 0), "nobody was told to undo a commit");
 }
 

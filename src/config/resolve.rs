@@ -68,6 +68,15 @@ fn check_node(node: &NodeOptions, file: &NodeFile, findings: &mut Findings<'_>) 
         let at = file.data_dir.as_ref().map_or(0..0, toml::Spanned::span);
         findings.add(&at, "the data directory has no name; write a path like \"./data\"");
     }
+    if node.body_budget / 2 < node.body_max {
+        let at = file.body_budget.as_ref().or(file.body_max.as_ref()).map_or(0..0, toml::Spanned::span);
+        let message = format!(
+            "requests to one service may hold half of `body_budget` ({}), and one body may have `body_max` ({}): make \
+             the first at least twice the second",
+            node.body_budget, node.body_max
+        );
+        findings.add(&at, message);
+    }
     if node.listen == node.admin && node.listen.port() != 0 {
         let at = file.admin.as_ref().or(file.listen.as_ref()).map_or(0..0, toml::Spanned::span);
         findings.add(&at, format!("`listen` and `admin` are both {}; give one another port", node.admin));

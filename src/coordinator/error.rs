@@ -19,7 +19,7 @@ pub enum Refused {
     /// One service takes part in too many of them: the others are not to wait for it.
     #[error(
         "the service {0} takes part in {1} open transactions, which is the most that one service may (half of \
-         node.open_transactions_max): it is slow or does not answer; try again"
+         node.open_transactions_max): it, or another service of theirs, is slow or does not answer; try again"
     )]
     ServiceOverloaded(String, usize),
     /// The key was used for another request.
@@ -28,6 +28,12 @@ pub enum Refused {
     /// The key's transaction is just leaving memory.
     #[error("the transaction of this Idempotency-Key is being finished; try again")]
     KeyBusy(TransactionId),
+    /// What the log knew of the key's transaction is damaged, and an operator has settled it.
+    #[error(
+        "what became of the transaction of this Idempotency-Key was lost, and an operator has settled it: ask there, \
+         and use a new key for a new request"
+    )]
+    KeySettled(TransactionId),
     /// What has to be logged of the request is too large.
     #[error(
         "the parts of the request that commit and abort carry again have {0} bytes together, and {LOGGED_MAX} is the most"

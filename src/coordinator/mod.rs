@@ -186,10 +186,9 @@ impl<P: Participants> Coordinator<P> {
     pub fn resume(&self, logged: Durable<Logged>) {
         let Logged { id, plan, txn, kept, parked, resolved, fault, since } = logged.get().clone();
         let view = View { kept, parked, resolved, ..View::new(id, plan, txn) };
-        let is_pinned = fault.is_some() || view.contradicting().is_some();
         let (mut open, seats) = self.open(view);
         open.since = since.get().into();
-        open.is_pinned = is_pinned;
+        open.is_pinned = fault.is_some();
         open.is_recovered = true;
         self.shared.registry.readmit(id, open);
         let shared = self.shared.clone();
@@ -213,7 +212,8 @@ impl<P: Participants> Coordinator<P> {
             Search::Decided(past) => Fate::Done(past),
             Search::Undecided => Fate::Unsettled,
             Search::NeverSeen => Fate::NeverSeen,
-            Search::Expired => Fate::Expired,
+            // No answer is the only true one.
+            Search::Expired | Search::SettledByHand => Fate::Expired,
         })
     }
 
@@ -307,6 +307,7 @@ impl<P: Participants> Coordinator<P> {
             Search::Decided(past) if is_same(&past.plan) => Ok(Some(Start::Done(id, past))),
             Search::Decided(_) => Err(Refused::KeyReused(id)),
             Search::Undecided => Err(Refused::KeyBusy(id)),
+            Search::SettledByHand => Err(Refused::KeySettled(id)),
             Search::NeverSeen | Search::Expired => {
                 self.shared.registry.forget_key(hash, id);
                 Ok(None)

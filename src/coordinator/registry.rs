@@ -36,7 +36,7 @@ pub(crate) struct Open {
     pub(crate) view: watch::Receiver<View>,
     /// No record of it that counts is before this LSN.
     pub(crate) since: AtomicU64,
-    /// Its records must stay where they are: nobody can tell what they mean, or they say what a `carried` cannot.
+    /// Its records must stay where they are, because nobody can tell what they mean.
     pub(crate) is_pinned: bool,
     /// An earlier run began it.
     pub(crate) is_recovered: bool,
@@ -174,13 +174,6 @@ impl Registry {
         }
     }
 
-    /// The records of a transaction stay where they are from here on.
-    pub(crate) fn pin(&self, id: TransactionId) {
-        if let Some(open) = self.lock().open.get_mut(&id) {
-            open.is_pinned = true;
-        }
-    }
-
     pub(crate) fn drain(&self) {
         self.lock().is_draining = true;
     }
@@ -261,21 +254,6 @@ mod tests {
         registry.drain();
         assert!(matches!(registry.admit(third, last, Some(KEY), 10), Err(Claim::Draining)));
         assert_eq!(registry.key(KEY), None);
-    }
-
-    #[test]
-    fn what_is_pinned_is_not_carried_but_holds_the_log_back() {
-        let registry = Registry::new(HashMap::new());
-        let (id, open) = one();
-        assert!(registry.admit(id, open, None, 10).is_ok());
-        let below = Lsn::new(100).unwrap();
-        let looked = |registry: &Registry| {
-            let (movable, pin) = registry.before(below);
-            (movable.len(), pin)
-        };
-        assert_eq!(looked(&registry), (1, None));
-        registry.pin(id);
-        assert_eq!(looked(&registry), (0, Some(Lsn::FIRST)));
     }
 
     #[test]

@@ -281,21 +281,26 @@ impl<P: Participants> Running<P> {
         self.seats.nudge.notify_waiters();
         let told = self.seats.view.borrow().told.clone();
         for branch in self.txn.telling().parked.iter() {
-            let spoken = self.branches.get(branch.index()).expect("a branch of the plan");
-            match (&spoken.calls, &spoken.last, &told) {
-                (Some(calls), Some(call), _) => drop(calls.try_send(call.clone().map(Call::again))),
+            let spoken = self.branches.get_mut(branch.index()).expect("a branch of the plan");
+            if let (Some(calls), Some(call)) = (&spoken.calls, spoken.last.take()) {
+                let again = call.map(Call::again);
+                spoken.last = Some(again.clone());
+                let _ = calls.try_send(again);
+            } else if let Some(told) = told.clone() {
                 // A restart owes a parked branch nothing, so that nothing was said to it since.
-                (_, _, Some(told)) => self.call(told.clone().map(|decision| (decision.operation(), branch))),
-                (_, _, None) => {}
+                self.call(told.map(|decision| (decision.operation(), branch)));
             }
         }
     }
 
     async fn carry(&mut self) -> Result<(), AppendError> {
         let since = *self.shared.journal.wal().follow().borrow() + 1;
-        let View { plan, kept, parked, .. } = self.seats.view.borrow().clone();
+        let View { plan, kept, parked, resolved, .. } = self.seats.view.borrow().clone();
         let carried = Carried { plan, txn: self.txn.durable(), kept, parked };
-        let carried = Record::Carried(Box::new(carried));
+        let carried = match resolved.as_slice() {
+            [] => Record::Carried(Box::new(carried)),
+            _ => Record::CarriedResolved(Box::new(carried), resolved),
+        };
         crash::point(Edge::Before, carried.name());
         self.shared.journal.append(self.id, carried, ()).await?;
         crash::point(Edge::After, "carried");
@@ -307,8 +312,7 @@ impl<P: Participants> Running<P> {
     /// It is told of from its end on for the retention; what it is found by must not be much older than its end.
     async fn stay_findable(&mut self) -> Result<(), AppendError> {
         let apart = self.shared.journal.now().since(self.found_by);
-        let can_be_carried = self.seats.view.borrow().contradicting().is_none();
-        if can_be_carried && apart > apart_max(self.shared.journal.retention()) {
+        if apart > apart_max(self.shared.journal.retention()) {
             self.carry().await?;
         }
         Ok(())
@@ -336,9 +340,6 @@ impl<P: Participants> Running<P> {
                 view.parked = None;
             }
         });
-        if self.seats.view.borrow().contradicting().is_some() {
-            self.shared.registry.pin(self.id);
-        }
         if left.name() != next.state().name() {
             let ended = next.state().is_final().then(|| next.decision()).flatten();
             (self.shared.observer)(&Phase { name: left.name(), took: self.entered.elapsed(), ended });

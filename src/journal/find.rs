@@ -27,6 +27,8 @@ pub enum Search {
     Decided(Box<Past>),
     /// It began, and no decision is on the disk yet.
     Undecided,
+    /// Its records are damaged, and an operator has settled every branch of it.
+    SettledByHand,
     /// The log covers the time of its id and does not have it: it never began.
     NeverSeen,
     /// It ended longer ago than the retention, or the log no longer covers the time of its id.
@@ -61,8 +63,7 @@ impl Journal {
                     return Ok(Search::Expired);
                 }
                 Some(Known { past: Some(past), .. }) => return Ok(Search::Decided(Box::new(past))),
-                // Its records are damaged, and an operator has settled it: no answer is the only true one.
-                Some(known) if known.is_settled_by_hand() => return Ok(Search::Expired),
+                Some(known) if known.is_settled_by_hand() => return Ok(Search::SettledByHand),
                 Some(_) => return Ok(Search::Undecided),
                 None => {}
             }
@@ -180,7 +181,8 @@ impl Known {
     fn begin(record: Record) -> Option<Self> {
         match record {
             Record::Begun(plan) => Some(Self { plan, past: None, by_hand: 0 }),
-            Record::Carried(carried) => Some(Self::carried(*carried)),
+            Record::Carried(carried) => Some(Self::carried(*carried, Vec::new())),
+            Record::CarriedResolved(carried, resolved) => Some(Self::carried(*carried, resolved)),
             Record::Opened { .. }
             | Record::GaveUp { .. }
             | Record::Preparing { .. }
@@ -192,14 +194,14 @@ impl Known {
         }
     }
 
-    fn carried(Carried { plan, txn, kept, .. }: Carried) -> Self {
+    fn carried(Carried { plan, txn, kept, .. }: Carried, resolved: Vec<(Branch, Decision)>) -> Self {
         let past = txn.decision().map(|decision| Past {
             plan: plan.clone(),
             decision,
             votes: txn.votes(),
             reason: txn.state().reason(),
             kept,
-            resolved: Vec::new(),
+            resolved,
             ended: None,
         });
         Self { plan, past, by_hand: 0 }
@@ -218,6 +220,7 @@ impl Known {
             Record::Ended(_) => self.past.iter_mut().for_each(|past| past.ended = Some(time)),
             // Whoever read the records before a `carried` knows all that it says.
             Record::Carried(_)
+            | Record::CarriedResolved(..)
             | Record::Opened { .. }
             | Record::GaveUp { .. }
             | Record::Begun(_)

@@ -135,7 +135,7 @@ impl Noted {
     pub(super) fn of(id: TransactionId, record: &Record) -> Option<Self> {
         match record {
             Record::Begun(_) => Some(Self::Begun(id)),
-            Record::Carried(_) => Some(Self::Carried(id)),
+            Record::Carried(_) | Record::CarriedResolved(..) => Some(Self::Carried(id)),
             Record::Opened { .. }
             | Record::GaveUp { .. }
             | Record::Preparing { .. }

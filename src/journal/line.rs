@@ -5,7 +5,7 @@ use unanimous_wal::Lsn;
 
 use super::record::{Carried, Entry, Record};
 use crate::plan::{Plan, PlannedBranch, TransactionId};
-use crate::txn::{Branch, Branches, Reason, Votes};
+use crate::txn::{Branch, Branches, Decision, Reason, Votes};
 
 /// One record as one JSON object: `lsn`, `time`, `transaction`, `record` and what it says.
 #[must_use]
@@ -60,6 +60,15 @@ fn says(record: &Record) -> Value {
         }
         Record::Ended(decision) => json!({ "outcome": decision.outcome() }),
         Record::Carried(carried) => carried_json(carried),
+        Record::CarriedResolved(carried, resolved) => {
+            let mut says = carried_json(carried);
+            let one =
+                |(branch, outcome): &(Branch, Decision)| json!({ "branch": branch, "as": outcome.outcome() });
+            if let Some(object) = says.as_object_mut() {
+                object.insert("resolved".into(), resolved.iter().map(one).collect::<Vec<_>>().into());
+            }
+            says
+        }
         Record::GaveUp { damage } => json!({ "damage": damage }),
     }
 }

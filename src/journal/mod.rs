@@ -111,7 +111,7 @@ impl Journal {
     ) -> Result<(Self, Found), JournalError> {
         let mut replay = Replay::default();
         let readable = log.read_all(|lsn, bytes| replay.read(lsn, bytes)).map_err(OpenError::from)?;
-        let gave_up = readable.given_up().map(|damage| Record::GaveUp { damage: damage.kind().to_string() });
+        let gave_up = readable.given_up().map(|damage| Record::GaveUp { damage });
         if let Some(record) = gave_up.clone() {
             let entry = Entry { time: clock.now(), transaction: TransactionId::NONE, record };
             replay.take(readable.next(), entry);
@@ -276,7 +276,11 @@ impl Journal {
             Record::Begun(plan) => every || plan.key.is_some(),
             Record::Decided { decision, .. } => every || *decision == Decision::Commit,
             Record::Preparing { .. } => every,
-            Record::Acked(_) | Record::Parked { .. } | Record::Ended(_) | Record::Carried(_) => false,
+            Record::Acked(_)
+            | Record::Parked { .. }
+            | Record::Ended(_)
+            | Record::Carried(_)
+            | Record::CarriedResolved(..) => false,
         }
     }
 }

@@ -82,6 +82,8 @@ pub enum Record {
         /// What was wrong with it.
         damage: String,
     },
+    /// As [`Self::Carried`], of a transaction some of whose branches an operator has settled.
+    CarriedResolved(Box<Carried>, Vec<(Branch, Decision)>),
 }
 
 /// All that is known of an unfinished transaction.
@@ -140,7 +142,11 @@ impl Record {
     #[must_use]
     pub fn transition(&self) -> Option<Transition> {
         match *self {
-            Self::Opened { .. } | Self::Begun(_) | Self::Carried(_) | Self::GaveUp { .. } => None,
+            Self::Opened { .. }
+            | Self::Begun(_)
+            | Self::Carried(_)
+            | Self::CarriedResolved(..)
+            | Self::GaveUp { .. } => None,
             Self::Preparing { read_only } => Some(Transition::Preparing { read_only }),
             Self::Decided { decision, votes, reason, .. } => {
                 Some(Transition::Decided { decision, votes, reason })
@@ -164,7 +170,7 @@ impl Record {
             Self::Parked { .. } => "parked",
             Self::Resolved { .. } => "resolved",
             Self::Ended(_) => "ended",
-            Self::Carried(_) => "carried",
+            Self::Carried(_) | Self::CarriedResolved(..) => "carried",
             Self::GaveUp { .. } => "gave_up",
         }
     }

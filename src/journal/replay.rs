@@ -93,7 +93,8 @@ impl Replay {
         match entry.record {
             Record::Opened { .. } | Record::GaveUp { .. } => {}
             Record::Begun(plan) => self.begin(lsn, id, plan),
-            Record::Carried(carried) => self.carry(lsn, id, *carried),
+            Record::Carried(carried) => self.carry(lsn, id, *carried, Vec::new()),
+            Record::CarriedResolved(carried, resolved) => self.carry(lsn, id, *carried, resolved),
             Record::Decided { kept, decision, votes, reason } => {
                 let keep = |logged: &mut Logged| logged.kept = kept;
                 self.step(lsn, id, Transition::Decided { decision, votes, reason }, keep);
@@ -160,7 +161,7 @@ impl Replay {
 
     /// A transaction's state replaces all that was before it; where the log still has that, both
     /// must say the same.
-    fn carry(&mut self, lsn: Lsn, id: TransactionId, carried: Carried) {
+    fn carry(&mut self, lsn: Lsn, id: TransactionId, carried: Carried, resolved: Vec<(Branch, Decision)>) {
         self.remember_key(id, &carried.plan);
         self.index.note_carried(id, lsn);
         let Carried { plan, txn, kept, parked } = carried;
@@ -184,7 +185,6 @@ impl Replay {
             }
             Some(_) | None => None,
         };
-        let resolved = self.open.remove(&id).map(|before| before.resolved).unwrap_or_default();
         self.open.insert(id, Logged { id, plan, txn, kept, parked, resolved, since: lsn, fault });
     }
 

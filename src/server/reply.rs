@@ -120,13 +120,20 @@ impl<'a> Told<'a> {
         let mut body = Members::default();
         body.push("status", raw(&status));
         body.push("transaction", raw(&transaction));
-        if let Some(reason) = self.reason {
-            body.push("reason", raw(&reason_json(reason, Some(self.plan))));
-        } else if let Some((branch, outcome)) = self.contradicting {
+        let resolved = self.contradicting.map(|(branch, outcome)| {
             let service = &self.plan.branch(branch).service;
-            let reason =
-                json!({ "kind": "resolved", "service": service, "branch": branch, "as": outcome.outcome() });
-            body.push("reason", raw(&reason));
+            json!({ "kind": "resolved", "service": service, "branch": branch, "as": outcome.outcome() })
+        });
+        match (self.reason, resolved) {
+            (None, None) => {}
+            (None, Some(resolved)) => body.push("reason", raw(&resolved)),
+            (Some(reason), resolved) => {
+                body.push("reason", raw(&reason_json(reason, Some(self.plan))));
+                // An abort that one branch did not take part in: a retry would do it there twice.
+                if let Some(resolved) = resolved {
+                    body.push("but", raw(&resolved));
+                }
+            }
         }
         match self.replies() {
             Some(replies) => body.push("response", raw(&replies)),
@@ -304,6 +311,8 @@ impl From<Refused> for Problem {
             }
             Refused::Overloaded(_) | Refused::ServiceOverloaded(..) => Self::overloaded(detail),
             Refused::KeyReused(id) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", detail)
+                .with_header(TRANSACTION_ID, &id.to_string()),
+            Refused::KeySettled(id) => Self::new(StatusCode::CONFLICT, "settled_by_hand", detail)
                 .with_header(TRANSACTION_ID, &id.to_string()),
             Refused::KeyBusy(id) => Self::new(StatusCode::CONFLICT, "in_progress", detail)
                 .with_header(RETRY_AFTER, "1")

@@ -31,6 +31,8 @@ pub(crate) fn every_record() -> Vec<(&'static str, Entry)> {
         actor: "ada".to_owned(),
         reason: "looked into the ledger".to_owned(),
     };
+    let again = Box::new(carried(refused, reason, said.clone()));
+    let again = Record::CarriedResolved(again, vec![(branch(0), Decision::Commit)]);
     let records = [
         ("opened", TransactionId::NONE, Record::Opened { epoch: 1, version: "0.1.0".to_owned() }),
         ("begun", committed, Record::Begun(plan(Some("order-7")))),
@@ -45,6 +47,7 @@ pub(crate) fn every_record() -> Vec<(&'static str, Entry)> {
         ("resolved", aborted, resolved),
         ("ended by hand", aborted, Record::Ended(Decision::Abort)),
         ("gave up", TransactionId::NONE, Record::GaveUp { damage: "record 9 is damaged".to_owned() }),
+        ("carried after a resolution", aborted, again),
     ];
     let time = |place: usize| Timestamp(1_731_000_000_000 + 10 * place as u64);
     let entry =

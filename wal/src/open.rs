@@ -122,10 +122,10 @@ impl Log {
 
     fn read_without_witness<E>(
         self,
-        damage: &Damage,
+        unwitnessed: &Damage,
         mut visit: impl FnMut(Lsn, &[u8]) -> Result<(), E>,
     ) -> Result<Readable, ReadAllError<E>> {
-        tracing::warn!(%damage, "accepting a log without its witness: nobody knows what it should hold");
+        tracing::warn!(damage = %unwitnessed, "accepting a log without its witness: nobody knows what it should hold");
         let mut low = None;
         self.store.scan(BlockKey::of(Lsn::FIRST), &mut |key, _| {
             low = Some(key.first);
@@ -133,9 +133,11 @@ impl Log {
         })?;
         let (end, damage) = self.walk(low, u64::MAX, &mut visit)?;
         let low = low.unwrap_or(Lsn::FIRST);
-        let witness = Witness { low, high: end.tail.next.before(), epoch: end.epoch, node: self.node };
+        let high = end.tail.next.before();
+        let witness = Witness { low, high, epoch: end.epoch, node: self.node, given_up: None };
         let keeper = Keeper::begin(self.store.clone(), witness);
-        self.conclude(keeper, end, damage)
+        // Even if all of it can be read: nobody knows what followed.
+        self.conclude(keeper, end, Some(damage.unwrap_or_else(|| unwitnessed.clone())))
     }
 
     /// Walks over all blocks, to the end or to the first damage.
@@ -236,14 +238,24 @@ pub(crate) fn identity(files: &Files, accept_damage: bool) -> Result<Option<u32>
         return Ok(Some(node));
     }
     // Without its marker a log never acknowledged anything, unless somebody took the marker away.
-    let Some(witness) = witnessed(files)?.filter(|witness| witness.high.is_some()) else { return Ok(None) };
+    let witness = witnessed(files)?.filter(|witness| witness.high.is_some());
+    let data = files.data();
+    if witness.is_none()
+        && !(data.exists() && survey::finds_anything(&data).map_err(OpenError::io("read", &data))?)
+    {
+        return Ok(None);
+    }
     if !accept_damage {
         let kind = DamageKind::Marker("is missing, although records were acknowledged");
         return Err(Damage::new(None, kind).into());
     }
-    tracing::warn!(node = witness.node, "the file `INIT` is missing; the witness says which log this is");
-    files.write_marker(witness.node)?;
-    Ok(Some(witness.node))
+    tracing::warn!(
+        known = witness.is_some(),
+        "the file `INIT` is missing; the witness says which log this is, if it is there"
+    );
+    let node = witness.map_or_else(new_node, |witness| witness.node);
+    files.write_marker(node)?;
+    Ok(Some(node))
 }
 
 /// What the file of a witness says.

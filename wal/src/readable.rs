@@ -87,12 +87,14 @@ impl Readable {
         }
     }
 
-    /// The damage from which on everything is given up, if there is any: [`Options::accept_damage`] was chosen.
+    /// What was wrong with the records from [`next`](Self::next) on, if some were given up: [`Options::accept_damage`]
+    /// was chosen. It stays so until another record is there.
     #[must_use]
-    pub const fn given_up(&self) -> Option<&Damage> {
+    pub fn given_up(&self) -> Option<String> {
         match &self.cut {
-            Some(Cut::Damage(damage)) => Some(damage),
-            Some(Cut::Torn(_)) | None => None,
+            Some(Cut::Damage(damage)) => Some(damage.kind().to_string()),
+            Some(Cut::Torn(_)) | None => (self.keeper.now().given_up == Some(self.next()))
+                .then(|| "it was given up at an earlier start".to_owned()),
         }
     }
 
@@ -124,6 +126,11 @@ impl Readable {
     }
 
     fn prepare(mut self) -> Result<(Wal, Committer), OpenError> {
+        if let Some(Cut::Damage(_)) = &self.cut {
+            // Durable before the cut: whoever starts after a crash in between must hear of it.
+            let next = self.next();
+            self.keeper.record(|witness| witness.given_up = Some(next), Instant::now())?;
+        }
         self.cut_off()?;
         self.drop_retired()?;
         let now = Instant::now();

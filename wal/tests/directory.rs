@@ -32,6 +32,47 @@ async fn a_marker_that_was_removed_is_no_reason_to_forget_acknowledged_records()
 }
 
 #[tokio::test]
+async fn records_without_marker_and_witness_are_not_taken_for_a_creation_that_was_interrupted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    wal.append(payload(1, 10), ()).await.unwrap();
+    wal.close().await.unwrap();
+    for file in ["INIT", "witness"] {
+        std::fs::remove_file(directory.path().join(file)).unwrap();
+    }
+    let refused = try_read(directory.path(), Options::default()).unwrap_err();
+    assert!(refused.contains("`INIT`") && refused.contains("is missing"), "{refused}");
+    let accepting = Options { accept_damage: true, ..Options::default() };
+    assert_eq!(try_read(directory.path(), accepting).unwrap().1.len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_end_that_was_given_up_is_known_until_another_record_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    for n in 1..=3 {
+        wal.append(payload(n, 1000), ()).await.unwrap();
+    }
+    wal.close().await.unwrap();
+    let data = directory.path().join("store/db");
+    let mut bytes = std::fs::read(&data).unwrap();
+    let place = bytes.windows(16).position(|bytes| bytes == b"payload-00000003").unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(&data, bytes).unwrap();
+    let accepting = Options { accept_damage: true, ..Options::default() };
+    // It ends after the cut, before anything was appended.
+    let (readable, records) = try_read(directory.path(), accepting).unwrap();
+    assert_eq!((records.len(), readable.given_up().is_some()), (2, true));
+    readable.start().unwrap().close().await.unwrap();
+    let (readable, _) = try_read(directory.path(), Options::default()).unwrap();
+    assert!(readable.given_up().is_some(), "whoever starts next has to say it");
+    let wal = readable.start().unwrap();
+    wal.append(payload(3, 10), ()).await.unwrap();
+    wal.close().await.unwrap();
+    assert_eq!(try_read(directory.path(), Options::default()).unwrap().0.given_up(), None);
+}
+
+#[tokio::test]
 async fn a_log_that_may_only_be_read_can_be_verified() {
     let directory = tempfile::tempdir().unwrap();
     let (wal, _) = start(directory.path());

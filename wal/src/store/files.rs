@@ -99,7 +99,8 @@ impl Files {
         let io = OpenError::io("list", &self.root);
         for entry in fs::read_dir(&self.root).map_err(&io)? {
             let name = entry.map_err(&io)?.file_name().to_string_lossy().into_owned();
-            if ![MARKER_UNFINISHED, LOCK, WITNESS, STORE, BALLAST].contains(&name.as_str()) {
+            let is_ours = [MARKER_UNFINISHED, LOCK, WITNESS, STORE, BALLAST].contains(&name.as_str());
+            if !is_ours && !name.starts_with(ASIDE) {
                 return Err(OpenError::Foreign { directory: self.root.clone(), stranger: name });
             }
         }

@@ -54,6 +54,11 @@ pub(crate) fn finds_everything(data: &Path, witness: &Witness) -> io::Result<boo
     Ok(next > high.get())
 }
 
+/// Whether there is any block of a log in it.
+pub(crate) fn finds_anything(data: &Path) -> io::Result<bool> {
+    Ok(segments(data)?.values().any(|segment| !segment.spans.is_empty()))
+}
+
 /// What was found in a segment.
 #[derive(Default)]
 struct Segment {

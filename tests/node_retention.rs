@@ -1,0 +1,91 @@
+//! What was long in doubt is told of, and its key kept, for the whole retention after its end.
+
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
+mod kit;
+
+use std::time::Duration;
+
+use kit::{Answer, Node, Stub};
+use serde_json::json;
+use tokio::time::Instant;
+
+const RETENTION: Duration = Duration::from_secs(3);
+
+/// Besides the usual route one for traffic, so much that older blocks go.
+async fn start() -> (Node, [Stub; 3]) {
+    let stubs = [Stub::start().await, Stub::start().await, Stub::start().await];
+    let [accounts, ledger, other] = &stubs;
+    let rest = r#"
+        [[routes]]
+        id = "other"
+        match = { methods = ["POST"], path = "/other" }
+        [routes.transaction]
+        branches = [ { service = "other", path = "/work" } ]
+        [log]
+        retention = "3s"
+    "#;
+    let usual =
+        kit::two_branches(accounts, ledger).replace("reply_within = \"2s\"", "reply_within = \"50ms\"");
+    let mut node = Node::new(&(usual + &kit::service("other", other, false) + rest));
+    node.start().await;
+    (node, stubs)
+}
+
+async fn traffic(node: &Node, time: Duration) {
+    let began = Instant::now();
+    while began.elapsed() < time {
+        for _ in 0..20 {
+            node.post("/other", &json!({})).await.expect(200);
+        }
+    }
+}
+
+async fn keyed(node: &Node) -> (u16, String) {
+    let reply = node.post_with("/transfers", &[("Idempotency-Key", "k")], &json!({})).await;
+    (reply.status, reply.transaction().to_owned())
+}
+
+/// From its end on, with traffic beside it: `told` for the retention, then nothing any more.
+async fn is_told_until_the_retention_has_passed(node: &Node, id: &str, told: u16) {
+    let (ended, path) = (Instant::now(), format!("/v1/transactions/{id}"));
+    while ended.elapsed() + Duration::from_millis(500) < RETENTION {
+        traffic(node, Duration::from_millis(100)).await;
+        node.get(&path).await.expect(200);
+        assert_eq!(keyed(node).await, (told, id.to_owned()), "{:?} after its end", ended.elapsed());
+    }
+    traffic(node, RETENTION).await;
+    node.get(&path).await.expect(410);
+    assert!(node.log().await[0]["lsn"].as_u64() > Some(1), "older blocks were dropped");
+    assert_ne!(keyed(node).await.1, id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_long_in_doubt_is_told_of_for_the_whole_retention_after_its_end() {
+    let (node, [_accounts, ledger, _other]) = start().await;
+    ledger.always("/tx/commit", Answer::status(503));
+    let (status, id) = keyed(&node).await;
+    assert_eq!(status, 202);
+    traffic(&node, RETENTION * 2).await;
+    ledger.always("/tx/commit", Answer::ok());
+    node.wait_for_state(&id, "committed").await;
+    is_told_until_the_retention_has_passed(&node, &id, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_found_is_kept_as_long_and_goes_with_the_transaction_when_it_is_carried() {
+    let (mut node, [accounts, ledger, _other]) = start().await;
+    accounts.next("/tx/commit", [Answer::status(409)]);
+    ledger.always("/tx/commit", Answer::status(503));
+    let (_, id) = keyed(&node).await;
+    node.wait_for_parked(&id).await;
+    let wish = json!({"branch": 0, "as": "aborted", "reason": "the hold had lapsed"});
+    node.admin_post(&format!("/v1/transactions/{id}/resolve"), &wish).await.expect(200);
+    traffic(&node, RETENTION * 3).await;
+    assert!(node.log().await[0]["lsn"].as_u64() > Some(1), "its first records were dropped");
+    node.crash().await;
+    assert_eq!(keyed(&node).await, (409, id.clone()));
+    ledger.always("/tx/commit", Answer::ok());
+    node.wait_for_state(&id, "committed").await;
+    is_told_until_the_retention_has_passed(&node, &id, 409).await;
+}
