@@ -161,3 +161,12 @@ fn a_file_that_cannot_be_read_is_named() {
         config::load("no/such/file.toml".as_ref(), std::iter::empty()).expect_err("there is no such file");
     assert!(error.to_string().starts_with("the configuration no/such/file.toml cannot be read: "), "{error}");
 }
+
+#[test]
+fn a_budget_in_which_no_whole_body_has_room_is_refused() {
+    let said = said_of("[node]\nbody_max = 1000\nbody_budget = 1999\n");
+    assert!(
+        said.starts_with("gateway.toml:3:15: requests to one service may hold half of `body_budget`"),
+        "{said}"
+    );
+}

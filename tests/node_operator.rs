@@ -111,10 +111,16 @@ async fn a_parked_branch_that_was_mended_is_told_again_on_request_also_after_a_c
     node.crash().await;
     node.wait_for_parked(&id).await;
     ledger.forget();
+    ledger.next("/tx/commit", [Answer::status(409), Answer::status(409)]);
+    for attempt in 1..=2 {
+        node.admin_post(&format!("/v1/transactions/{id}/retry"), &json!({})).await.expect(200);
+        let calls = ledger.wait_for("/tx/commit", attempt).await;
+        assert_eq!(calls.iter().map(kit::Call::attempt).max(), Some(attempt));
+    }
     let retried = node.cli(&["tx", "retry", &id, "--url", &node.admin_url("")]).await;
     assert_eq!(code(&retried), 0, "{}", err(&retried));
     node.wait_for_state(&id, "committed").await;
-    assert_eq!(ledger.count("/tx/commit"), 1);
+    assert_eq!(ledger.count("/tx/commit"), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

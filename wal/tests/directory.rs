@@ -42,6 +42,8 @@ async fn records_without_marker_and_witness_are_not_taken_for_a_creation_that_wa
     }
     let refused = try_read(directory.path(), Options::default()).unwrap_err();
     assert!(refused.contains("`INIT`") && refused.contains("is missing"), "{refused}");
+    // A copy that an earlier repair put aside does not make it somebody else's directory.
+    std::fs::create_dir(directory.path().join("aside-1")).unwrap();
     let accepting = Options { accept_damage: true, ..Options::default() };
     assert_eq!(try_read(directory.path(), accepting).unwrap().1.len(), 1);
 }
