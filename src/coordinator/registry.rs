@@ -1,9 +1,9 @@
 //! The open transactions and the idempotency keys. Locked for a lookup, never across an await.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{mpsc, watch};
 use unanimous_wal::Lsn;
@@ -12,7 +12,7 @@ use super::running::Message;
 use super::view::View;
 use crate::clock::Timestamp;
 use crate::journal::replay::KeyHash;
-use crate::plan::TransactionId;
+use crate::plan::{Plan, TransactionId};
 
 /// Who is open, by name, and which key began what.
 pub(crate) struct Registry {
@@ -74,11 +74,10 @@ impl Registry {
         if inner.open.len() >= max {
             return Err(Claim::Full(max));
         }
-        let services = services(&open);
-        let share = max.div_ceil(2);
-        let full_of = |service: &&String| inner.of_service.get(*service).is_some_and(|count| *count >= share);
-        if let Some(service) = services.iter().find(full_of) {
-            return Err(Claim::FullOf(service.clone(), share));
+        let (plan, share) = (open.plan(), max.div_ceil(2));
+        let is_full = |service: &&str| inner.of_service.get(*service).is_some_and(|count| *count >= share);
+        if let Some(service) = plan.services().into_iter().find(is_full) {
+            return Err(Claim::FullOf(service.to_owned(), share));
         }
         if let Some(key) = key {
             match inner.keys.entry(key) {
@@ -190,37 +189,34 @@ impl Registry {
 
 impl Inner {
     fn put(&mut self, id: TransactionId, open: Open) {
-        for service in services(&open) {
-            *self.of_service.entry(service).or_default() += 1;
+        for service in open.plan().services() {
+            match self.of_service.get_mut(service) {
+                Some(count) => *count += 1,
+                None => drop(self.of_service.insert(service.to_owned(), 1)),
+            }
         }
         self.open.insert(id, open);
     }
 
     fn take(&mut self, id: TransactionId) -> Option<Open> {
         let open = self.open.remove(&id)?;
-        for service in services(&open) {
-            if let Entry::Occupied(mut count) = self.of_service.entry(service) {
-                *count.get_mut() -= 1;
-                if *count.get() == 0 {
-                    count.remove();
-                }
-            }
+        for service in open.plan().services() {
+            *self.of_service.get_mut(service).expect("it was counted when it was put in") -= 1;
         }
         Some(open)
     }
 }
 
-/// The services that take part, each once.
-fn services(open: &Open) -> BTreeSet<String> {
-    open.view.borrow().plan.branches.iter().map(|branch| branch.service.clone()).collect()
+impl Open {
+    fn plan(&self) -> Arc<Plan> {
+        self.view.borrow().plan.clone()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::plan::{Issuer, Plan, Trace};
+    use crate::plan::{Issuer, Trace};
     use crate::txn::{Branches, Shape, Txn};
 
     const KEY: KeyHash = 7;

@@ -82,9 +82,7 @@ impl Budget {
         }
         Ok(permit.hold(bytes.freeze()))
     }
-}
 
-impl Budget {
     /// Out of every pool or out of none.
     fn take(&self, bytes: usize) -> bool {
         let less = |left: usize| left.checked_sub(bytes);

@@ -10,6 +10,8 @@ mod trace;
 pub use id::{Issuer, Origin, TransactionId};
 pub use trace::Trace;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +96,12 @@ impl Plan {
     #[must_use]
     pub fn branch(&self, branch: Branch) -> &PlannedBranch {
         self.branches.get(branch.index()).expect("a branch number comes from the plan's own shape")
+    }
+
+    /// The services that take part, each once.
+    #[must_use]
+    pub fn services(&self) -> BTreeSet<&str> {
+        self.branches.iter().map(|branch| branch.service.as_str()).collect()
     }
 
     /// What `prepare`, `commit` and `abort` of this branch carry again; `None`: the envelope.
