@@ -61,7 +61,14 @@ impl Stub {
 
     /// Listens again on the port it had, with the script and the calls it had.
     pub async fn start_again(&mut self) {
-        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.expect("the port is still free");
+        // A node that was started while we listened had a copy of the listener until it ran its own program.
+        let mut listener = None;
+        super::until("the port of the participant is free again", async || {
+            listener = TcpListener::bind(("127.0.0.1", self.port)).await.ok();
+            listener.is_some()
+        })
+        .await;
+        let listener = listener.unwrap();
         let mut running = JoinSet::new();
         running.spawn(accept(listener, Arc::clone(&self.script)));
         self.running = Some(running);

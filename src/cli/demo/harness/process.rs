@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
@@ -29,11 +30,21 @@ pub fn free_port() -> u16 {
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         let port = fastrand::u16(PORTS);
-        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if !given.contains(&port) && nobody_has(port) {
             given.insert(port);
             return port;
         }
     }
+}
+
+/// Binds and does not listen: a child of another thread has a copy of every socket of ours until it runs its own
+/// program, and a copy that listens would keep the port taken after we closed ours.
+fn nobody_has(port: u16) -> bool {
+    let bound = TcpSocket::new_v4().and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind((Ipv4Addr::LOCALHOST, port).into())
+    });
+    bound.is_ok()
 }
 
 /// How to start a process.
@@ -161,4 +172,41 @@ fn tail(path: &Path) -> String {
     let said = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = said.lines().rev().take(20).collect();
     lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_free_port_can_be_taken_at_once_also_while_processes_are_started() {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            for _ in 0..3 {
+                threads.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        std::process::Command::new("true").status().unwrap();
+                    }
+                });
+            }
+            let taken = (0..2_000).filter(|_| {
+                std::thread::sleep(Duration::from_micros(50));
+                TcpListener::bind(("127.0.0.1", free_port())).is_err()
+            });
+            let taken = taken.count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(taken, 0, "so many of 2,000 free ports were not");
+        });
+    }
+
+    #[test]
+    fn a_port_somebody_listens_on_is_not_free() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!nobody_has(listener.local_addr().unwrap().port()));
+    }
 }
