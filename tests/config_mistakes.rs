@@ -166,7 +166,7 @@ fn a_file_that_cannot_be_read_is_named() {
 fn a_budget_in_which_no_whole_body_has_room_is_refused() {
     let said = said_of("[node]\nbody_max = 1000\nbody_budget = 1999\n");
     assert!(
-        said.starts_with("gateway.toml:3:15: requests to one service may hold half of `body_budget`"),
+        said.starts_with("gateway.toml:3:15: calls to one service may hold half of `body_budget`"),
         "{said}"
     );
 }

@@ -148,7 +148,7 @@ async fn too_many_open_transactions_are_503_and_nothing_is_begun() {
     assert_ne!(refused.header("retry-after"), "");
     assert_eq!(refused.header("content-type"), "application/problem+json");
     assert_eq!(refused.json()["code"], "overloaded");
-    assert!(refused.text.contains("accounts"), "one service may take part in half of them: {}", refused.text);
+    assert!(refused.text.contains("accounts"), "half of them may wait for one service: {}", refused.text);
     assert_eq!(accounts.count("/debit"), 2);
 }
 

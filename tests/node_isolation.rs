@@ -88,12 +88,67 @@ async fn transactions_that_wait_for_a_dead_participant_leave_room_for_others() {
         refused = Some(node.post("/ill", &json!({})).await);
     }
     let refused = refused.unwrap().expect(503);
-    assert!(refused.text.contains("the service ill takes part in 5"), "{}", refused.text);
+    assert!(refused.text.contains("5 open transactions wait for the service ill"), "{}", refused.text);
     assert_ne!(refused.header("retry-after"), "");
     for _ in 0..10 {
         node.post("/well", &json!({})).await.expect(200);
     }
     assert_eq!(node.in_doubt().await.len(), 5);
+}
+
+/// A route over both, so that the healthy service takes part beside the ill one.
+fn route_over_both() -> String {
+    route("both", "well").replace("branches = [", r#"branches = [ { service = "ill", path = "/work" },"#)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_has_done_its_part_beside_a_dead_one_has_room_for_more() {
+    let (well, ill) = (Stub::start().await, Stub::start().await);
+    let services = kit::service("well", &well, true) + &kit::service("ill", &ill, true);
+    let config = services + &route("well", "well") + &route_over_both().replace("\"5s\"", "\"10ms\"");
+    let mut node = Node::with_section("open_transactions_max = 10", &config);
+    node.start().await;
+    ill.always("/work", Answer::status(500));
+    ill.always("/tx/abort", Answer::status(500));
+    for _ in 0..5 {
+        node.post("/both", &json!({})).await.expect(502);
+    }
+    let refused = node.post("/both", &json!({})).await.expect(503);
+    assert!(refused.text.contains("5 open transactions wait for the service ill"), "{}", refused.text);
+    well.wait_for("/tx/abort", 5).await;
+    for _ in 0..10 {
+        node.post("/well", &json!({})).await.expect(200);
+    }
+    assert_eq!(node.in_doubt().await.len(), 5);
+    // What a restart finds waits for the dead one alone too, once the other has confirmed again.
+    node.crash().await;
+    for _ in 0..10 {
+        node.post("/well", &json!({})).await.expect(200);
+    }
+    node.post("/both", &json!({})).await.expect(503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_calls_that_were_answered_leave_room_though_another_branch_hangs() {
+    let (well, ill) = (Stub::start().await, Stub::start().await);
+    let patient = kit::service("ill", &ill, true).replace("timeout = \"1s\"", "timeout = \"60s\"");
+    let config = kit::service("well", &well, true) + &patient + &route("well", "well") + &route_over_both();
+    let mut node = Node::with_section("body_max = 300_000\nbody_budget = 1_000_000", &config);
+    node.start().await;
+    ill.always("/work", Answer::hang());
+    let node = Arc::new(node);
+    let body = json!({"text": "x".repeat(200_000)});
+    let mut stuck = JoinSet::new();
+    for _ in 0..3 {
+        let (node, body) = (node.clone(), body.clone());
+        stuck.spawn(async move { node.post("/both", &body).await });
+    }
+    let refused = stuck.join_next().await.unwrap().unwrap().expect(503);
+    assert_eq!(refused.json()["code"], "overloaded");
+    kit::until("what the healthy one held is given back", async || {
+        node.post("/well", &body).await.status == 200
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

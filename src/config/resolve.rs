@@ -71,7 +71,7 @@ fn check_node(node: &NodeOptions, file: &NodeFile, findings: &mut Findings<'_>) 
     if node.body_budget / 2 < node.body_max {
         let at = file.body_budget.as_ref().or(file.body_max.as_ref()).map_or(0..0, toml::Spanned::span);
         let message = format!(
-            "requests to one service may hold half of `body_budget` ({}), and one body may have `body_max` ({}): make \
+            "calls to one service may hold half of `body_budget` ({}), and one body may have `body_max` ({}): make \
              the first at least twice the second",
             node.body_budget, node.body_max
         );

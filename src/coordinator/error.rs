@@ -16,10 +16,10 @@ pub enum Refused {
         "{0} transactions are open, which is the most this node takes (node.open_transactions_max); try again"
     )]
     Overloaded(usize),
-    /// One service takes part in too many of them: the others are not to wait for it.
+    /// Too many of them wait for one service: the others are not to wait for it.
     #[error(
-        "the service {0} takes part in {1} open transactions, which is the most that one service may (half of \
-         node.open_transactions_max): it, or another service of theirs, is slow or does not answer; try again"
+        "{1} open transactions wait for the service {0}, which is the most that may wait for one service (half of \
+         node.open_transactions_max): it is slow or does not answer; try again"
     )]
     ServiceOverloaded(String, usize),
     /// The key was used for another request.

@@ -323,11 +323,19 @@ impl<P: Participants> Coordinator<P> {
 
     fn open(&self, view: View) -> (Open, Seats) {
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
+        let waits_for = view.txn.waits_for();
         let (publish, watch) = watch::channel(view);
         let nudge = Arc::new(Notify::new());
         let since = *self.shared.journal.wal().follow().borrow() + 1;
         (
-            Open { inbox, view: watch, since: since.into(), is_pinned: false, is_recovered: false },
+            Open {
+                inbox,
+                view: watch,
+                waits_for,
+                since: since.into(),
+                is_pinned: false,
+                is_recovered: false,
+            },
             Seats { messages, view: publish, nudge },
         )
     }

@@ -13,6 +13,7 @@ use super::view::View;
 use crate::clock::Timestamp;
 use crate::journal::replay::KeyHash;
 use crate::plan::{Plan, TransactionId};
+use crate::txn::Branches;
 
 /// Who is open, by name, and which key began what.
 pub(crate) struct Registry {
@@ -22,7 +23,7 @@ pub(crate) struct Registry {
 
 struct Inner {
     open: HashMap<TransactionId, Open>,
-    /// In how many of them each service takes part.
+    /// How many of them wait for each service.
     of_service: HashMap<String, usize>,
     keys: HashMap<KeyHash, TransactionId>,
     is_draining: bool,
@@ -34,6 +35,8 @@ struct Inner {
 pub(crate) struct Open {
     pub(crate) inbox: mpsc::Sender<Message>,
     pub(crate) view: watch::Receiver<View>,
+    /// Whose answers it waits for.
+    pub(crate) waits_for: Branches,
     /// No record of it that counts is before this LSN.
     pub(crate) since: AtomicU64,
     /// Its records must stay where they are, because nobody can tell what they mean.
@@ -46,7 +49,7 @@ pub(crate) struct Open {
 pub(crate) enum Claim {
     Draining,
     Full(usize),
-    /// So many wait for, or work with, this service.
+    /// So many wait for this service.
     FullOf(String, usize),
     /// By this transaction.
     Taken(TransactionId),
@@ -76,7 +79,7 @@ impl Registry {
         }
         let (plan, share) = (open.plan(), max.div_ceil(2));
         let is_full = |service: &&str| inner.of_service.get(*service).is_some_and(|count| *count >= share);
-        if let Some(service) = plan.services().into_iter().find(is_full) {
+        if let Some(service) = plan.services_of(open.waits_for).into_iter().find(is_full) {
             return Err(Claim::FullOf(service.to_owned(), share));
         }
         if let Some(key) = key {
@@ -104,6 +107,16 @@ impl Registry {
         let removed = inner.take(id);
         inner.recovered.1 -= usize::from(removed.is_some_and(|open| open.is_recovered));
         self.count.send_replace(inner.open.len());
+    }
+
+    /// A transaction now waits for these.
+    pub(crate) fn waits(&self, id: TransactionId, branches: Branches) {
+        let mut inner = self.lock();
+        let Inner { open, of_service, .. } = &mut *inner;
+        let Some(open) = open.get_mut(&id).filter(|open| open.waits_for != branches) else { return };
+        uncount(of_service, open);
+        open.waits_for = branches;
+        count(of_service, open);
     }
 
     pub(crate) fn watch(&self, id: TransactionId) -> Option<watch::Receiver<View>> {
@@ -189,21 +202,29 @@ impl Registry {
 
 impl Inner {
     fn put(&mut self, id: TransactionId, open: Open) {
-        for service in open.plan().services() {
-            match self.of_service.get_mut(service) {
-                Some(count) => *count += 1,
-                None => drop(self.of_service.insert(service.to_owned(), 1)),
-            }
-        }
+        count(&mut self.of_service, &open);
         self.open.insert(id, open);
     }
 
     fn take(&mut self, id: TransactionId) -> Option<Open> {
         let open = self.open.remove(&id)?;
-        for service in open.plan().services() {
-            *self.of_service.get_mut(service).expect("it was counted when it was put in") -= 1;
-        }
+        uncount(&mut self.of_service, &open);
         Some(open)
+    }
+}
+
+fn count(of_service: &mut HashMap<String, usize>, open: &Open) {
+    for service in open.plan().services_of(open.waits_for) {
+        match of_service.get_mut(service) {
+            Some(count) => *count += 1,
+            None => drop(of_service.insert(service.to_owned(), 1)),
+        }
+    }
+}
+
+fn uncount(of_service: &mut HashMap<String, usize>, open: &Open) {
+    for service in open.plan().services_of(open.waits_for) {
+        *of_service.get_mut(service).expect("it was counted when it began to be waited for") -= 1;
     }
 }
 
@@ -217,7 +238,7 @@ impl Open {
 mod tests {
     use super::*;
     use crate::plan::{Issuer, Trace};
-    use crate::txn::{Branches, Shape, Txn};
+    use crate::txn::{Shape, Txn};
 
     const KEY: KeyHash = 7;
 
@@ -229,7 +250,8 @@ mod tests {
         let txn = Txn::begin(Shape::new(1, Branches::NONE, deadline).unwrap());
         let view = watch::channel(View::new(id, Arc::new(plan), txn)).1;
         let since = AtomicU64::new(1);
-        (id, Open { inbox: mpsc::channel(1).0, view, since, is_pinned: false, is_recovered: false })
+        let (inbox, waits_for) = (mpsc::channel(1).0, Branches::NONE);
+        (id, Open { inbox, view, waits_for, since, is_pinned: false, is_recovered: false })
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl<P: Participants> Running<P> {
                 Ok(true)
             }
             Step::Remember(next) => {
-                self.txn = next;
+                self.stand_at(next);
                 self.seats.view.send_modify(|view| view.txn = next);
                 Ok(false)
             }
@@ -197,7 +197,8 @@ impl<P: Participants> Running<P> {
             work: work.flatten(),
             endpoint: spoken.asked.clone(),
         });
-        spoken.last = Some(call.clone());
+        // Work is never said twice, and its body is not to be kept.
+        spoken.last = (operation != Operation::Work).then(|| call.clone());
         let calls = spoken.calls.get_or_insert_with(|| {
             let (calls, waiting) = mpsc::channel(CALLS_WAITING_MAX);
             let speaker = speak(
@@ -325,9 +326,14 @@ impl<P: Participants> Running<P> {
         (Event::Contradicted(branch, status), Remark { reason, ..Remark::default() })
     }
 
+    fn stand_at(&mut self, next: Txn) {
+        self.txn = next;
+        self.shared.registry.waits(self.id, next.waits_for());
+    }
+
     fn enter(&mut self, next: Txn, transition: Transition, remark: Remark) {
         let left = self.txn.state();
-        self.txn = next;
+        self.stand_at(next);
         self.seats.view.send_modify(|view| {
             view.txn = next;
             match transition {

@@ -83,6 +83,14 @@ impl Budget {
         Ok(permit.hold(bytes.freeze()))
     }
 
+    /// The same bytes, which count here too until the last clone or slice of them is dropped; `None` where the budget
+    /// has less.
+    #[must_use]
+    pub fn hold(&self, bytes: Bytes) -> Option<Bytes> {
+        let mut permit = self.permit();
+        permit.grow(bytes.len()).then(|| permit.hold(bytes))
+    }
+
     /// Out of every pool or out of none.
     fn take(&self, bytes: usize) -> bool {
         let less = |left: usize| left.checked_sub(bytes);

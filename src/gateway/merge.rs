@@ -98,18 +98,19 @@ impl Gateway {
         let call = Call { service: &part.service, method, target, headers, upload, timeout };
         let answer = async {
             let answer = self.backends.send(&call).await.map_err(Missing::Failed)?;
-            self.read(matched.id, answer).await
+            self.read(part, answer).await
         };
         tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Missing::Failed(Failure::Late)))
     }
 
-    async fn read(&self, route: &str, answer: reqwest::Response) -> Result<Came, Missing> {
+    async fn read(&self, part: &Part, answer: reqwest::Response) -> Result<Came, Missing> {
         if !answer.status().is_success() {
             return Err(Missing::Refused(answer.status()));
         }
         let content_type = answer.headers().get(CONTENT_TYPE).cloned();
         let content_type = content_type.as_ref().and_then(|value| value.to_str().ok());
-        let body = self.budget(route).read(answer.bytes_stream(), self.options.answer_max).await?;
+        let budget = self.budget().and(self.share(&part.service));
+        let body = budget.read(answer.bytes_stream(), self.options.answer_max).await?;
         Ok(Came { value: json::member(content_type, &body), body })
     }
 }

@@ -57,7 +57,9 @@ pub struct Gateway {
     routes: RouteTable,
     options: GatewayOptions,
     /// By the id of a route: the bytes of bodies that may be held for it.
-    budgets: BTreeMap<String, Budget>,
+    budget: Budget,
+    /// The half of it that each service may use.
+    shares: BTreeMap<String, Budget>,
     backends: Backends,
 }
 
@@ -105,14 +107,9 @@ impl Gateway {
     ) -> Self {
         let services: BTreeSet<&str> = routes.iter().flat_map(Route::services).collect();
         let share = |service: &&str| ((*service).to_owned(), Budget::new(budget.left().div_ceil(2)));
-        let shares: BTreeMap<String, Budget> = services.iter().map(share).collect();
-        let of_route = |route: &Route| {
-            let shares = route.services().into_iter().filter_map(|service| shares.get(service));
-            (route.id.clone(), shares.fold(budget.clone(), |of_route, share| of_route.and(share)))
-        };
-        let budgets = routes.iter().map(of_route).collect();
+        let shares = services.iter().map(share).collect();
         let backends = Backends::new(discovery, client, answered, services.into_iter());
-        Self { routes, options, budgets, backends }
+        Self { routes, options, budget: budget.clone(), shares, backends }
     }
 
     /// Which route a request takes. Looks at nothing but its head.
@@ -135,10 +132,16 @@ impl Gateway {
         }
     }
 
-    /// The limit on the bytes of bodies that are held for a route; request bodies of transactions count too.
+    /// The limit on the bytes of bodies that are held; request bodies of transactions count too.
     #[must_use]
-    pub fn budget(&self, route: &str) -> &Budget {
-        self.budgets.get(route).expect("every route has a budget")
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The limit on those that are held for one service of the routes.
+    #[must_use]
+    pub fn share(&self, service: &str) -> &Budget {
+        self.shares.get(service).expect("every service of a route has a share")
     }
 
     /// The routes in order of precedence.

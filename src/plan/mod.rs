@@ -98,10 +98,10 @@ impl Plan {
         self.branches.get(branch.index()).expect("a branch number comes from the plan's own shape")
     }
 
-    /// The services that take part, each once.
+    /// The services of these branches, each once.
     #[must_use]
-    pub fn services(&self) -> BTreeSet<&str> {
-        self.branches.iter().map(|branch| branch.service.as_str()).collect()
+    pub fn services_of(&self, branches: Branches) -> BTreeSet<&str> {
+        branches.iter().map(|branch| self.branch(branch).service.as_str()).collect()
     }
 
     /// What `prepare`, `commit` and `abort` of this branch carry again; `None`: the envelope.

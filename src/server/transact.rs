@@ -1,5 +1,6 @@
 //! One request of a transaction route, from body to answer.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,9 @@ use super::key::{self, Asked};
 use super::public::Public;
 use super::reply::{self, Told};
 use crate::coordinator::{Begin, Handle, Start};
-use crate::gateway::{Matched, PlannedCall, Problem, TransactionRoute, add_forwarded, headers_for_work};
+use crate::gateway::{
+    BufferError, Matched, PlannedCall, Problem, TransactionRoute, add_forwarded, headers_for_work,
+};
 use crate::participant::Participants;
 use crate::participant::Work;
 use crate::participant::options::{CallBody, TransactionOptions};
@@ -34,7 +37,7 @@ pub(super) async fn transact<P: Participants>(
     if body.size_hint().lower() > public.body_max as u64 {
         return Problem::body_too_large(public.body_max).into_response();
     }
-    let reading = public.gateway.budget(matched.id).read(body.into_data_stream(), public.body_max);
+    let reading = public.gateway.budget().read(body.into_data_stream(), public.body_max);
     let body = match timeout(public.body_timeout, reading).await {
         Ok(Ok(body)) => body,
         Ok(Err(error)) => return Problem::from(error).into_response(),
@@ -83,10 +86,20 @@ impl<P: Participants> Public<P> {
             key,
             trace: trace.unwrap_or_else(|| Trace::begin(fastrand::u128(..))),
         };
+        // For each service by itself: a branch that was answered gives back what another still holds.
+        let mut held = BTreeMap::new();
+        for call in &calls {
+            if !held.contains_key(&call.service) {
+                let body = self.gateway.share(&call.service).hold(body.clone());
+                let body = body.ok_or(BufferError::<axum::Error>::NoBudget)?;
+                held.insert(call.service.clone(), body);
+            }
+        }
         let mut works = Vec::with_capacity(calls.len());
         for call in calls {
             let options = self.services.get(&call.service).ok_or_else(|| no_protocol(&call.service))?;
-            works.push(work(&call, &headers));
+            let body = held.get(&call.service).expect("it was put in above");
+            works.push(work(&call, body, &headers));
             let branch = planned(call, options, &mut plan.bodies);
             plan.branches.push(branch);
         }
@@ -100,11 +113,11 @@ fn work_headers(original: &HeaderMap, client: IpAddr) -> HeaderMap {
     headers
 }
 
-fn work(call: &PlannedCall, headers: &HeaderMap) -> Work {
+fn work(call: &PlannedCall, body: &Bytes, headers: &HeaderMap) -> Work {
     let mut headers = headers.clone();
     let content_type = call.content_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
     headers.extend(content_type.map(|value| (CONTENT_TYPE, value)));
-    Work { headers, body: call.body.clone() }
+    Work { headers, body: body.slice_ref(&call.body) }
 }
 
 fn planned(call: PlannedCall, options: &TransactionOptions, bodies: &mut Vec<PlanBody>) -> PlannedBranch {

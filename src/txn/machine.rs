@@ -211,6 +211,12 @@ impl Txn {
         }
     }
 
+    /// Whose answers it waits for; for those that are parked, an operator's.
+    #[must_use]
+    pub fn waits_for(&self) -> Branches {
+        self.calls().1.or(self.telling().parked)
+    }
+
     fn owed_beyond(&self, before: &Self) -> Vec<Effect> {
         let already = before.owed();
         self.owed().into_iter().filter(|effect| !already.contains(effect)).collect()
