@@ -56,7 +56,7 @@ use backend::Backends;
 pub struct Gateway {
     routes: RouteTable,
     options: GatewayOptions,
-    /// By the id of a route: the bytes of bodies that may be held for it.
+    /// The bytes of bodies that may be held.
     budget: Budget,
     /// The half of it that each service may use.
     shares: BTreeMap<String, Budget>,
