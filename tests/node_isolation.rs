@@ -7,8 +7,8 @@ mod kit;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kit::{Answer, Node, Stub};
-use serde_json::json;
+use kit::{Answer, Node, Reply, Stub};
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -122,10 +122,24 @@ async fn a_service_that_has_done_its_part_beside_a_dead_one_has_room_for_more() 
     assert_eq!(node.in_doubt().await.len(), 5);
     // What a restart finds waits for the dead one alone too, once the other has confirmed again.
     node.crash().await;
-    for _ in 0..10 {
-        node.post("/well", &json!({})).await.expect(200);
-    }
+    kit::until("the healthy one has confirmed again", async || {
+        node.post("/well", &json!({})).await.status == 200
+    })
+    .await;
     node.post("/both", &json!({})).await.expect(503);
+}
+
+/// Three requests with bodies of which two have room: the third is refused. The body, and the two that wait.
+async fn bodies_for_two(node: &Arc<Node>, path: &'static str) -> (Value, JoinSet<Reply>) {
+    let body = json!({"text": "x".repeat(200_000)});
+    let mut stuck = JoinSet::new();
+    for _ in 0..3 {
+        let (node, body) = (node.clone(), body.clone());
+        stuck.spawn(async move { node.post(path, &body).await });
+    }
+    let refused = stuck.join_next().await.unwrap().unwrap().expect(503);
+    assert_eq!(refused.json()["code"], "overloaded");
+    (body, stuck)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,14 +151,7 @@ async fn bodies_of_calls_that_were_answered_leave_room_though_another_branch_han
     node.start().await;
     ill.always("/work", Answer::hang());
     let node = Arc::new(node);
-    let body = json!({"text": "x".repeat(200_000)});
-    let mut stuck = JoinSet::new();
-    for _ in 0..3 {
-        let (node, body) = (node.clone(), body.clone());
-        stuck.spawn(async move { node.post("/both", &body).await });
-    }
-    let refused = stuck.join_next().await.unwrap().unwrap().expect(503);
-    assert_eq!(refused.json()["code"], "overloaded");
+    let (body, _stuck) = bodies_for_two(&node, "/both").await;
     kit::until("what the healthy one held is given back", async || {
         node.post("/well", &body).await.status == 200
     })
@@ -160,14 +167,7 @@ async fn bodies_held_for_a_participant_that_hangs_leave_room_for_others() {
     node.start().await;
     ill.always("/work", Answer::hang());
     let node = Arc::new(node);
-    let body = json!({"text": "x".repeat(200_000)});
-    let mut stuck = JoinSet::new();
-    for _ in 0..3 {
-        let (node, body) = (node.clone(), body.clone());
-        stuck.spawn(async move { node.post("/ill", &body).await });
-    }
-    let refused = stuck.join_next().await.unwrap().unwrap().expect(503);
-    assert_eq!(refused.json()["code"], "overloaded");
+    let (body, _stuck) = bodies_for_two(&node, "/ill").await;
     assert_eq!(ill.wait_for("/work", 2).await.len(), 2);
     node.post("/well", &body).await.expect(200);
 }
