@@ -241,7 +241,11 @@ async fn the_same_where_the_witness_is_missing_too() {
 }
 
 async fn is_parked_and_not_aborted(without_witness: bool) {
-    let (mut node, accounts, ledger) = two_with_big_answers().await;
+    let (_, accounts, ledger) = two_with_big_answers().await;
+    let mut node = Node::with_section(
+        "open_transactions_max = 2",
+        &(kit::two_branches(&accounts, &ledger) + OF_ACCOUNTS),
+    );
     accounts.always("/debit", Answer::json(200, json!({"said": "only in the decision"})));
     ledger.always("/credit", Answer::ok());
     node.start().await;
@@ -269,16 +273,29 @@ async fn is_parked_and_not_aborted(without_witness: bool) {
         assert_eq!(refused.json()["code"], "damaged");
         node.env_clear().crash().await;
     }
+    accounts.always("/debit", Answer::ok());
     for branch in [0, 1] {
+        // Half of two may wait for one service, and this one waits for an operator's word about its branches.
+        node.post("/transfers", &json!({})).await.expect(503);
+        node.post("/debits", &json!({})).await.expect(if branch == 0 { 503 } else { 200 });
         let wish = json!({"branch": branch, "as": "committed", "reason": "seen there"});
         node.admin_post(&format!("/v1/transactions/{id}/resolve"), &wish).await.expect(200);
     }
     node.settled().await;
+    assert_eq!((accounts.count("/debit"), ledger.calls().len()), (1, 0), "nobody was told to undo a commit");
     node.get(&format!("/v1/transactions/{id}")).await.expect(410);
     let again = node.post_with("/transfers", &[("Idempotency-Key", "k")], &json!({})).await.expect(409);
     assert_eq!((again.transaction(), &again.json()["code"]), (id.as_str(), &json!("settled_by_hand")));
-    assert_eq!((accounts.calls().len(), ledger.calls().len()), (0, 0), "nobody was told to undo a commit");
 }
+
+/// A route over one of the two services.
+const OF_ACCOUNTS: &str = r#"
+    [[routes]]
+    id = "debit"
+    match = { methods = ["POST"], path = "/debits" }
+    [routes.transaction]
+    branches = [ { service = "accounts", method = "POST", path = "/debit" } ]
+"#;
 
 /// The record that `verify` names.
 async fn first_unreadable(node: &Node) -> usize {

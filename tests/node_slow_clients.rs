@@ -117,3 +117,25 @@ async fn a_connection_over_the_limit_waits_and_is_served_once_another_closes() {
     first.write_all(REST).await.unwrap();
     assert_eq!(answer(&mut first).await.0, 200, "those who had a seat kept it");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let (node, ..) = two("body_max = 1_000").await;
+    let body = json!({"text": "x".repeat(2_000_000)});
+    for path in ["/transfers", "/nobody"].repeat(20) {
+        let wanted = if path == "/transfers" { 413 } else { 404 };
+        let reply = node.try_post(path, &[], &body).await;
+        assert_eq!(reply.map(|reply| reply.status), Some(wanted), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asked_before_it_sends_is_refused_without_its_body() {
+    let (node, ..) = two("body_max = 1_000").await;
+    let mut stream = connect(&node).await;
+    let head = b"POST /transfers HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9999\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let began = Instant::now();
+    assert_eq!(answer(&mut stream).await.0, 413, "and not first 100, which would ask for the body");
+    assert!(began.elapsed() < Duration::from_secs(1), "nobody waits for what will not come");
+}

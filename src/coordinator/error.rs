@@ -16,10 +16,11 @@ pub enum Refused {
         "{0} transactions are open, which is the most this node takes (node.open_transactions_max); try again"
     )]
     Overloaded(usize),
-    /// Too many of them wait for one service: the others are not to wait for it.
+    /// Too many of them need one service: the others are not to wait for it.
     #[error(
-        "{1} open transactions wait for the service {0}, which is the most that may wait for one service (half of \
-         node.open_transactions_max): it is slow or does not answer; try again"
+        "{1} open transactions need the service {0}, more than one service may keep open (half of \
+         node.open_transactions_max may wait for it, three quarters may need it): it is slow, does not answer, or an \
+         operator has to look; try again"
     )]
     ServiceOverloaded(String, usize),
     /// The key was used for another request.

@@ -40,7 +40,7 @@ use unanimous_wal::Durable;
 
 pub use self::error::{NotDone, Refused};
 use self::options::CoordinatorOptions;
-use self::registry::{Claim, Open, Registry};
+use self::registry::{Claim, Open, Registry, Stand};
 use self::running::{Message, Running};
 pub use self::view::View;
 use crate::journal::find::{Past, Search};
@@ -323,19 +323,12 @@ impl<P: Participants> Coordinator<P> {
 
     fn open(&self, view: View) -> (Open, Seats) {
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
-        let waits_for = view.txn.waits_for();
+        let stand = Stand::of(&view.txn);
         let (publish, watch) = watch::channel(view);
         let nudge = Arc::new(Notify::new());
         let since = *self.shared.journal.wal().follow().borrow() + 1;
         (
-            Open {
-                inbox,
-                view: watch,
-                waits_for,
-                since: since.into(),
-                is_pinned: false,
-                is_recovered: false,
-            },
+            Open { inbox, view: watch, stand, since: since.into(), is_pinned: false, is_recovered: false },
             Seats { messages, view: publish, nudge },
         )
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::registry::Stand;
 use super::running::Message;
 use super::{NotDone, Seats, Shared};
 use crate::journal::AppendError;
@@ -21,6 +22,7 @@ pub(crate) async fn hold<P: Participants>(shared: Arc<Shared<P>>, mut seats: Sea
     let reason = format!("its record {} is damaged: {}", fault.lsn, fault.why);
     tracing::error!(transaction = %id, %reason, "parked: an operator must look");
     seats.view.send_modify(|view| view.parked = Some(reason));
+    shared.registry.stands(id, Stand::held(branches.minus(fault.resolved)));
     while !fault.resolved.covers(branches) {
         let Some(message) = seats.messages.recv().await else { return };
         let (branch, decision, actor, reason, answer) = match message {
@@ -42,6 +44,7 @@ pub(crate) async fn hold<P: Participants>(shared: Arc<Shared<P>>, mut seats: Sea
         match shared.journal.append(id, record, ()).await {
             Ok(_) => {
                 fault.resolved = fault.resolved.with(branch);
+                shared.registry.stands(id, Stand::held(branches.minus(fault.resolved)));
                 seats.view.send_modify(|view| view.resolved.push((branch, decision)));
             }
             Err(AppendError::Poisoned(_) | AppendError::Unloggable(_)) => return,

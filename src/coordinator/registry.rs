@@ -13,7 +13,7 @@ use super::view::View;
 use crate::clock::Timestamp;
 use crate::journal::replay::KeyHash;
 use crate::plan::{Plan, TransactionId};
-use crate::txn::Branches;
+use crate::txn::{Branches, Txn};
 
 /// Who is open, by name, and which key began what.
 pub(crate) struct Registry {
@@ -23,8 +23,7 @@ pub(crate) struct Registry {
 
 struct Inner {
     open: HashMap<TransactionId, Open>,
-    /// How many of them wait for each service.
-    of_service: HashMap<String, usize>,
+    of_service: HashMap<String, Load>,
     keys: HashMap<KeyHash, TransactionId>,
     is_draining: bool,
     /// Transactions of earlier runs: how many there were, and how many are still open.
@@ -35,8 +34,8 @@ struct Inner {
 pub(crate) struct Open {
     pub(crate) inbox: mpsc::Sender<Message>,
     pub(crate) view: watch::Receiver<View>,
-    /// Whose answers it waits for.
-    pub(crate) waits_for: Branches,
+    /// Whose answers it waits for, and whose it may yet wait for.
+    pub(crate) stand: Stand,
     /// No record of it that counts is before this LSN.
     pub(crate) since: AtomicU64,
     /// Its records must stay where they are, because nobody can tell what they mean.
@@ -45,11 +44,27 @@ pub(crate) struct Open {
     pub(crate) is_recovered: bool,
 }
 
+/// Which branches keep a transaction open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stand {
+    /// Those it waits for.
+    pub(crate) waits_for: Branches,
+    /// Those, and those it will wait for again at the decision.
+    pub(crate) needs: Branches,
+}
+
+/// How many open transactions a service keeps open.
+#[derive(Default)]
+struct Load {
+    waiting: usize,
+    needing: usize,
+}
+
 /// Why a transaction was not admitted.
 pub(crate) enum Claim {
     Draining,
     Full(usize),
-    /// So many wait for this service.
+    /// So many wait for this service, or need it.
     FullOf(String, usize),
     /// By this transaction.
     Taken(TransactionId),
@@ -77,10 +92,14 @@ impl Registry {
         if inner.open.len() >= max {
             return Err(Claim::Full(max));
         }
-        let (plan, share) = (open.plan(), max.div_ceil(2));
-        let is_full = |service: &&str| inner.of_service.get(*service).is_some_and(|count| *count >= share);
-        if let Some(service) = plan.services_of(open.waits_for).into_iter().find(is_full) {
-            return Err(Claim::FullOf(service.to_owned(), share));
+        // Those that need it and do not wait for it now will do so at the decision, and nothing can refuse them then.
+        let (waiting_max, needing_max) = (max.div_ceil(2), max - max / 4);
+        let plan = open.plan();
+        for service in plan.services_of(open.stand.needs) {
+            let Some(load) = inner.of_service.get(service) else { continue };
+            if load.waiting >= waiting_max || load.needing >= needing_max {
+                return Err(Claim::FullOf(service.to_owned(), load.needing));
+            }
         }
         if let Some(key) = key {
             match inner.keys.entry(key) {
@@ -109,13 +128,13 @@ impl Registry {
         self.count.send_replace(inner.open.len());
     }
 
-    /// A transaction now waits for these.
-    pub(crate) fn waits(&self, id: TransactionId, branches: Branches) {
+    /// This is how a transaction stands now.
+    pub(crate) fn stands(&self, id: TransactionId, stand: Stand) {
         let mut inner = self.lock();
         let Inner { open, of_service, .. } = &mut *inner;
-        let Some(open) = open.get_mut(&id).filter(|open| open.waits_for != branches) else { return };
+        let Some(open) = open.get_mut(&id).filter(|open| open.stand != stand) else { return };
         uncount(of_service, open);
-        open.waits_for = branches;
+        open.stand = stand;
         count(of_service, open);
     }
 
@@ -213,18 +232,35 @@ impl Inner {
     }
 }
 
-fn count(of_service: &mut HashMap<String, usize>, open: &Open) {
-    for service in open.plan().services_of(open.waits_for) {
-        match of_service.get_mut(service) {
-            Some(count) => *count += 1,
-            None => drop(of_service.insert(service.to_owned(), 1)),
-        }
+fn count(of_service: &mut HashMap<String, Load>, open: &Open) {
+    let plan = open.plan();
+    for service in plan.services_of(open.stand.needs) {
+        of_service.entry(service.to_owned()).or_default().needing += 1;
+    }
+    for service in plan.services_of(open.stand.waits_for) {
+        of_service.entry(service.to_owned()).or_default().waiting += 1;
     }
 }
 
-fn uncount(of_service: &mut HashMap<String, usize>, open: &Open) {
-    for service in open.plan().services_of(open.waits_for) {
-        *of_service.get_mut(service).expect("it was counted when it began to be waited for") -= 1;
+fn uncount(of_service: &mut HashMap<String, Load>, open: &Open) {
+    let plan = open.plan();
+    let mut less = |branches, of: fn(&mut Load) -> &mut usize| {
+        for service in plan.services_of(branches) {
+            *of(of_service.get_mut(service).expect("it was counted")) -= 1;
+        }
+    };
+    less(open.stand.needs, |load| &mut load.needing);
+    less(open.stand.waits_for, |load| &mut load.waiting);
+}
+
+impl Stand {
+    pub(crate) fn of(txn: &Txn) -> Self {
+        Self { waits_for: txn.waits_for(), needs: txn.needs() }
+    }
+
+    /// It waits for an operator to settle these.
+    pub(crate) fn held(branches: Branches) -> Self {
+        Self { waits_for: branches, needs: branches }
     }
 }
 
@@ -238,7 +274,7 @@ impl Open {
 mod tests {
     use super::*;
     use crate::plan::{Issuer, Trace};
-    use crate::txn::{Shape, Txn};
+    use crate::txn::Shape;
 
     const KEY: KeyHash = 7;
 
@@ -250,8 +286,8 @@ mod tests {
         let txn = Txn::begin(Shape::new(1, Branches::NONE, deadline).unwrap());
         let view = watch::channel(View::new(id, Arc::new(plan), txn)).1;
         let since = AtomicU64::new(1);
-        let (inbox, waits_for) = (mpsc::channel(1).0, Branches::NONE);
-        (id, Open { inbox, view, waits_for, since, is_pinned: false, is_recovered: false })
+        let (inbox, stand) = (mpsc::channel(1).0, Stand::held(Branches::NONE));
+        (id, Open { inbox, view, stand, since, is_pinned: false, is_recovered: false })
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use unanimous_wal::Durable;
 
+use super::registry::Stand;
 use super::speaker::{Heard, speak};
 use super::upkeep::apart_max;
 use super::view::View;
@@ -328,7 +329,7 @@ impl<P: Participants> Running<P> {
 
     fn stand_at(&mut self, next: Txn) {
         self.txn = next;
-        self.shared.registry.waits(self.id, next.waits_for());
+        self.shared.registry.stands(self.id, Stand::of(&next));
     }
 
     fn enter(&mut self, next: Txn, transition: Transition, remark: Remark) {

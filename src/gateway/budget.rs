@@ -68,6 +68,26 @@ impl Budget {
     where
         S: Stream<Item = Result<Bytes, E>>,
     {
+        let (bytes, permit) = self.collect(body, bytes_max).await?;
+        Ok(permit.hold(bytes))
+    }
+
+    /// Reads a body as [`Budget::read`] does, once for each budget after the first of those that [`Budget::and`] put
+    /// together: what is dropped counts no more there, and in the first none counts once all are dropped.
+    pub async fn read_apart<S, E>(&self, body: S, bytes_max: usize) -> Result<Vec<Bytes>, BufferError<E>>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+    {
+        let (bytes, permit) = self.collect(body, bytes_max).await?;
+        let mut permits = permit.apart();
+        let whole = permits.next().expect("a budget has a pool").hold(bytes);
+        Ok(permits.map(|permit| permit.hold(whole.clone())).collect())
+    }
+
+    async fn collect<S, E>(&self, body: S, bytes_max: usize) -> Result<(Bytes, Permit), BufferError<E>>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+    {
         let mut body = std::pin::pin!(body);
         let mut permit = self.permit();
         let mut bytes = BytesMut::new();
@@ -80,15 +100,7 @@ impl Budget {
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(permit.hold(bytes.freeze()))
-    }
-
-    /// The same bytes, which count here too until the last clone or slice of them is dropped; `None` where the budget
-    /// has less.
-    #[must_use]
-    pub fn hold(&self, bytes: Bytes) -> Option<Bytes> {
-        let mut permit = self.permit();
-        permit.grow(bytes.len()).then(|| permit.hold(bytes))
+        Ok((bytes.freeze(), permit))
     }
 
     /// Out of every pool or out of none.
@@ -127,6 +139,12 @@ impl Permit {
     #[must_use]
     pub fn hold(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Held { bytes, _permit: self })
+    }
+
+    /// A permit for each pool, with what this one held.
+    fn apart(mut self) -> impl Iterator<Item = Self> {
+        let (held, pools) = (std::mem::take(&mut self.held), std::mem::take(&mut self.budget.0));
+        pools.into_iter().map(move |pool| Self { budget: Budget(vec![pool]), held })
     }
 
     /// The bytes held.
@@ -201,6 +219,20 @@ mod tests {
         assert_eq!((part.as_ref(), budget.left()), (&b"b"[..], 6));
         drop(part);
         assert_eq!(budget.left(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_body_for_two_counts_in_the_share_of_each_until_that_one_drops_it() {
+        let (whole, one, two) = (Budget::new(10), Budget::new(5), Budget::new(5));
+        let both = whole.and(&one).and(&two);
+        let mut bodies = both.read_apart(body(&["ab", "cd"]), 4).await.unwrap();
+        assert_eq!((bodies.len(), whole.left(), one.left(), two.left()), (2, 6, 1, 1));
+        drop(bodies.remove(0));
+        assert_eq!((whole.left(), one.left(), two.left()), (6, 5, 1));
+        assert!(matches!(both.read_apart(body(&["abc"]), 4).await, Err(BufferError::NoBudget)));
+        assert_eq!((whole.left(), one.left(), two.left()), (6, 5, 1));
+        drop(bodies);
+        assert_eq!((whole.left(), one.left(), two.left()), (10, 5, 5));
     }
 
     #[tokio::test]

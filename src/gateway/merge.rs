@@ -109,7 +109,7 @@ impl Gateway {
         }
         let content_type = answer.headers().get(CONTENT_TYPE).cloned();
         let content_type = content_type.as_ref().and_then(|value| value.to_str().ok());
-        let budget = self.budget().and(self.share(&part.service));
+        let budget = self.budget.and(self.share(&part.service));
         let body = budget.read(answer.bytes_stream(), self.options.answer_max).await?;
         Ok(Came { value: json::member(content_type, &body), body })
     }

@@ -31,6 +31,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::Stream;
 use http::header::HOST;
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -132,15 +134,23 @@ impl Gateway {
         }
     }
 
-    /// The limit on the bytes of bodies that are held; request bodies of transactions count too.
-    #[must_use]
-    pub fn budget(&self) -> &Budget {
-        &self.budget
+    /// Reads the body of a request that goes to `services`, once for each: it counts in the share of a service for as long
+    /// as the bytes for that one are kept.
+    pub async fn read_for<'a, S, E>(
+        &self,
+        services: &BTreeSet<&'a str>,
+        body: S,
+        bytes_max: usize,
+    ) -> Result<BTreeMap<&'a str, Bytes>, BufferError<E>>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+    {
+        let budget = services.iter().fold(self.budget.clone(), |all, service| all.and(self.share(service)));
+        let bodies = budget.read_apart(body, bytes_max).await?;
+        Ok(services.iter().copied().zip(bodies).collect())
     }
 
-    /// The limit on those that are held for one service of the routes.
-    #[must_use]
-    pub fn share(&self, service: &str) -> &Budget {
+    fn share(&self, service: &str) -> &Budget {
         self.shares.get(service).expect("every service of a route has a share")
     }
 

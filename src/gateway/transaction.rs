@@ -1,5 +1,6 @@
 //! A transaction route: which calls one request becomes. Making them is not the gateway's business.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -83,6 +84,12 @@ pub enum PlanError {
 impl TransactionRoute {
     /// 64 branches fit one word of flags; nobody has asked for more.
     pub const BRANCHES_MAX: usize = 64;
+
+    /// The services that take part, each once.
+    #[must_use]
+    pub fn services(&self) -> BTreeSet<&str> {
+        self.branches.iter().map(|branch| branch.service.as_str()).collect()
+    }
 
     /// The work calls that a request becomes, in declared order.
     ///

@@ -21,6 +21,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::linger::lingering;
+
 /// What one listener lets in.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -55,7 +57,7 @@ where
         let (builder, watcher, answer) = (builder.clone(), graceful.watcher(), answer.clone());
         tasks.spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let answered = answer(request.map(Body::new), client);
+                let answered = answer(lingering(request), client);
                 async move { Ok::<_, std::convert::Infallible>(answered.await) }
             });
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`node`] | a whole node: opens the log, binds, recovers, serves, drains |
 //! | [`listen`] | connections: limits, timeouts, an orderly end |
+//! | [`linger`] | the rest of a body that nobody wants |
 //! | [`public`] | what clients and participants may ask |
 //! | [`transact`] | one request of a transaction route, from body to answer |
 //! | [`key`] | the `Idempotency-Key` header |
@@ -24,6 +25,7 @@
 
 pub mod admin;
 pub mod key;
+pub mod linger;
 pub mod listen;
 pub mod log_lines;
 pub mod metrics;

@@ -17,9 +17,7 @@ use super::key::{self, Asked};
 use super::public::Public;
 use super::reply::{self, Told};
 use crate::coordinator::{Begin, Handle, Start};
-use crate::gateway::{
-    BufferError, Matched, PlannedCall, Problem, TransactionRoute, add_forwarded, headers_for_work,
-};
+use crate::gateway::{Matched, PlannedCall, Problem, TransactionRoute, add_forwarded, headers_for_work};
 use crate::participant::Participants;
 use crate::participant::Work;
 use crate::participant::options::{CallBody, TransactionOptions};
@@ -37,16 +35,19 @@ pub(super) async fn transact<P: Participants>(
     if body.size_hint().lower() > public.body_max as u64 {
         return Problem::body_too_large(public.body_max).into_response();
     }
-    let reading = public.gateway.budget().read(body.into_data_stream(), public.body_max);
-    let body = match timeout(public.body_timeout, reading).await {
+    let services = matched.route.services();
+    let reading = public.gateway.read_for(&services, body.into_data_stream(), public.body_max);
+    let bodies = match timeout(public.body_timeout, reading).await {
         Ok(Ok(body)) => body,
         Ok(Err(error)) => return Problem::from(error).into_response(),
         Err(_) => return slow_body(public.body_timeout).into_response(),
     };
-    let begin = match public.plan(matched, &parts, &body, client) {
+    let begin = match public.plan(matched, &parts, &bodies, client) {
         Ok(begin) => begin,
         Err(problem) => return problem.into_response(),
     };
+    // Each work call holds its own, for as long as it is not answered.
+    drop(bodies);
     match public.coordinator.begin(begin).await {
         Ok(Start::New(handle)) => settle(handle, matched.route.reply_within, false).await,
         Ok(Start::Open(handle)) if handle.now().told.is_none() => reply::undecided(handle.id),
@@ -69,9 +70,10 @@ impl<P: Participants> Public<P> {
         &self,
         matched: &Matched<'_, TransactionRoute>,
         parts: &Parts,
-        body: &Bytes,
+        bodies: &BTreeMap<&str, Bytes>,
         client: IpAddr,
     ) -> Result<Begin, Problem> {
+        let body = bodies.values().next().expect("a transaction has a branch");
         let (path, query) = (matched.path.as_str(), parts.uri.query());
         let key = key::of(&parts.headers, &Asked { method: &parts.method, path, query, body })?;
         let calls = matched.route.plan(&matched.params, query, parts.headers.get(CONTENT_TYPE), body)?;
@@ -86,19 +88,10 @@ impl<P: Participants> Public<P> {
             key,
             trace: trace.unwrap_or_else(|| Trace::begin(fastrand::u128(..))),
         };
-        // For each service by itself: a branch that was answered gives back what another still holds.
-        let mut held = BTreeMap::new();
-        for call in &calls {
-            if !held.contains_key(&call.service) {
-                let body = self.gateway.share(&call.service).hold(body.clone());
-                let body = body.ok_or(BufferError::<axum::Error>::NoBudget)?;
-                held.insert(call.service.clone(), body);
-            }
-        }
         let mut works = Vec::with_capacity(calls.len());
         for call in calls {
             let options = self.services.get(&call.service).ok_or_else(|| no_protocol(&call.service))?;
-            let body = held.get(&call.service).expect("it was put in above");
+            let body = bodies.get(call.service.as_str()).expect("it was read for every service of the route");
             works.push(work(&call, body, &headers));
             let branch = planned(call, options, &mut plan.bodies);
             plan.branches.push(branch);

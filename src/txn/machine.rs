@@ -217,6 +217,18 @@ impl Txn {
         self.calls().1.or(self.telling().parked)
     }
 
+    /// Who is told of the decision or has still to be, if there is to be one: whom it waits for, and whom it may yet wait for.
+    #[must_use]
+    pub fn needs(&self) -> Branches {
+        if self.decision().is_none() { self.shape.branches } else { self.telling().outstanding() }
+    }
+
+    /// Whether it is of this shape, with nobody in it whom the shape does not have.
+    #[must_use]
+    pub fn is_of(&self, shape: Shape) -> bool {
+        self.shape == shape && shape.branches.covers(self.votes.answered().or(self.telling().outstanding()))
+    }
+
     fn owed_beyond(&self, before: &Self) -> Vec<Effect> {
         let already = before.owed();
         self.owed().into_iter().filter(|effect| !already.contains(effect)).collect()
