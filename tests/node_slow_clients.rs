@@ -6,10 +6,12 @@ mod kit;
 
 use std::time::Duration;
 
+use http::Method;
 use kit::{Node, Stub};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 /// A whole request to begin a transaction, after which the node closes the connection.
@@ -138,4 +140,54 @@ async fn a_client_that_asked_before_it_sends_is_refused_without_its_body() {
     let began = Instant::now();
     assert_eq!(answer(&mut stream).await.0, 413, "and not first 100, which would ask for the body");
     assert!(began.elapsed() < Duration::from_secs(1), "nobody waits for what will not come");
+}
+
+/// A backend that answers each request before it has read its body, and then neither reads on nor closes.
+async fn hasty_backend(tasks: &mut JoinSet<()>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tasks.spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.read_u8().await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            open.push(stream);
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_its_answer_holds_its_place_no_longer_though_its_body_never_ends() {
+    let mut tasks = JoinSet::new();
+    let config = format!(
+        r#"
+        [services.hasty]
+        endpoints = ["{}"]
+        [[routes]]
+        id = "hasty"
+        match = {{ path = "/hasty" }}
+        forward = {{ service = "hasty" }}
+        "#,
+        hasty_backend(&mut tasks).await
+    );
+    // One place, so that nobody is served before the one before has left.
+    let mut node = Node::with_section("connections_max = 1", &config);
+    node.start().await;
+    // The first stops in the midst of its body; the second sends more than anybody has room for.
+    for sent in [b"abc".to_vec(), vec![b'x'; 20_000_000]] {
+        let (mut reader, mut writer) = connect(&node).await.into_split();
+        tasks.spawn(async move {
+            let head = b"POST /hasty HTTP/1.1\r\nhost: x\r\ncontent-length: 90000000\r\n\r\n";
+            // The node closes the connection when it has waited long enough.
+            let _ = writer.write_all(&[head, sent.as_slice()].concat()).await;
+            std::future::pending::<()>().await;
+        });
+        let mut first = [0; 12];
+        timeout(kit::PATIENCE, reader.read_exact(&mut first)).await.expect("it is answered").unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        let nobody = node.url("/nobody");
+        let next = node.send(Method::GET, &nobody, &[("connection", "close")], None);
+        timeout(kit::PATIENCE, next).await.expect("the next one is served").expect(404);
+    }
 }

@@ -177,6 +177,15 @@ impl Record {
 }
 
 impl Kept {
+    /// Whose answers they are.
+    pub fn branches(&self) -> impl Iterator<Item = Branch> {
+        let whole = match self {
+            Self::Whole(answers) => answers.as_slice(),
+            Self::TooLarge => &[],
+        };
+        whole.iter().map(|(branch, _)| *branch)
+    }
+
     /// Keeps these answers, if they have at most `bytes_max` bytes together.
     #[must_use]
     pub fn new(replies: Vec<(Branch, Reply)>, bytes_max: usize) -> Self {

@@ -170,7 +170,12 @@ impl Replay {
             return;
         };
         let wrong = |why: String| Some(Fault { lsn, why, resolved: Branches::NONE });
-        let (txn, misfit) = if txn.is_of(shape) { (txn, false) } else { (Txn::begin(shape), true) };
+        let is_in_it = |branch| shape.branches.has(branch);
+        let misfit = !txn.is_of(shape)
+            || !kept.iter().flat_map(Kept::branches).all(is_in_it)
+            || !resolved.iter().all(|(branch, _)| is_in_it(*branch));
+        let (txn, kept, resolved) =
+            if misfit { (Txn::begin(shape), None, Vec::new()) } else { (txn, kept, resolved) };
         let fault = match self.open.get(&id) {
             _ if misfit => wrong("it is carried with other branches than it has".to_owned()),
             Some(before) if before.fault.is_some() => before.fault.clone(),
@@ -246,8 +251,10 @@ pub fn key_hash(route: &str, key: &str) -> KeyHash {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::plan::{PlannedBranch, Trace};
+    use crate::plan::{PlannedBranch, Reply, Trace};
     use crate::txn::{Reason, Shape, Votes};
 
     fn plan() -> Arc<Plan> {
@@ -280,23 +287,48 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_that_waits_for_a_branch_it_does_not_have_is_set_aside() {
-        // In the codec's bytes, as no run can build it: it waits for its branch 0; now for a branch 1 too.
+    fn a_transaction_that_is_carried_as_no_run_can_leave_it_is_set_aside() {
+        let shape = plan().shape().unwrap();
         let abort = Transition::Decided {
             decision: Decision::Abort,
             votes: Votes::default(),
             reason: Some(Reason::Restarted),
         };
-        let txn = Txn::replay(plan().shape().unwrap(), [abort]).unwrap();
-        let mut value = serde_json::to_value(txn).unwrap();
-        *value.pointer_mut("/state/Aborting/1/waiting").unwrap() = 0b11.into();
-        let txn = serde_json::from_value(value).unwrap();
-        assert_eq!(fault(plan(), txn), "it is carried with other branches than it has");
+        let aborting = Txn::replay(shape, [abort]).unwrap();
+        let working = Txn::begin(shape);
+        // Changed in its serialized form, because no transition leads there. Its only branch is 0.
+        for (txn, member, foreign) in [
+            (aborting, "/state/Aborting/1/waiting", json!(0b11)),
+            (aborting, "/state/Aborting/0", json!({"Late": 7})),
+            (aborting, "/votes/no", json!(0b10)),
+            (working, "/state", json!({"Preparing": {"read_only": 0b10}})),
+            (working, "/votes/yes", json!(0b1)),
+        ] {
+            let mut value = serde_json::to_value(txn).unwrap();
+            *value.pointer_mut(member).unwrap() = foreign;
+            let txn = serde_json::from_value(value).unwrap();
+            assert_eq!(fault(plan(), txn), "it is carried with other branches than it has", "{member}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_is_carried_with_answers_of_others_is_set_aside() {
+        let other = Branch::new(1).unwrap();
+        let reply = Reply { status: 200, content_type: None, body: "".into() };
+        let txn = Txn::begin(plan().shape().unwrap());
+        let kept = Some(Kept::Whole(vec![(other, reply)]));
+        let why = "it is carried with other branches than it has";
+        let of = |kept| Box::new(Carried { plan: plan(), txn, kept, parked: None });
+        assert_eq!(fault_of(Record::Carried(of(kept))), why);
+        assert_eq!(fault_of(Record::CarriedResolved(of(None), vec![(other, Decision::Commit)])), why);
     }
 
     fn fault(plan: Arc<Plan>, txn: Txn) -> String {
+        fault_of(Record::Carried(Box::new(Carried { plan, txn, kept: None, parked: None })))
+    }
+
+    fn fault_of(record: Record) -> String {
         let mut replay = Replay::default();
-        let record = Record::Carried(Box::new(Carried { plan, txn, kept: None, parked: None }));
         replay.take(Lsn::FIRST, Entry { time: Timestamp(1), transaction: TransactionId::NONE, record });
         let (_, unfinished, _) = replay.into_parts();
         let logged = unfinished.first().expect("it is unfinished");

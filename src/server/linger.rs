@@ -1,74 +1,204 @@
-//! The rest of a body that nobody wants: read, and thrown away, so that the answer arrives.
+//! The rest of a body that nobody wants.
 //!
 //! A connection that is closed with bytes unread is reset, and a reset takes the answer with it that the client has not
-//! read yet (RFC 9112, 9.6). So a request that is refused before its body was read, or in the midst of it, would end
-//! with "connection reset" where it should end with the reason.
+//! read yet (RFC 9112, 9.6): a request that is refused before its body was read would end with "connection reset" where it
+//! should end with the reason. So its rest is read and thrown away, for [`PATIENCE`].
+//!
+//! And a service may answer before it has read the whole body, as HTTP allows. Whoever has the answer and then neither
+//! sends on nor hangs up would hold a connection for ever. So from the answer on the body has to move: one that stands
+//! still for [`STANDSTILL`] is cut.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use axum::BoxError;
 use axum::body::Body;
+use axum::response::Response;
 use bytes::Bytes;
-use http::Request;
-use http::header::EXPECT;
+use http::header::{EXPECT, HeaderValue};
+use http::{Request, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a client may go on sending what nobody wants. Its connection is closed after that.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A body whose rest is read to its end when it is dropped before that.
+/// How long a body that somebody wants may stand still once the answer was given.
+const STANDSTILL: Duration = Duration::from_secs(5);
+
+/// The same request, with a body that may be dropped at any time, and what watches over that body.
+pub(super) fn lingering(request: Request<Incoming>) -> (Request<Body>, Option<Watch>) {
+    if request.body().is_end_stream() {
+        return (request.map(|_| Body::empty()), None);
+    }
+    let waits = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    let is_unasked = request.version() > Version::HTTP_10 && request.headers().get(EXPECT).is_some_and(waits);
+    let (head, body) = request.into_parts();
+    let moving = Moving { body, waker: None, has_moved: false };
+    let coming = Arc::new(Mutex::new(Coming::Body(moving)));
+    let lingering = Lingering { coming: coming.clone(), is_unasked };
+    (Request::from_parts(head, Body::new(lingering)), Some(Watch(coming)))
+}
+
+/// What still comes from the client.
+enum Coming {
+    /// This.
+    Body(Moving),
+    /// Nothing.
+    Nothing,
+    /// More, but it stood still for too long.
+    Cut,
+}
+
+struct Moving {
+    body: Incoming,
+    /// Who waits for it.
+    waker: Option<Waker>,
+    /// Since the watch has looked.
+    has_moved: bool,
+}
+
+/// The body of a request whose rest is read to its end when it is dropped before that.
 struct Lingering {
-    body: Option<Incoming>,
+    coming: Arc<Mutex<Coming>>,
     /// The client sends its body only once it is asked for it, and it was not: there is nothing to wait for.
     is_unasked: bool,
 }
 
-/// The same request, with a body that may be dropped at any time.
-pub(super) fn lingering(request: Request<Incoming>) -> Request<Body> {
-    let is_unasked = request.headers().contains_key(EXPECT);
-    request.map(|body| {
-        if body.is_end_stream() {
-            return Body::empty();
-        }
-        Body::new(Lingering { body: Some(body), is_unasked })
-    })
-}
-
 impl HttpBody for Lingering {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.is_unasked = false;
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let polled = Pin::new(body).poll_frame(context);
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            self.body = None;
+        let mut coming = lock(&self.coming);
+        let moving = match &mut *coming {
+            Coming::Body(moving) => moving,
+            Coming::Nothing => return Poll::Ready(None),
+            Coming::Cut => {
+                return Poll::Ready(Some(Err("the body stood still for too long after its answer".into())));
+            }
+        };
+        let polled = Pin::new(&mut moving.body).poll_frame(context);
+        match &polled {
+            Poll::Pending => moving.waker = Some(context.waker().clone()),
+            Poll::Ready(Some(Ok(_))) => moving.has_moved = true,
+            Poll::Ready(None | Some(Err(_))) => *coming = Coming::Nothing,
         }
-        polled
+        polled.map_err(BoxError::from)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+        match &*lock(&self.coming) {
+            Coming::Body(moving) => moving.body.is_end_stream(),
+            Coming::Nothing => true,
+            Coming::Cut => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+        match &*lock(&self.coming) {
+            Coming::Body(moving) => moving.body.size_hint(),
+            Coming::Nothing => SizeHint::with_exact(0),
+            Coming::Cut => SizeHint::default(),
+        }
     }
 }
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        let rest = self.body.take().filter(|body| !self.is_unasked && !body.is_end_stream());
-        if let (Some(mut body), Ok(runtime)) = (rest, tokio::runtime::Handle::try_current()) {
+        let coming = std::mem::replace(&mut *lock(&self.coming), Coming::Nothing);
+        if let Coming::Body(Moving { mut body, .. }) = coming
+            && !self.is_unasked
+            && !body.is_end_stream()
+        {
             // Whether it ends, breaks or lasts too long: nobody waits for it.
-            runtime.spawn(timeout(PATIENCE, async move { while let Some(Ok(_)) = body.frame().await {} }));
+            spawn(timeout(PATIENCE, async move { while let Some(Ok(_)) = body.frame().await {} }));
         }
     }
+}
+
+/// From when it is dropped the body of the request has to move.
+pub(super) struct Watch(Arc<Mutex<Coming>>);
+
+impl Watch {
+    /// The same answer; the watch is dropped with its last byte.
+    pub(super) fn until_told(self, answer: Response) -> Response {
+        answer.map(|body| Body::new(Watched { body, _watch: self }))
+    }
+
+    /// Whether the body has moved since the last look. One that has not is cut.
+    fn look(coming: &Mutex<Coming>) -> bool {
+        let mut coming = lock(coming);
+        let Coming::Body(moving) = &mut *coming else { return false };
+        if std::mem::take(&mut moving.has_moved) {
+            return true;
+        }
+        let waker = moving.waker.take();
+        *coming = Coming::Cut;
+        drop(coming);
+        waker.iter().for_each(Waker::wake_by_ref);
+        false
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        match &mut *lock(&self.0) {
+            Coming::Body(moving) if !moving.body.is_end_stream() => moving.has_moved = false,
+            Coming::Body(_) | Coming::Nothing | Coming::Cut => return,
+        }
+        let coming = self.0.clone();
+        spawn(async move {
+            sleep(STANDSTILL).await;
+            while Self::look(&coming) {
+                sleep(STANDSTILL).await;
+            }
+        });
+    }
+}
+
+/// The body of an answer, and the watch that begins with its end.
+struct Watched {
+    body: Body,
+    _watch: Watch,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The end of the node need not wait for these: it closes the connections that they are about. Where the runtime has gone
+/// already, so have they.
+fn spawn<F: Future<Output: Send> + Send + 'static>(task: F) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(task);
+    }
+}
+
+/// No code panics while it holds this lock, and a body is no worse for it.
+fn lock(coming: &Mutex<Coming>) -> MutexGuard<'_, Coming> {
+    coming.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,6 +3,7 @@
 //! `axum::serve` sets no header timeout and no limit on connections, so the listeners run on
 //! hyper-util's builder, with a timer, themselves.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,8 +58,15 @@ where
         let (builder, watcher, answer) = (builder.clone(), graceful.watcher(), answer.clone());
         tasks.spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let answered = answer(lingering(request), client);
-                async move { Ok::<_, std::convert::Infallible>(answered.await) }
+                let (request, watch) = lingering(request);
+                let answered = answer(request, client);
+                async move {
+                    let answer = answered.await;
+                    Ok::<_, Infallible>(match watch {
+                        Some(watch) => watch.until_told(answer),
+                        None => answer,
+                    })
+                }
             });
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
             if let Err(error) = watcher.watch(connection).await {

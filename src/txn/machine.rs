@@ -223,10 +223,20 @@ impl Txn {
         if self.decision().is_none() { self.shape.branches } else { self.telling().outstanding() }
     }
 
-    /// Whether it is of this shape, with nobody in it whom the shape does not have.
+    /// Whether a transaction of this shape can stand so in the log: while it is undecided, just as its records say, and with
+    /// nobody in it whom the shape does not have.
     #[must_use]
     pub fn is_of(&self, shape: Shape) -> bool {
-        self.shape == shape && shape.branches.covers(self.votes.answered().or(self.telling().outstanding()))
+        let begun = Self::begin(shape);
+        let named = self.state.reason().and_then(Reason::branch).map_or(Branches::NONE, Branches::only);
+        match self.state {
+            State::Working => *self == begun,
+            State::Preparing { read_only } => begun.apply(Transition::Preparing { read_only }) == Ok(*self),
+            State::Committing(_) | State::Committed | State::Aborting(..) | State::Aborted(_) => {
+                let in_it = self.votes.answered().or(self.telling().outstanding()).or(named);
+                self.shape == shape && shape.branches.covers(in_it)
+            }
+        }
     }
 
     fn owed_beyond(&self, before: &Self) -> Vec<Effect> {
