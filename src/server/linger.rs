@@ -2,11 +2,11 @@
 //!
 //! A connection that is closed with bytes unread is reset, and a reset takes the answer with it that the client has not
 //! read yet (RFC 9112, 9.6): a request that is refused before its body was read would end with "connection reset" where it
-//! should end with the reason. So its rest is read and thrown away, for [`PATIENCE`].
+//! should end with the reason. So its rest is read and thrown away, for two seconds.
 //!
 //! And a service may answer before it has read the whole body, as HTTP allows. Whoever has the answer and then neither
 //! sends on nor hangs up would hold a connection for ever. So from the answer on the body has to move: one that stands
-//! still for [`STANDSTILL`] is cut.
+//! still for five is cut.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
