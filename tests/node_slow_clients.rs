@@ -4,6 +4,8 @@
 
 mod kit;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::Method;
@@ -142,35 +144,41 @@ async fn a_client_that_asked_before_it_sends_is_refused_without_its_body() {
     assert!(began.elapsed() < Duration::from_secs(1), "nobody waits for what will not come");
 }
 
-/// A backend that answers each request before it has read its body, and then neither reads on nor closes.
-async fn hasty_backend(tasks: &mut JoinSet<()>) -> String {
+/// The configuration of a route `/hasty` to a backend that answers each request before it has read its body, and never closes.
+/// Where it `reads` on, it counts there what has come.
+async fn hasty_backend(tasks: &mut JoinSet<()>, reads: Option<Arc<AtomicUsize>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tasks.spawn(async move {
-        let mut open = Vec::new();
-        while let Ok((mut stream, _)) = listener.accept().await {
-            stream.read_u8().await.unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
-            open.push(stream);
-        }
-    });
-    format!("http://{address}")
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_has_its_answer_holds_its_place_no_longer_though_its_body_never_ends() {
-    let mut tasks = JoinSet::new();
     let config = format!(
         r#"
         [services.hasty]
-        endpoints = ["{}"]
+        endpoints = ["http://{}"]
         [[routes]]
         id = "hasty"
         match = {{ path = "/hasty" }}
         forward = {{ service = "hasty" }}
         "#,
-        hasty_backend(&mut tasks).await
+        listener.local_addr().unwrap()
     );
+    tasks.spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.read_u8().await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            while let Some(count) = &reads
+                && let Ok(byte) = stream.read_u8().await
+            {
+                count.fetch_add(usize::from(byte == b'#'), Relaxed);
+            }
+            open.push(stream);
+        }
+    });
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_its_answer_holds_its_place_no_longer_though_its_body_never_ends() {
+    let mut tasks = JoinSet::new();
+    let config = hasty_backend(&mut tasks, None).await;
     // One place, so that nobody is served before the one before has left.
     let mut node = Node::with_section("connections_max = 1", &config);
     node.start().await;
@@ -190,4 +198,22 @@ async fn a_client_that_has_its_answer_holds_its_place_no_longer_though_its_body_
         let next = node.send(Method::GET, &nobody, &[("connection", "close")], None);
         timeout(kit::PATIENCE, next).await.expect("the next one is served").expect(404);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_moves_after_its_answer_is_carried_to_its_end() {
+    let (mut tasks, count) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+    let mut node = Node::new(&hasty_backend(&mut tasks, Some(count.clone())).await);
+    node.start().await;
+    let mut stream = connect(&node).await;
+    stream.write_all(b"POST /hasty HTTP/1.1\r\nhost: x\r\ncontent-length: 12\r\n\r\n").await.unwrap();
+    let mut first = [0; 12];
+    timeout(kit::PATIENCE, stream.read_exact(&mut first)).await.expect("it is answered").unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    // Twelve seconds, in none of which it stands still for five.
+    for _ in 0..12 {
+        sleep(Duration::from_secs(1)).await;
+        stream.write_all(b"#").await.unwrap();
+    }
+    kit::until("all of it has come", async || count.load(Relaxed) == 12).await;
 }

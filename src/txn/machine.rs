@@ -217,7 +217,8 @@ impl Txn {
         self.calls().1.or(self.telling().parked)
     }
 
-    /// Who is told of the decision or has still to be, if there is to be one: whom it waits for, and whom it may yet wait for.
+    /// Whose answers it needs before it can end: those it waits for now, and before the decision all that may have to be told
+    /// of it.
     #[must_use]
     pub fn needs(&self) -> Branches {
         if self.decision().is_none() { self.shape.branches } else { self.telling().outstanding() }
