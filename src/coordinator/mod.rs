@@ -208,7 +208,7 @@ impl<P: Participants> Coordinator<P> {
             Origin::OtherNode => return Ok(Fate::OtherNode),
             Origin::Nobody => return Ok(Fate::NeverSeen),
         }
-        Ok(match self.search(id).await? {
+        Ok(match self.shared.journal.search(id).await? {
             Search::Decided(past) => Fate::Done(past),
             Search::Undecided => Fate::Unsettled,
             Search::NeverSeen => Fate::NeverSeen,
@@ -303,7 +303,7 @@ impl<P: Participants> Coordinator<P> {
                 Err(Refused::KeyReused(id))
             };
         }
-        match self.search(id).await? {
+        match self.shared.journal.search(id).await? {
             Search::Decided(past) if is_same(&past.plan) => Ok(Some(Start::Done(id, past))),
             Search::Decided(_) => Err(Refused::KeyReused(id)),
             Search::Undecided => Err(Refused::KeyBusy(id)),
@@ -313,12 +313,6 @@ impl<P: Participants> Coordinator<P> {
                 Ok(None)
             }
         }
-    }
-
-    async fn search(&self, id: TransactionId) -> Result<Search, ReadError> {
-        let journal = self.shared.journal.clone();
-        let search = tokio::task::spawn_blocking(move || journal.find(id));
-        search.await.expect("looking into the log does not panic")
     }
 
     fn open(&self, view: View) -> (Open, Seats) {

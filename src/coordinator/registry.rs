@@ -1,7 +1,7 @@
 //! The open transactions and the idempotency keys. Locked for a lookup, never across an await.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -22,7 +22,8 @@ pub(crate) struct Registry {
 }
 
 struct Inner {
-    open: HashMap<TransactionId, Open>,
+    /// Oldest first, as their ids grow.
+    open: BTreeMap<TransactionId, Open>,
     of_service: HashMap<String, Load>,
     keys: HashMap<KeyHash, TransactionId>,
     is_draining: bool,
@@ -72,7 +73,7 @@ pub(crate) enum Claim {
 
 impl Registry {
     pub(crate) fn new(keys: HashMap<KeyHash, TransactionId>) -> Self {
-        let (open, of_service) = (HashMap::new(), HashMap::new());
+        let (open, of_service) = (BTreeMap::new(), HashMap::new());
         let inner = Inner { open, of_service, keys, is_draining: false, recovered: (0, 0) };
         Self { inner: Mutex::new(inner), count: watch::Sender::new(0) }
     }
@@ -151,14 +152,12 @@ impl Registry {
     }
 
     pub(crate) fn views(&self) -> Vec<View> {
-        let mut views: Vec<_> = self.lock().open.values().map(|open| open.view.borrow().clone()).collect();
-        views.sort_by_key(|view| view.id);
-        views
+        self.lock().open.values().map(|open| open.view.borrow().clone()).collect()
     }
 
     pub(crate) fn in_doubt(&self) -> (usize, Option<Timestamp>) {
         let inner = self.lock();
-        (inner.open.len(), inner.open.keys().min().map(|id| id.time()))
+        (inner.open.len(), inner.open.keys().next().map(|id| id.time()))
     }
 
     pub(crate) fn recovering(&self) -> (usize, usize) {

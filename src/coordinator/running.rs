@@ -131,6 +131,8 @@ impl<P: Participants> Running<P> {
             }
             let until_wake = self.wake_at.map(|time| time.since(self.shared.journal.now()));
             tokio::select! {
+                // An answer that is here counts, also where the deadline passes at this very moment.
+                biased;
                 Some(heard) = self.heard.recv() => self.hear(heard).await?,
                 Some(message) = self.seats.messages.recv() => self.obey(message).await?,
                 () = sleep(until_wake.unwrap_or_default()), if until_wake.is_some() => self.wake().await?,

@@ -67,6 +67,7 @@ async fn converse<P: Participants>(
         // Subscribed before the call, so that no recovery is missed.
         let mut recoveries = participants.recoveries(&service);
         let permit = tokio::select! {
+            biased;
             next = calls.recv() => return Conversation::Superseded(next),
             permit = participants.permit(&service, call.get().operation) => permit,
         };
@@ -82,6 +83,7 @@ async fn converse<P: Participants>(
         // A participant may ask for more patience than we have, up to the cap, but not for less.
         let wait = patience.min(retry.max).max(backoff);
         tokio::select! {
+            biased;
             next = calls.recv() => return Conversation::Superseded(next),
             hurried = pause(wait, may_hurry, &mut recoveries, nudge) => may_hurry = !hurried,
         }
@@ -104,6 +106,7 @@ async fn pause(
         }
     };
     tokio::select! {
+        biased;
         () = sleep(wait) => false,
         () = nudge.notified() => false,
         () = recovered => true,

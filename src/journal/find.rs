@@ -11,7 +11,7 @@ use unanimous_wal::Lsn;
 
 use super::record::{Carried, Entry, Kept, Record};
 use super::replay::Replay;
-use super::{Journal, ReadError};
+use super::{Journal, ReadError, Threads};
 use crate::clock::Timestamp;
 use crate::plan::{Plan, TransactionId};
 use crate::txn::{Branch, Decision, Reason, Votes};
@@ -55,7 +55,19 @@ pub struct Past {
 }
 
 impl Journal {
-    /// Looks for `id` in the log. Reads the disk: not for an async task's own thread.
+    /// Looks for `id` in the log.
+    pub async fn search(&self, id: TransactionId) -> Result<Search, ReadError> {
+        match self.threads {
+            Threads::Own => {
+                let journal = self.clone();
+                let search = tokio::task::spawn_blocking(move || journal.find(id));
+                search.await.expect("looking into the log does not panic")
+            }
+            Threads::None => self.find(id),
+        }
+    }
+
+    /// As [`search`](Self::search), on the caller's thread. Reads the disk: not for an async task's own.
     pub fn find(&self, id: TransactionId) -> Result<Search, ReadError> {
         for (from, to) in self.where_to_look(id) {
             match self.look(id, from, to)? {

@@ -30,13 +30,14 @@ pub mod replay;
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
 pub use unanimous_wal::{BATCH_SIZES, COMMIT_SECONDS, Lsn as LogPosition, Poisoned, Stats as LogStats};
-use unanimous_wal::{Durable, Log, Lsn, ReadAllError, Synced, Wal};
+use unanimous_wal::{Durable, Log, Lsn, ReadAllError, Readable, Synced, Wal};
 
 use self::codec::CodecError;
 use self::index::{Index, Noted};
@@ -51,12 +52,22 @@ use crate::txn::Decision;
 #[derive(Clone)]
 pub struct Journal {
     wal: Wal,
+    threads: Threads,
     sync: Sync,
     retention: Duration,
     clock: Arc<dyn Clock>,
     index: Arc<Mutex<Index>>,
     /// Records that have to be in the index and were not waited for, in the order of the log.
     later: Arc<Mutex<VecDeque<(Noted, Synced)>>>,
+}
+
+/// Where the log is written and searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Threads {
+    /// On threads that may wait for the disk.
+    Own,
+    /// On the caller's, which has nothing to wait for: the disk is simulated.
+    None,
 }
 
 /// Why a record was not written.
@@ -109,6 +120,34 @@ impl Journal {
         clock: Arc<dyn Clock>,
         version: &str,
     ) -> Result<(Self, Found), JournalError> {
+        Self::start_by(log, options, clock, version, Threads::Own, Readable::start).await
+    }
+
+    /// As [`start`](Self::start), all on the caller's thread: commits run in a future that is given to `spawn`. For
+    /// simulations, in which a run must repeat itself.
+    pub async fn start_in_task(
+        log: Log,
+        options: &LogOptions,
+        clock: Arc<dyn Clock>,
+        version: &str,
+        spawn: impl FnOnce(Pin<Box<dyn Future<Output = ()> + Send>>),
+    ) -> Result<(Self, Found), JournalError> {
+        let start = |readable: Readable| {
+            let (wal, commits) = readable.start_in_task()?;
+            spawn(Box::pin(commits));
+            Ok(wal)
+        };
+        Self::start_by(log, options, clock, version, Threads::None, start).await
+    }
+
+    async fn start_by(
+        log: Log,
+        options: &LogOptions,
+        clock: Arc<dyn Clock>,
+        version: &str,
+        threads: Threads,
+        start: impl FnOnce(Readable) -> Result<Wal, unanimous_wal::OpenError>,
+    ) -> Result<(Self, Found), JournalError> {
         let mut replay = Replay::default();
         let readable = log.read_all(|lsn, bytes| replay.read(lsn, bytes)).map_err(OpenError::from)?;
         let gave_up = readable.given_up().map(|damage| Record::GaveUp { damage });
@@ -118,9 +157,10 @@ impl Journal {
         }
         let (index, found) = replay.finish(&readable);
         let clock = Arc::new(Monotone::new(clock, index.latest()));
-        let wal = readable.start().map_err(OpenError::Log)?;
+        let wal = start(readable).map_err(OpenError::Log)?;
         let journal = Self {
             wal,
+            threads,
             sync: options.sync,
             retention: options.retention,
             clock,
