@@ -82,11 +82,13 @@ pub fn create_in(store: Arc<dyn Store>, node: u32, options: Options) -> Result<L
 
 /// Opens the log on a simulated disk, and makes one if there is none.
 pub(crate) fn open_sim(disk: &SimDisk, options: Options) -> Result<Log, OpenError> {
-    let is_new = disk.is_new();
-    let (store, node) = (Arc::new(disk.open()), disk.node());
-    if is_new {
-        begin_witness(store.clone(), node)?;
+    let store = Arc::new(disk.open());
+    if let Some(node) = disk.node() {
+        return Ok(Log { store, node, options });
     }
+    let node = disk.new_node();
+    begin_witness(store.clone(), node)?;
+    disk.made(node);
     Ok(Log { store, node, options })
 }
 

@@ -8,6 +8,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 
 use common::{payload, read};
+use unanimous_wal::block::BlockKey;
 use unanimous_wal::sim::{self, SimDisk};
 use unanimous_wal::{Lsn, Options, Wal};
 
@@ -92,4 +93,39 @@ async fn append_until_the_cut(disk: &SimDisk, wal: &Wal, seed: u64) -> common::R
         );
     }
     running
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_power_may_go_right_after_any_change_also_while_the_log_is_made() {
+    for nth in 1..30 {
+        let disk = SimDisk::new(nth);
+        disk.darken(nth);
+        let acknowledged = write_into_the_dark(&disk).await;
+        assert!(disk.is_dark(), "after change {nth} the power is gone");
+        disk.crash();
+        let (_, records) = start_in_task(&disk);
+        assert!(records.starts_with(&acknowledged), "cut after change {nth}");
+        let durable = disk.durable(BlockKey::of(Lsn::FIRST)).len();
+        assert!(durable >= acknowledged.len(), "each of these was a block of its own");
+    }
+}
+
+/// Makes a log and appends to it until that fails; gives what was acknowledged.
+async fn write_into_the_dark(disk: &SimDisk) -> common::Records {
+    let mut acknowledged = Vec::new();
+    let Ok((readable, _)) =
+        sim::open(disk, Options::default()).map_err(drop).and_then(|log| read(log).map_err(drop))
+    else {
+        return acknowledged;
+    };
+    let Ok((wal, committer)) = readable.start_in_task() else { return acknowledged };
+    drop(tokio::spawn(committer));
+    for n in 0..20 {
+        let bytes = payload(n, 40);
+        match wal.append(bytes.clone(), ()).await {
+            Ok(durable) => acknowledged.push((durable.lsn().unwrap(), bytes)),
+            Err(_) => break,
+        }
+    }
+    acknowledged
 }

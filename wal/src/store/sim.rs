@@ -3,6 +3,7 @@
 //! ```text
 //! SimDisk ── open() ──► SimStore        the disk outlives the store, as it does in life
 //!    │ crash()    loses a random rest of what was put since the last sync
+//!    │ darken(n)  the power goes right after the n-th change from now on
 //!    │ fail(..)   the n-th put or sync from now on fails, and so does all that follows
 //!    │ hang()     the next sync does not come back until release()
 //!    └ damage(..) changes the bytes of a block behind the log's back
@@ -82,6 +83,24 @@ impl SimDisk {
         self.state().fails = Some((operation, nth.max(1)));
     }
 
+    /// The power goes right after the `nth` change from now on (the first is 1): it was made, and the store that asked
+    /// for it does nothing any more. [`crash`](Self::crash) says what is left.
+    pub fn darken(&self, nth: u64) {
+        self.state().changes_left = Some(nth.max(1));
+    }
+
+    /// Whether the power has gone.
+    #[must_use]
+    pub fn is_dark(&self) -> bool {
+        self.state().changes_left == Some(0)
+    }
+
+    /// Whether an operation has failed as it was told to.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.state().failed
+    }
+
     /// The next sync does not return before [`release`](Self::release).
     pub fn hang(&self) {
         self.state().hangs = true;
@@ -111,6 +130,13 @@ impl SimDisk {
         self.state().present.blocks.keys().copied().collect()
     }
 
+    /// The blocks from `from` on that are there even if the power goes now, in order.
+    #[must_use]
+    pub fn durable(&self, from: BlockKey) -> Vec<(BlockKey, Vec<u8>)> {
+        let state = self.state();
+        state.durable.blocks.range(from..).map(|(key, block)| (*key, block.clone())).collect()
+    }
+
     /// Changes the stored bytes of a block, or takes the block away if `change` leaves nothing.
     pub fn damage(&self, key: BlockKey, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
@@ -129,16 +155,20 @@ impl SimDisk {
         state.save_witness();
     }
 
-    /// The random identity of the node, made at the first call.
-    pub(crate) fn node(&self) -> u32 {
-        let mut state = self.state();
-        let fresh = (state.random() >> 32) as u32;
-        *state.node.get_or_insert(fresh)
+    /// The random identity of the log that is here, if one was wholly made.
+    pub(crate) fn node(&self) -> Option<u32> {
+        self.state().node
     }
 
-    /// Whether a log was ever created here.
-    pub(crate) fn is_new(&self) -> bool {
-        self.state().node.is_none()
+    /// An identity for a log that is to be made.
+    pub(crate) fn new_node(&self) -> u32 {
+        (self.state().random() >> 32) as u32
+    }
+
+    /// A log is there now, unless the power went meanwhile. A real disk has a marker for that, written last.
+    pub(crate) fn made(&self, node: u32) {
+        let mut state = self.state();
+        state.node = (state.changes_left != Some(0) && !state.failed).then_some(node);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -152,6 +182,9 @@ impl SimStore {
         if state.life != self.life {
             return Err(StoreError::new(doing, io::Error::other("the simulated process is dead")));
         }
+        if state.changes_left == Some(0) {
+            return Err(StoreError::new(doing, io::Error::other("the simulated power is gone")));
+        }
         if state.failed {
             return Err(StoreError::new(doing, io::Error::other("the simulated disk has failed")));
         }
@@ -164,6 +197,7 @@ impl Store for SimStore {
         let mut state = self.alive("write to the log")?;
         state.strike(Operation::Put, "write to the log")?;
         state.change(Change::Put(key, block.to_vec()));
+        state.count();
         Ok(())
     }
 
@@ -179,6 +213,7 @@ impl Store for SimStore {
             state.durable.apply(change);
         }
         state.syncs += 1;
+        state.count();
         Ok(())
     }
 
@@ -218,6 +253,7 @@ impl Store for SimStore {
         let mut state = self.alive("write the witness")?;
         *state.present.slot(slot) = bytes.to_vec();
         state.witness_dirty = Some(slot);
+        state.count();
         Ok(())
     }
 
@@ -225,6 +261,7 @@ impl Store for SimStore {
         let mut state = self.alive("sync the witness")?;
         state.save_witness();
         state.witness_dirty = None;
+        state.count();
         Ok(())
     }
 

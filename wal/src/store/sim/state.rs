@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) node: Option<u32>,
     pub(super) fails: Option<(Operation, u64)>,
     pub(super) failed: bool,
+    /// How many changes the power lasts for, if it is to go; 0 when it is gone.
+    pub(super) changes_left: Option<u64>,
     pub(super) hangs: bool,
     pub(super) hanging: bool,
     pub(super) syncs: u64,
@@ -51,6 +53,7 @@ impl State {
             node: None,
             fails: None,
             failed: false,
+            changes_left: None,
             hangs: false,
             hanging: false,
             syncs: 0,
@@ -85,12 +88,18 @@ impl State {
         self.unsynced.push(change);
     }
 
+    /// One more change was made.
+    pub(super) fn count(&mut self) {
+        self.changes_left = self.changes_left.map(|left| left.saturating_sub(1));
+    }
+
     pub(super) fn remove(&mut self, keys: Vec<BlockKey>) -> Removed {
         let mut removed = Removed::default();
         for key in keys {
             removed.add(self.present.blocks.get(&key).map_or(0, Vec::len));
             self.change(Change::Remove(key));
         }
+        self.count();
         removed
     }
 
@@ -114,7 +123,7 @@ impl State {
         self.present = self.durable.clone();
         self.unsynced.clear();
         self.witness_dirty = None;
-        (self.fails, self.failed, self.hangs) = (None, false, false);
+        (self.fails, self.failed, self.hangs, self.changes_left) = (None, false, false, None);
     }
 
     pub(super) fn save_blocks(&mut self) {
