@@ -1,0 +1,59 @@
+//! G4: a client that was told `committed` or `aborted` was told the truth, for ever. So is a participant that asks.
+
+use unanimous::coordinator::Fate;
+use unanimous::journal::options::Sync;
+use unanimous::plan::TransactionId;
+use unanimous::txn::Decision;
+
+use super::{Kept, g2, kept, on_disk};
+use crate::sim::world::World;
+
+/// A client is told.
+pub fn told(world: &mut World, id: TransactionId, decision: Decision) -> Kept {
+    on_disk(world)?;
+    g2::decided(world, id, decision, "an answer to a client")?;
+    let needs_disk = decision == Decision::Commit || world.settings.log.sync == Sync::EveryTransition;
+    let is_durable = world.ledger.of(id).decisions.contains(&decision);
+    kept("G4", is_durable || !needs_disk, || {
+        format!("a client is told that {id} is {} before that is durable", decision.outcome())
+    })
+}
+
+/// Somebody asked what became of a transaction; gives the decision, if that was the answer.
+pub fn asked(world: &mut World, id: TransactionId, fate: &Fate) -> Result<Option<Decision>, super::Broken> {
+    on_disk(world)?;
+    let facts = world.ledger.of(id);
+    let decision = match fate {
+        Fate::Open(view) => view.told.as_ref().map(|told| *told.get()),
+        Fate::Done(past) => Some(past.decision),
+        Fate::Unsettled | Fate::NeverSeen | Fate::Expired | Fate::OtherNode => None,
+    };
+    if let Some(decision) = decision {
+        g2::decided(world, id, decision, "an answer to a question")?;
+    }
+    match fate {
+        Fate::NeverSeen => {
+            world.summary.never_seen += 1;
+            world.seen.entry(id).or_default().is_denied = true;
+            let committed = world.seen.get(&id).and_then(|seen| seen.decision) == Some(Decision::Commit);
+            kept("G4", facts.begun.is_none() && !committed, || {
+                format!("{id} is said to be never seen, and it began")
+            })?;
+        }
+        Fate::Expired => {
+            world.summary.expired += 1;
+            let is_unfinished = facts.plan.is_some() && facts.ended.is_none();
+            kept("G4", !is_unfinished, || format!("{id} is said to be expired, and it has not ended"))?;
+        }
+        Fate::OtherNode => kept("G4", false, || format!("{id} is said to be another node's"))?,
+        Fate::Open(_) | Fate::Done(_) | Fate::Unsettled => {}
+    }
+    Ok(decision)
+}
+
+/// `never_seen` means that an abort is safe.
+pub fn after_denial(was_denied: bool, id: TransactionId, decision: Decision) -> Kept {
+    kept("G4", !was_denied || decision == Decision::Abort, || {
+        format!("{id} is committed, and somebody was told that it never began")
+    })
+}

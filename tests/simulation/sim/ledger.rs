@@ -1,0 +1,102 @@
+//! What the disk would still have if the power went now, read block by block, without the program's own opinion.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use unanimous::clock::Timestamp;
+use unanimous::journal::codec;
+use unanimous::journal::record::{Entry, Record};
+use unanimous::plan::{Plan, TransactionId};
+use unanimous::txn::Decision;
+use unanimous_wal::Lsn;
+use unanimous_wal::block::{self, BlockKey};
+use unanimous_wal::frame::Kind;
+use unanimous_wal::sim::SimDisk;
+
+/// Every record that was durable at some time.
+#[derive(Default)]
+pub struct Ledger {
+    /// The bytes of each, and whose it is.
+    pub records: BTreeMap<Lsn, (TransactionId, Vec<u8>)>,
+    pub facts: BTreeMap<TransactionId, Facts>,
+    /// Where the next look begins.
+    next: Option<BlockKey>,
+    /// The parts so far of a record that is longer than a block.
+    partial: Vec<u8>,
+}
+
+/// What is durable of one transaction.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    pub plan: Option<Arc<Plan>>,
+    pub begun: Option<Timestamp>,
+    pub preparing: bool,
+    /// The decisions that are written: never two different ones.
+    pub decisions: Vec<Decision>,
+    pub parked: bool,
+    pub resolved: u32,
+    pub ended: Option<Timestamp>,
+    /// How many states of it were written again.
+    pub carried: u32,
+}
+
+impl Ledger {
+    /// Takes in what has become durable since the last look; gives each new record.
+    pub fn look(&mut self, disk: &SimDisk) -> Vec<Entry> {
+        let from = self.next.unwrap_or(BlockKey::of(Lsn::FIRST));
+        let mut new = Vec::new();
+        for (key, bytes) in disk.durable(from) {
+            let block = block::decode(&bytes).expect("nobody damages a block while a node runs");
+            for (lsn, frame) in block.frames() {
+                self.partial.extend_from_slice(frame.payload);
+                if matches!(frame.kind, Kind::Whole | Kind::Last) {
+                    let bytes = std::mem::take(&mut self.partial);
+                    new.extend(self.take(lsn, bytes));
+                }
+            }
+            self.next = Some(BlockKey { first: key.first, part: key.part + 1 });
+        }
+        new
+    }
+
+    /// A node starts: it may cut off a record that was never whole, and write another in its place.
+    pub fn restart(&mut self) {
+        let last = self.records.keys().next_back();
+        self.next = last.map(|last| BlockKey::of(last.next()));
+        self.partial.clear();
+    }
+
+    /// What is known of a transaction.
+    pub fn of(&self, id: TransactionId) -> Facts {
+        self.facts.get(&id).cloned().unwrap_or_default()
+    }
+
+    fn take(&mut self, lsn: Lsn, bytes: Vec<u8>) -> Option<Entry> {
+        let entry = codec::decode(&bytes).expect("a whole record can be read");
+        // What is there a second time is what a restart left in place.
+        let is_known = self.records.insert(lsn, (entry.transaction, bytes)).is_some();
+        if !is_known && entry.transaction != TransactionId::NONE {
+            self.facts.entry(entry.transaction).or_default().take(&entry);
+        }
+        (!is_known).then_some(entry)
+    }
+}
+
+impl Facts {
+    fn take(&mut self, entry: &Entry) {
+        match &entry.record {
+            Record::Begun(plan) => (self.plan, self.begun) = (Some(plan.clone()), Some(entry.time)),
+            Record::Preparing { .. } => self.preparing = true,
+            Record::Decided { decision, .. } => self.decisions.push(*decision),
+            Record::Carried(carried) | Record::CarriedResolved(carried, _) => {
+                self.carried += 1;
+                self.plan = Some(carried.plan.clone());
+                self.decisions.extend(carried.txn.decision());
+            }
+            Record::Parked { .. } => self.parked = true,
+            Record::Resolved { .. } => self.resolved += 1,
+            Record::Ended(_) => self.ended = Some(entry.time),
+            Record::Acked(_) | Record::Opened { .. } | Record::GaveUp { .. } => {}
+        }
+    }
+}

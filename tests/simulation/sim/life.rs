@@ -1,0 +1,331 @@
+//! One life of the node, in a runtime of its own: what runs in it dies with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use unanimous::clock::{Clock, Timestamp};
+use unanimous::coordinator::Coordinator;
+use unanimous::journal::Journal;
+use unanimous::journal::replay::Found;
+use unanimous::recovery;
+use unanimous::recovery::table::Verdict;
+use unanimous_wal::block;
+use unanimous_wal::frame::Kind;
+use unanimous_wal::sim::{Operation, SimDisk};
+
+use super::invariants::{self, g2, g3, g5, g6, g7};
+use super::network::{self, Network};
+use super::people;
+use super::scenario::{Crash, Request};
+use super::world::Sim;
+
+/// The time of day when a run begins: some day in 2027.
+const EPOCH_MS: u64 = 1_800_000_000_000;
+
+/// What a life is for.
+#[derive(Debug, Clone, Copy)]
+pub enum Purpose {
+    /// Everything goes wrong, until the crash or for so many milliseconds.
+    Storm(u64),
+    /// One service is dead; whoever does not need it must not notice.
+    Isolation(usize),
+    /// Nothing goes wrong any more, and everything must end.
+    Calm,
+    /// The log is read once more, and holds nothing unfinished.
+    Look,
+}
+
+/// No transaction of healthy services needs longer, though others wait for a dead one.
+const HEALTHY_MS_MAX: u64 = 10_000;
+
+/// However long the waits have become, everything ends within this once nothing fails any more.
+const CALM: Duration = Duration::from_mins(5);
+
+/// Runs a node until it dies or has served its purpose.
+pub fn live(sim: &Sim, purpose: Purpose, crash: Crash) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime needs nothing that could be missing");
+    let skew = {
+        let mut world = sim.world();
+        fastrand::seed(world.chance.within(0..u64::MAX));
+        // Now and then somebody sets the clock.
+        world.chance.one_of(&[0, 0, 0, -2_000_i64, 2_000])
+    };
+    runtime.block_on(async {
+        sim.world().begin_life(crash);
+        sim.note(|| format!("== the node starts: {purpose:?}, {crash:?}, its clock is off by {skew} ms"));
+        node(sim, purpose, skew).await;
+        sim.world().end_life();
+    });
+}
+
+async fn node(sim: &Sim, purpose: Purpose, skew: i64) {
+    let mut tasks = JoinSet::new();
+    let Some((journal, mut found)) = start(sim, skew, &mut tasks).await else { return };
+    let network = Network::new(sim);
+    let options = sim.world().settings.coordinator;
+    let node = Coordinator::new(journal.clone(), network, options, Arc::new(|_| {}), &mut found);
+    recovery::resume(&node, found);
+    tasks.spawn(network::carry(sim.clone()));
+    let upkeep = node.clone();
+    tasks.spawn(async move { upkeep.keep_up().await });
+    tasks.spawn(people::operator(sim.clone(), node.clone()));
+    tasks.spawn(people::inquirer(sim.clone(), node.clone()));
+    let purpose = async {
+        match purpose {
+            Purpose::Storm(until) => storm(sim, &node, until).await,
+            Purpose::Isolation(dead) => isolation(sim, &node, dead).await,
+            Purpose::Calm => calm(sim, &node).await,
+            Purpose::Look => {}
+        }
+    };
+    tokio::select! {
+        biased;
+        () = died(sim) => sim.note(|| "== the node dies".to_owned()),
+        poisoned = journal.failed() => {
+            sim.note(|| format!("== the log failed, and the node stops: {poisoned}"));
+        }
+        () = failed_long_ago(sim) => sim.expect(g5::after_failure(false)),
+        () = purpose => sim.note(|| "== the node has served its purpose".to_owned()),
+    }
+    if journal.wal().low() > unanimous_wal::Lsn::FIRST {
+        sim.world().summary.retired += 1;
+    }
+}
+
+async fn start(sim: &Sim, skew: i64, tasks: &mut JoinSet<()>) -> Option<(Journal, Found)> {
+    let (disk, options) = {
+        let world = sim.world();
+        (world.disk.clone(), world.settings.log)
+    };
+    let clock = Arc::new(Wall { since: Instant::now(), base: sim.world().now(), skew });
+    let opened = async {
+        let log = unanimous_wal::sim::open(&disk, unanimous_wal::Options::default())
+            .map_err(|error| error.to_string())?;
+        let spawn = |commits| drop(tasks.spawn(commits));
+        Journal::start_in_task(log, &options, clock, "simulated", spawn)
+            .await
+            .map_err(|error| error.to_string())
+    };
+    match opened.await {
+        Ok((journal, found)) => {
+            at_start(sim, &journal, &found);
+            Some((journal, found))
+        }
+        Err(_) if disk.is_dark() || disk.has_failed() => None,
+        Err(error) => {
+            let what = format!("a log that nobody damaged cannot be opened: {error}");
+            sim.expect(Err(invariants::Broken { promise: "G6", what }));
+            None
+        }
+    }
+}
+
+fn at_start(sim: &Sim, journal: &Journal, found: &Found) {
+    let mut world = sim.world();
+    let verdict =
+        |wanted| found.unfinished.iter().filter(|it| recovery::verdict_of(it) == wanted).count() as u64;
+    world.summary.found_undecided += verdict(Verdict::Abort);
+    world.summary.found_decided += verdict(Verdict::Tell);
+    // What a power cut left of what was not synced is durable now, and so is `opened`.
+    let looked = invariants::on_disk(&mut world);
+    world.acknowledged = Some(journal.follow());
+    if world.is_over() {
+        return;
+    }
+    let result =
+        looked.and_then(|()| g6::at_start(&world, journal)).and_then(|()| g3::at_start(&world, found));
+    drop(world);
+    sim.expect(result);
+}
+
+async fn storm(sim: &Sim, node: &Coordinator<Network>, millis: u64) {
+    let mut clients = clients(sim, node, 0);
+    sleep(Duration::from_millis(millis)).await;
+    let drains = sim.world().chance.hits(500);
+    if drains {
+        sim.world().summary.drains += 1;
+        node.drain();
+        let _ = timeout(Duration::from_secs(1), node.finished()).await;
+        clients.shutdown().await;
+        let _ = node.journal().clone().close().await;
+    }
+}
+
+async fn isolation(sim: &Sim, node: &Coordinator<Network>, dead: usize) {
+    let all = {
+        let mut world = sim.world();
+        world.note(|| format!("-- all is well, but service-{dead} is dead"));
+        world.faults.heal();
+        world.services.iter_mut().for_each(|service| service.down_until = 0);
+        world.services[dead].is_dead = true;
+        world.requests.len()
+    };
+    let clients = clients(sim, node, 0);
+    sleep(Duration::from_secs(20)).await;
+    let healthy: Vec<usize> = (all..all + 3).collect();
+    let late = {
+        let mut world = sim.world();
+        let at = world.now();
+        for _ in &healthy {
+            let super::world::World { services, chance, requests, .. } = &mut *world;
+            let request = Request::without(dead, at + chance.within(0..500), services, chance);
+            requests.push(request);
+        }
+        all
+    };
+    let more = self::clients(sim, node, late);
+    sleep(Duration::from_millis(HEALTHY_MS_MAX)).await;
+    let open: Vec<_> = node.open_transactions().into_iter().map(|view| view.id).collect();
+    let result = g7::isolated(&sim.world(), &healthy, &open);
+    sim.world().summary.isolated += healthy.len() as u64;
+    sim.world().services[dead].is_dead = false;
+    drop((clients, more));
+    sim.expect(result);
+}
+
+async fn calm(sim: &Sim, node: &Coordinator<Network>) {
+    {
+        let mut world = sim.world();
+        world.note(|| "-- all is well from here on".to_owned());
+        world.faults.heal();
+        world.services.iter_mut().for_each(|service| service.down_until = 0);
+    }
+    let mut clients = clients(sim, node, 0);
+    let everything = async {
+        while clients.join_next().await.is_some() {}
+        node.finished().await;
+        // Copies of calls may still be under way.
+        while !sim.world().wire.is_empty() {
+            sleep(Duration::from_millis(500)).await;
+        }
+        settle(sim, node).await;
+    };
+    let is_in_time = timeout(CALM, everything).await.is_ok();
+    let open = node.open_transactions().len();
+    if is_in_time && sim.is_alive() {
+        let _ = node.journal().clone().close().await;
+    }
+    let mut world = sim.world();
+    let result = invariants::on_disk(&mut world)
+        .and_then(|()| g3::at_end(&world, open))
+        .and_then(|()| g2::at_end(&world));
+    drop(world);
+    sim.expect(result);
+}
+
+/// Every service asks for what it still holds.
+async fn settle(sim: &Sim, node: &Coordinator<Network>) {
+    let unsettled = sim.world().unsettled();
+    for (service, share) in unsettled {
+        people::inquire(sim, node, service, share).await;
+    }
+}
+
+fn clients(sim: &Sim, node: &Coordinator<Network>, from: usize) -> JoinSet<()> {
+    let count = sim.world().requests.len();
+    (from..count).map(|number| people::client(sim.clone(), node.clone(), number)).collect()
+}
+
+/// Resolves when the node is dead.
+async fn died(sim: &Sim) {
+    let at = match sim.world().crash {
+        Crash::At(millis) => Some(Duration::from_millis(millis)),
+        Crash::Never | Crash::AfterChange(_) | Crash::AtCall(..) | Crash::AtAnswer(_) => None,
+    };
+    let began = Instant::now();
+    loop {
+        let _ = timeout(at.unwrap_or(Duration::from_millis(250)), sim.over.notified()).await;
+        if at.is_some_and(|at| began.elapsed() >= at) {
+            sim.kill();
+        }
+        if sim.world().is_over() {
+            return;
+        }
+    }
+}
+
+/// The disk has failed, and the node has not stopped.
+async fn failed_long_ago(sim: &Sim) {
+    let disk = sim.world().disk.clone();
+    while !disk.has_failed() {
+        sleep(Duration::from_millis(500)).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+}
+
+/// What is between two lives: the power goes, or only the process; and somebody may harm the disk.
+pub fn between(sim: &Sim) {
+    let mut world = sim.world();
+    let (was_killed, has_failed) = (world.is_over(), world.disk.has_failed());
+    if world.broken.is_some() {
+        return;
+    }
+    match world.crash {
+        Crash::At(_) if was_killed => world.summary.crashes_at_a_time += 1,
+        Crash::AfterChange(_) if was_killed => world.summary.crashes_at_a_change += 1,
+        Crash::AtCall(..) if was_killed => world.summary.crashes_at_a_call += 1,
+        Crash::AtAnswer(_) if was_killed => world.summary.crashes_at_an_answer += 1,
+        Crash::Never | Crash::At(_) | Crash::AfterChange(_) | Crash::AtCall(..) | Crash::AtAnswer(_) => {}
+    }
+    world.summary.lives += 1;
+    if has_failed || world.chance.hits(600) {
+        world.summary.power_cuts += 1;
+        world.note(|| "== the power goes".to_owned());
+        world.disk.crash();
+        world.summary.torn_records += u64::from(ends_torn(&world.disk));
+    } else {
+        world.summary.kills += 1;
+        world.note(|| "== the process is gone, the machine lives on".to_owned());
+        world.disk.kill();
+    }
+    let is_harmed = world.chance.hits(100);
+    let result = if is_harmed { g6::damaged(&mut world) } else { Ok(()) };
+    drop(world);
+    sim.expect(result);
+}
+
+/// Whether the log ends with a record of which only the first parts are there.
+fn ends_torn(disk: &SimDisk) -> bool {
+    let last = disk.keys().into_iter().next_back();
+    let blocks = last.map(|last| disk.durable(last)).unwrap_or_default();
+    blocks.iter().any(|(_, bytes)| {
+        let block = block::decode(bytes).expect("a simulated disk keeps blocks whole");
+        block.frames().any(|(_, frame)| matches!(frame.kind, Kind::First | Kind::Middle))
+    })
+}
+
+/// Now and then the disk fails in a life.
+pub fn maybe_fail_disk(sim: &Sim) {
+    let mut world = sim.world();
+    if !world.chance.hits(150) {
+        return;
+    }
+    let nth = world.chance.within(1..60);
+    let operation = world.chance.one_of(&[Operation::Put, Operation::Sync]);
+    match operation {
+        Operation::Put => world.summary.failed_puts += 1,
+        Operation::Sync => world.summary.failed_syncs += 1,
+    }
+    world.disk.fail(operation, nth);
+    world.note(|| format!("-- the {nth}th {operation:?} will fail"));
+}
+
+/// The clock of the machine.
+struct Wall {
+    since: Instant,
+    base: u64,
+    skew: i64,
+}
+
+impl Clock for Wall {
+    fn now(&self) -> Timestamp {
+        let elapsed = u64::try_from(self.since.elapsed().as_millis()).expect("a run is short");
+        Timestamp((EPOCH_MS + self.base + elapsed).saturating_add_signed(self.skew))
+    }
+}

@@ -1,0 +1,304 @@
+//! The network between the node and the services: it loses, delays, repeats and reorders.
+//!
+//! What was sent goes on its way although the node that sent it is dead. The limits on calls in flight are those of the
+//! program ([`Services`]).
+
+use std::collections::btree_map::OccupiedEntry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use unanimous::discovery::{Endpoint, Fixed};
+use unanimous::participant::answer::meaning;
+use unanimous::participant::options::{CallBody, Retry, TransactionOptions};
+use unanimous::participant::services::Services;
+use unanimous::participant::{Answer, Call, Outcome, Participants, Reply};
+use unanimous::txn::{Operation, Vote};
+use unanimous_wal::Durable;
+
+use super::invariants;
+use super::participant::{Response, State};
+use super::scenario::Crash;
+use super::world::{Flight, Message, Sim, World};
+
+/// The node's end of the network.
+#[derive(Clone)]
+pub struct Network {
+    sim: Sim,
+    services: Arc<Services>,
+    patience: Duration,
+}
+
+/// What became of a call that was sent.
+enum Sent {
+    /// No byte left.
+    Never,
+    /// The answer comes here, or nothing does.
+    Off(oneshot::Receiver<Option<Response>>),
+}
+
+impl Network {
+    pub fn new(sim: &Sim) -> Self {
+        let world = sim.world();
+        let settings = &world.settings;
+        let options = |has_prepare: bool| TransactionOptions {
+            prepare: has_prepare.then(|| "/tx/prepare".to_owned()),
+            commit: "/tx/commit".to_owned(),
+            abort: "/tx/abort".to_owned(),
+            body: CallBody::Envelope,
+            timeout: settings.call_timeout,
+            retry: settings.retry,
+            calls_max: settings.calls_max,
+        };
+        let known = world.services.iter().map(|service| (service.name.clone(), options(service.has_prepare)));
+        let services = Arc::new(Services::new(known, Arc::new(Fixed::default())));
+        Self { sim: sim.clone(), services, patience: settings.call_timeout }
+    }
+
+    fn send(&self, call: &Call) -> Option<Sent> {
+        if !self.sim.is_alive() {
+            return None;
+        }
+        let service = self.sim.world().services.iter().position(|service| service.name == call.service());
+        let message = Message {
+            service: service.expect("plans name services of this world"),
+            transaction: call.transaction,
+            branch: call.branch,
+            operation: call.operation,
+            attempt: call.attempt,
+        };
+        let dies = self.sim.world().dies_at_call();
+        if dies == Some(false) {
+            self.sim.note(|| format!("the node dies before it sends {message}"));
+            self.sim.kill();
+            return None;
+        }
+        invariants::before_call(&self.sim, message);
+        let sent = self.sim.world().send(message);
+        self.sim.sent.notify_one();
+        if dies == Some(true) {
+            self.sim.note(|| format!("the node dies right after it sent {message}"));
+            self.sim.kill();
+        }
+        Some(sent)
+    }
+
+    async fn attempt(&self, call: &Call) -> Outcome {
+        match self.send(call) {
+            // A dead node hears nothing.
+            None => std::future::pending().await,
+            Some(Sent::Never) => {
+                sleep(Duration::from_millis(1)).await;
+                Outcome::NeverSent
+            }
+            Some(Sent::Off(answer)) => match timeout(self.patience, answer).await {
+                Ok(Ok(Some(response))) => answered(response),
+                Ok(Ok(None) | Err(_)) => Outcome::Broken,
+                Err(_) => Outcome::Late,
+            },
+        }
+    }
+}
+
+impl Participants for Network {
+    type Permit = Option<OwnedSemaphorePermit>;
+
+    async fn permit(&self, service: &str, operation: Operation) -> Self::Permit {
+        Some(self.services.get(service)?.permit(operation).await)
+    }
+
+    async fn deliver(&self, call: Durable<Call>, _permit: Self::Permit) -> (Answer, Option<Endpoint>) {
+        let call = call.get();
+        let outcome = self.attempt(call).await;
+        let fails = !matches!(&outcome, Outcome::Answered { reply, .. } if reply.status < 500);
+        if let Some(service) = self.services.get(call.service()) {
+            if fails { service.is_silent() } else { service.answers() }
+        }
+        let asked = (outcome != Outcome::NeverSent).then(|| Endpoint::new(call.service()));
+        (meaning(call.operation, outcome), asked)
+    }
+
+    fn recoveries(&self, service: &str) -> watch::Receiver<u64> {
+        self.services.get(service).expect("it is of this world").recoveries()
+    }
+
+    fn retry(&self, service: &str) -> Retry {
+        self.services.get(service).expect("it is of this world").options.retry
+    }
+}
+
+/// Lets what is on the wire arrive, for as long as it is polled.
+pub async fn carry(sim: Sim) {
+    loop {
+        let next = sim.world().until_arrival();
+        let arrival = async {
+            match next {
+                Some(after) => sleep_until(Instant::now() + after).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = arrival => {}
+            () = sim.sent.notified() => continue,
+        }
+        loop {
+            let arrived = sim.world().arrived();
+            let Some(flight) = arrived else { break };
+            arrive(&sim, flight);
+        }
+    }
+}
+
+fn arrive(sim: &Sim, flight: Flight) {
+    match flight {
+        // The node may have died, or have lost patience.
+        Flight::Answer(response, to) => drop(to.send(Some(response))),
+        Flight::Call(message, reply) => {
+            let outrage = sim.world().receive(message, reply).err();
+            sim.expect(outrage.map_or(Ok(()), Err));
+        }
+    }
+}
+
+impl World {
+    /// Whether the node dies at this call, and if so whether after it is sent.
+    fn dies_at_call(&mut self) -> Option<bool> {
+        match &mut self.crash {
+            Crash::AtCall(left, after) => {
+                *left -= 1;
+                (*left == 0).then_some(*after)
+            }
+            Crash::Never | Crash::At(_) | Crash::AfterChange(_) | Crash::AtAnswer(_) => None,
+        }
+    }
+
+    fn send(&mut self, message: Message) -> Sent {
+        self.summary.calls += 1;
+        self.seen.entry(message.transaction).or_default().is_real = true;
+        let (down_until, is_dead) =
+            self.services.get(message.service).map_or((0, false), |it| (it.down_until, it.is_dead));
+        if down_until > self.now() || self.chance.hits(self.faults.never_sent) {
+            self.note(|| format!("{message}: no byte of it leaves"));
+            return Sent::Never;
+        }
+        let (to, answer) = oneshot::channel();
+        if self.chance.hits(self.faults.duplicated) {
+            let after = self.delay() + self.chance.within(0..10_000);
+            self.summary.duplicated += 1;
+            self.fly(after, Flight::Call(message, None));
+        }
+        if is_dead || self.chance.hits(self.faults.call_lost) {
+            self.note(|| format!("{message}: lost on the way"));
+            self.summary.lost += 1;
+            self.silent.push(to);
+        } else {
+            self.note(|| format!("{message}"));
+            let after = self.delay();
+            self.fly(after, Flight::Call(message, Some(to)));
+        }
+        Sent::Off(answer)
+    }
+
+    fn until_arrival(&self) -> Option<Duration> {
+        let now = self.now();
+        self.wire.keys().next().map(|(at, _)| Duration::from_millis(at.saturating_sub(now)))
+    }
+
+    fn arrived(&mut self) -> Option<Flight> {
+        let now = self.now();
+        self.wire.first_entry().filter(|first| first.key().0 <= now).map(OccupiedEntry::remove)
+    }
+
+    fn receive(
+        &mut self,
+        message: Message,
+        reply: Option<oneshot::Sender<Option<Response>>>,
+    ) -> Result<(), invariants::Broken> {
+        let (now, faults) = (self.now(), self.faults.clone());
+        let crashes = self.chance.hits(faults.participant_crash);
+        let crash_first = self.chance.hits(500);
+        let service = self.services.get_mut(message.service).expect("it was found by its name");
+        if service.is_dead || service.down_until > now {
+            return Ok(());
+        }
+        if crashes && crash_first {
+            self.crash_service(message.service);
+            return Ok(());
+        }
+        let stumble = self.chance.hits(faults.server_error).then(|| self.chance.hits(500));
+        let response = if self.chance.hits(faults.ask_again) {
+            Response { status: 425, vote: Vote::Yes }
+        } else if stumble == Some(true) {
+            Response { status: 503, vote: Vote::Yes }
+        } else {
+            self.serve(message, &faults)?
+        };
+        if crashes {
+            self.crash_service(message.service);
+            return Ok(());
+        }
+        let response =
+            if stumble == Some(false) { Response { status: 500, vote: Vote::Yes } } else { response };
+        self.note(|| format!("    {message} is answered {}", response.status));
+        if let Some(reply) = reply {
+            self.answer(response, reply);
+        }
+        Ok(())
+    }
+
+    fn serve(
+        &mut self,
+        message: Message,
+        faults: &super::chance::Faults,
+    ) -> Result<Response, invariants::Broken> {
+        let share = (message.transaction, message.branch);
+        let service = self.services.get_mut(message.service).expect("it was found by its name");
+        let before = service.shares.get(&share).map(|share| share.state);
+        let response = service
+            .receive(share, message.operation, faults)
+            .map_err(|outrage| invariants::Broken { promise: "G2", what: format!("{message}: {outrage}") })?;
+        if message.operation == Operation::Work && before == Some(State::Aborted) {
+            self.summary.late_work += 1;
+        }
+        Ok(response)
+    }
+
+    fn crash_service(&mut self, number: usize) {
+        let longest = if self.chance.hits(100) { 40_000 } else { 3_000 };
+        let down = self.chance.within(0..longest);
+        self.summary.participant_crashes += 1;
+        let until = self.now() + down;
+        let service = self.services.get_mut(number).expect("it was found by its name");
+        service.crash();
+        service.down_until = until;
+        let name = service.name.clone();
+        self.note(|| format!("    {name} crashes and is down for {down} ms"));
+    }
+
+    fn answer(&mut self, response: Response, to: oneshot::Sender<Option<Response>>) {
+        if self.chance.hits(self.faults.answer_lost) {
+            self.summary.lost += 1;
+            self.silent.push(to);
+        } else if self.chance.hits(self.faults.broken) {
+            self.summary.lost += 1;
+        } else {
+            let after = self.delay();
+            self.fly(after, Flight::Answer(response, to));
+        }
+    }
+}
+
+fn answered(Response { status, vote }: Response) -> Outcome {
+    let body = Bytes::from_static(b"{}");
+    Outcome::Answered { reply: Reply { status, content_type: None, body }, vote, retry_after: None }
+}
+
+impl std::fmt::Display for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { service, transaction, branch, operation, attempt } = self;
+        write!(f, "{} of {transaction}/{branch} to service-{service}, attempt {attempt}", operation.name())
+    }
+}
