@@ -282,3 +282,24 @@ async fn work_is_never_repeated_once_it_may_have_been_sent() {
     assert_eq!(alive.count("/tx/abort"), 7, "and told, because it may have worked");
     assert_eq!(alive.count("/tx/commit") + alive.count("/tx/prepare"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_was_put_off_and_then_finds_no_connection_is_told_of_the_abort() {
+    let (mut accounts, ledger) = (Stub::start().await, Stub::start().await);
+    let often = r#"initial = "10ms", max = "100ms", jitter = true"#;
+    let later = r#"initial = "1s", max = "1s", jitter = false"#;
+    let node = start(&kit::two_branches(&accounts, &ledger).replacen(often, later, 1)).await;
+    // It may have begun with the work, and answers so that nobody asks for it twice at once.
+    accounts.next("/debit", [Answer::status(425)]);
+    let put_off_and_gone = async {
+        accounts.wait_for("/debit", 1).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        accounts.stop().await;
+    };
+    let (reply, ()) = tokio::join!(transfer(&node), put_off_and_gone);
+    assert_eq!(reply.expect(502).json()["reason"]["kind"], "unreachable");
+    accounts.start_again().await;
+    node.settled().await;
+    assert_eq!(accounts.count("/debit"), 1, "it found no connection the second time");
+    assert_eq!(accounts.count("/tx/abort"), 1, "it may hold the work of the first time");
+}

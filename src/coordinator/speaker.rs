@@ -14,7 +14,7 @@ use unanimous_wal::Durable;
 use super::backoff;
 use crate::discovery::Endpoint;
 use crate::participant::{Answer, Call, Participants};
-use crate::txn::{Branch, Operation};
+use crate::txn::{Branch, Loss, Operation};
 
 /// An answer that a speaker brings back; never [`Answer::AskAgain`].
 #[derive(Debug)]
@@ -62,7 +62,7 @@ async fn converse<P: Participants>(
     nudge: &Notify,
 ) -> Conversation {
     let service = call.get().service().to_owned();
-    let mut may_hurry = true;
+    let (mut may_hurry, mut reached) = (true, None);
     loop {
         // Subscribed before the call, so that no recovery is missed.
         let mut recoveries = participants.recoveries(&service);
@@ -72,10 +72,15 @@ async fn converse<P: Participants>(
             permit = participants.permit(&service, call.get().operation) => permit,
         };
         let (answer, asked) = participants.deliver(call.clone(), permit).await;
+        reached = asked.or(reached);
         let patience = match answer {
             Answer::AskAgain(patience) => patience.unwrap_or_default(),
+            // An earlier attempt was put off with 425: there may be something to abort.
+            Answer::Lost(Loss::NeverSent, reply) if reached.is_some() => {
+                return Conversation::Answered(Answer::Lost(Loss::Unreachable(None), reply), reached);
+            }
             answer @ (Answer::Done { .. } | Answer::No(_) | Answer::Contradiction(_) | Answer::Lost(..)) => {
-                return Conversation::Answered(answer, asked);
+                return Conversation::Answered(answer, reached);
             }
         };
         let retry = participants.retry(&service);
