@@ -316,11 +316,9 @@ impl Journal {
             Record::Begun(plan) => every || plan.key.is_some(),
             Record::Decided { decision, .. } => every || *decision == Decision::Commit,
             Record::Preparing { .. } => every,
-            Record::Acked(_)
-            | Record::Parked { .. }
-            | Record::Ended(_)
-            | Record::Carried(_)
-            | Record::CarriedResolved(..) => false,
+            // With an abort that is forgotten, what contradicted it would be forgotten too.
+            Record::Parked { .. } => true,
+            Record::Acked(_) | Record::Ended(_) | Record::Carried(_) | Record::CarriedResolved(..) => false,
         }
     }
 }

@@ -204,7 +204,9 @@ async fn calm(sim: &Sim, node: &Coordinator<Network>) {
         while !sim.world().wire.is_empty() {
             sleep(Duration::from_millis(500)).await;
         }
-        settle(sim, node).await;
+        if sim.world().settings.services_ask {
+            settle(sim, node).await;
+        }
     };
     let is_in_time = timeout(CALM, everything).await.is_ok();
     let open = node.open_transactions().len();

@@ -229,7 +229,8 @@ impl World {
             return Ok(());
         }
         let stumble = self.chance.hits(faults.server_error).then(|| self.chance.hits(500));
-        let response = if self.chance.hits(faults.ask_again) {
+        let put_off = self.chance.hits(faults.ask_again).then(|| self.chance.hits(500));
+        let response = if put_off == Some(true) {
             Response { status: 425, vote: Vote::Yes }
         } else if stumble == Some(true) {
             Response { status: 503, vote: Vote::Yes }
@@ -240,8 +241,12 @@ impl World {
             self.crash_service(message.service);
             return Ok(());
         }
-        let response =
-            if stumble == Some(false) { Response { status: 500, vote: Vote::Yes } } else { response };
+        // It did what it was asked, and yet does not say so.
+        let response = match (put_off, stumble) {
+            (Some(false), _) => Response { status: 425, vote: Vote::Yes },
+            (_, Some(false)) => Response { status: 500, vote: Vote::Yes },
+            (None | Some(true), None | Some(true)) => response,
+        };
         self.note(|| format!("    {message} is answered {}", response.status));
         if let Some(reply) = reply {
             self.answer(response, reply);

@@ -9,6 +9,7 @@ use unanimous::participant::Work;
 use unanimous::plan::{Body, ClientKey, Plan, PlannedBranch, Trace, TransactionId};
 use unanimous::txn::{Branch, Decision, Operation};
 
+use super::chance::Faults;
 use super::invariants::{Broken, g4};
 use super::network::Network;
 use super::participant::{ShareId, State};
@@ -84,7 +85,8 @@ pub async fn inquirer(sim: Sim, node: Node) {
         sleep(Duration::from_millis(wait)).await;
         let (share, any) = {
             let mut world = sim.world();
-            (world.some_share(), world.some_transaction())
+            let share = if world.settings.services_ask { world.some_share() } else { None };
+            (share, world.some_transaction())
         };
         if let Some((service, share)) = share {
             inquire(&sim, &node, service, share).await;
@@ -127,7 +129,8 @@ pub async fn inquire(sim: &Sim, node: &Node, service: usize, share: ShareId) {
         let answer = operation.map_or("nothing yet", Operation::name);
         format!("service-{service} asks for {id}/{branch}: {answer}")
     });
-    let faults = world.faults.clone();
+    // Whoever asks does as it is told.
+    let faults = Faults { contradiction: 0, ..world.faults.clone() };
     let outrage = operation.and_then(|operation| {
         let service = world.services.get_mut(service)?;
         service.receive(share, operation, &faults).err()
@@ -143,6 +146,11 @@ pub async fn operator(sim: Sim, node: Node) {
     loop {
         sleep(Duration::from_millis(400)).await;
         for view in node.open_transactions().into_iter().filter(unanimous::coordinator::View::is_parked) {
+            if !sim.is_alive() {
+                return;
+            }
+            let shown = g4::shown_parked(&mut sim.world(), view.id);
+            sim.expect(shown);
             for branch in view.txn.telling().parked.iter() {
                 let wish = sim.world().wish(&view.plan.branch(branch).service, (view.id, branch));
                 match wish {

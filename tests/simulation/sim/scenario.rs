@@ -23,6 +23,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// How long a client is kept waiting for confirmations.
     pub reply_within: Duration,
+    /// Services ask what became of what they hold. With `log.sync = "decisions"` they have to; else being told is enough.
+    pub services_ask: bool,
 }
 
 /// What a client wants.
@@ -76,6 +78,7 @@ impl Settings {
             calls_max: usize::try_from(chance.one_of(&[1, 2, 256])).expect("it is small"),
             deadline: Duration::from_millis(chance.one_of(&[1_000, 5_000, 10_000])),
             reply_within: Duration::from_millis(chance.one_of(&[0, 100, 5_000])),
+            services_ask: sync == Sync::Decisions || chance.hits(500),
         }
     }
 }

@@ -19,6 +19,13 @@ pub fn told(world: &mut World, id: TransactionId, decision: Decision) -> Kept {
     })
 }
 
+/// An operator is shown a parked transaction: the next start must show it too.
+pub fn shown_parked(world: &mut World, id: TransactionId) -> Kept {
+    on_disk(world)?;
+    let is_durable = world.ledger.of(id).parked;
+    kept("G4", is_durable, || format!("{id} is shown as parked before that is durable"))
+}
+
 /// Somebody asked what became of a transaction; gives the decision, if that was the answer.
 pub fn asked(world: &mut World, id: TransactionId, fate: &Fate) -> Result<Option<Decision>, super::Broken> {
     on_disk(world)?;
