@@ -36,6 +36,9 @@ struct Options {
     /// How many threads; each runs seeds of its own.
     #[arg(long, default_value_t = thread::available_parallelism().map_or(1, std::num::NonZero::get))]
     jobs: usize,
+    /// Stop at the first promise that is broken.
+    #[arg(long)]
+    first: bool,
     /// Run only this seed and print all that happened.
     #[arg(long, conflicts_with_all = ["seeds", "from", "jobs"])]
     seed: Option<u64>,
@@ -63,13 +66,13 @@ fn one(seed: u64) -> ExitCode {
 fn many(options: &Options) -> ExitCode {
     let began = Instant::now();
     let (next, end) = (AtomicU64::new(options.from), options.from.saturating_add(options.seeds));
-    let (sum, failed) = (Mutex::new(Summary::default()), Mutex::new(Vec::new()));
+    let (sum, failed) = (Mutex::new(Summary::default()), Mutex::new(Vec::<u64>::new()));
     let bar = progress(options.seeds);
     let worker = || {
         let mut mine = Summary::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end {
+            if seed >= end || (options.first && !failed.lock().expect("no worker panics").is_empty()) {
                 break;
             }
             let run = sim::run(seed, false);
