@@ -311,13 +311,15 @@ impl Journal {
     fn waits_for(&self, record: &Record) -> bool {
         let every = self.sync == Sync::EveryTransition;
         match record {
-            Record::Opened { .. } | Record::GaveUp { .. } | Record::Resolved { .. } => true,
+            // Of these a contradiction is waited for because, with an abort that is forgotten, it would be too.
+            Record::Opened { .. }
+            | Record::GaveUp { .. }
+            | Record::Resolved { .. }
+            | Record::Parked { .. } => true,
             // A lost key would let the same request begin a second transaction.
             Record::Begun(plan) => every || plan.key.is_some(),
             Record::Decided { decision, .. } => every || *decision == Decision::Commit,
             Record::Preparing { .. } => every,
-            // With an abort that is forgotten, what contradicted it would be forgotten too.
-            Record::Parked { .. } => true,
             Record::Acked(_) | Record::Ended(_) | Record::Carried(_) | Record::CarriedResolved(..) => false,
         }
     }
