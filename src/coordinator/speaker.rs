@@ -3,6 +3,9 @@
 //! The next call begins when the one before it was answered or timed out, so that an abort does not
 //! overtake the work it is to undo. Only *waiting* is cut short, for a place among the calls in flight
 //! or between two tries: by the next call, by an operator, or because the service answers again.
+//!
+//! Where several things are ready at once, the first that is written here counts. Nothing is left to chance but
+//! the jitter of a wait, so that a simulation can repeat a run.
 
 use std::sync::Arc;
 use std::time::Duration;

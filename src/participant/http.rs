@@ -137,12 +137,7 @@ impl Participants for HttpParticipants {
         let started = tokio::time::Instant::now();
         let (outcome, asked) = self.attempt(call, service).await;
         self.observe(call, &outcome, started.elapsed());
-        let fails = !matches!(&outcome, Outcome::Answered { reply, .. } if reply.status < 500);
-        if fails {
-            service.is_silent();
-        } else {
-            service.answers();
-        }
+        service.heard(&outcome);
         (meaning(call.operation, outcome), asked)
     }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::Call;
 use super::options::TransactionOptions;
+use super::{Call, Outcome};
 use crate::discovery::{Discovery, Endpoint};
 use crate::txn::Operation;
 
@@ -90,9 +90,14 @@ impl Service {
         limit.clone().acquire_owned().await.expect("nothing closes the limits of a service")
     }
 
-    /// A call got no usable answer.
-    pub fn is_silent(&self) {
-        self.is_silent.store(true, Ordering::Relaxed);
+    /// What came of one attempt: an answer, or something that says that it does not answer now.
+    pub fn heard(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Answered { reply, .. } if reply.status < 500 => self.answers(),
+            Outcome::Answered { .. } | Outcome::NeverSent | Outcome::Broken | Outcome::Late => {
+                self.is_silent.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// A call was answered; whoever waits for that is woken.

@@ -34,10 +34,7 @@ pub struct Facts {
     /// The decisions that are written: never two different ones.
     pub decisions: Vec<Decision>,
     pub parked: bool,
-    pub resolved: u32,
     pub ended: Option<Timestamp>,
-    /// How many states of it were written again.
-    pub carried: u32,
 }
 
 impl Ledger {
@@ -89,14 +86,12 @@ impl Facts {
             Record::Preparing { .. } => self.preparing = true,
             Record::Decided { decision, .. } => self.decisions.push(*decision),
             Record::Carried(carried) | Record::CarriedResolved(carried, _) => {
-                self.carried += 1;
                 self.plan = Some(carried.plan.clone());
                 self.decisions.extend(carried.txn.decision());
             }
             Record::Parked { .. } => self.parked = true,
-            Record::Resolved { .. } => self.resolved += 1,
             Record::Ended(_) => self.ended = Some(entry.time),
-            Record::Acked(_) | Record::Opened { .. } | Record::GaveUp { .. } => {}
+            Record::Acked(_) | Record::Resolved { .. } | Record::Opened { .. } | Record::GaveUp { .. } => {}
         }
     }
 }

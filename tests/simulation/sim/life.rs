@@ -19,7 +19,7 @@ use super::invariants::{self, g2, g3, g5, g6, g7};
 use super::network::{self, Network};
 use super::people;
 use super::scenario::{Crash, Request};
-use super::world::Sim;
+use super::world::{Sim, World};
 
 /// The time of day when a run begins: some day in 2027.
 const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -66,7 +66,7 @@ pub fn live(sim: &Sim, purpose: Purpose, crash: Crash) {
 
 async fn node(sim: &Sim, purpose: Purpose, skew: i64) {
     let mut tasks = JoinSet::new();
-    let Some((journal, mut found)) = start(sim, skew, &mut tasks).await else { return };
+    let Some((journal, mut found)) = start(sim, purpose, skew, &mut tasks).await else { return };
     let network = Network::new(sim);
     let options = sim.world().settings.coordinator;
     let node = Coordinator::new(journal.clone(), network, options, Arc::new(|_| {}), &mut found);
@@ -98,7 +98,7 @@ async fn node(sim: &Sim, purpose: Purpose, skew: i64) {
     }
 }
 
-async fn start(sim: &Sim, skew: i64, tasks: &mut JoinSet<()>) -> Option<(Journal, Found)> {
+async fn start(sim: &Sim, purpose: Purpose, skew: i64, tasks: &mut JoinSet<()>) -> Option<(Journal, Found)> {
     let (disk, options) = {
         let world = sim.world();
         (world.disk.clone(), world.settings.log)
@@ -115,6 +115,9 @@ async fn start(sim: &Sim, skew: i64, tasks: &mut JoinSet<()>) -> Option<(Journal
     match opened.await {
         Ok((journal, found)) => {
             at_start(sim, &journal, &found);
+            if let Purpose::Look = purpose {
+                sim.expect(g3::at_rest(&found));
+            }
             Some((journal, found))
         }
         Err(_) if disk.is_dark() || disk.has_failed() => None,
@@ -161,25 +164,22 @@ async fn isolation(sim: &Sim, node: &Coordinator<Network>, dead: usize) {
     let all = {
         let mut world = sim.world();
         world.note(|| format!("-- all is well, but service-{dead} is dead"));
-        world.faults.heal();
-        world.services.iter_mut().for_each(|service| service.down_until = 0);
+        world.heal();
         world.services[dead].is_dead = true;
         world.requests.len()
     };
     let clients = clients(sim, node, 0);
     sleep(Duration::from_secs(20)).await;
     let healthy: Vec<usize> = (all..all + 3).collect();
-    let late = {
+    {
         let mut world = sim.world();
         let at = world.now();
-        for _ in &healthy {
-            let super::world::World { services, chance, requests, .. } = &mut *world;
-            let request = Request::without(dead, at + chance.within(0..500), services, chance);
-            requests.push(request);
-        }
-        all
-    };
-    let more = self::clients(sim, node, late);
+        let World { services, chance, requests, .. } = &mut *world;
+        requests.extend(
+            healthy.iter().map(|_| Request::without(dead, at + chance.within(0..500), services, chance)),
+        );
+    }
+    let more = self::clients(sim, node, all);
     sleep(Duration::from_millis(HEALTHY_MS_MAX)).await;
     let open: Vec<_> = node.open_transactions().into_iter().map(|view| view.id).collect();
     let result = g7::isolated(&sim.world(), &healthy, &open);
@@ -193,8 +193,7 @@ async fn calm(sim: &Sim, node: &Coordinator<Network>) {
     {
         let mut world = sim.world();
         world.note(|| "-- all is well from here on".to_owned());
-        world.faults.heal();
-        world.services.iter_mut().for_each(|service| service.down_until = 0);
+        world.heal();
     }
     let mut clients = clients(sim, node, 0);
     let everything = async {
@@ -309,13 +308,19 @@ pub fn maybe_fail_disk(sim: &Sim) {
         return;
     }
     let nth = world.chance.within(1..60);
-    let operation = world.chance.one_of(&[Operation::Put, Operation::Sync]);
+    let (operation, passes) =
+        (world.chance.one_of(&[Operation::Put, Operation::Sync]), world.chance.hits(500));
     match operation {
         Operation::Put => world.summary.failed_puts += 1,
         Operation::Sync => world.summary.failed_syncs += 1,
     }
-    world.disk.fail(operation, nth);
-    world.note(|| format!("-- the {nth}th {operation:?} will fail"));
+    if passes {
+        world.disk.fail_once(operation, nth);
+    } else {
+        world.disk.fail(operation, nth);
+    }
+    let how_long = if passes { "once" } else { "for ever" };
+    world.note(|| format!("-- the {nth}th {operation:?} will fail, {how_long}"));
 }
 
 /// The clock of the machine.

@@ -36,7 +36,7 @@ enum Sent {
     /// No byte left.
     Never,
     /// The answer comes here, or nothing does.
-    Off(oneshot::Receiver<Option<Response>>),
+    Off(oneshot::Receiver<Response>),
 }
 
 impl Network {
@@ -94,8 +94,8 @@ impl Network {
                 Outcome::NeverSent
             }
             Some(Sent::Off(answer)) => match timeout(self.patience, answer).await {
-                Ok(Ok(Some(response))) => answered(response),
-                Ok(Ok(None) | Err(_)) => Outcome::Broken,
+                Ok(Ok(response)) => answered(response),
+                Ok(Err(_)) => Outcome::Broken,
                 Err(_) => Outcome::Late,
             },
         }
@@ -112,10 +112,7 @@ impl Participants for Network {
     async fn deliver(&self, call: Durable<Call>, _permit: Self::Permit) -> (Answer, Option<Endpoint>) {
         let call = call.get();
         let outcome = self.attempt(call).await;
-        let fails = !matches!(&outcome, Outcome::Answered { reply, .. } if reply.status < 500);
-        if let Some(service) = self.services.get(call.service()) {
-            if fails { service.is_silent() } else { service.answers() }
-        }
+        self.services.get(call.service()).expect("it is of this world").heard(&outcome);
         let asked = (outcome != Outcome::NeverSent).then(|| Endpoint::new(call.service()));
         (meaning(call.operation, outcome), asked)
     }
@@ -155,7 +152,7 @@ pub async fn carry(sim: Sim) {
 fn arrive(sim: &Sim, flight: Flight) {
     match flight {
         // The node may have died, or have lost patience.
-        Flight::Answer(response, to) => drop(to.send(Some(response))),
+        Flight::Answer(response, to) => drop(to.send(response)),
         Flight::Call(message, reply) => {
             let outrage = sim.world().receive(message, reply).err();
             sim.expect(outrage.map_or(Ok(()), Err));
@@ -215,7 +212,7 @@ impl World {
     fn receive(
         &mut self,
         message: Message,
-        reply: Option<oneshot::Sender<Option<Response>>>,
+        reply: Option<oneshot::Sender<Response>>,
     ) -> Result<(), invariants::Broken> {
         let (now, faults) = (self.now(), self.faults.clone());
         let crashes = self.chance.hits(faults.participant_crash);
@@ -283,7 +280,7 @@ impl World {
         self.note(|| format!("    {name} crashes and is down for {down} ms"));
     }
 
-    fn answer(&mut self, response: Response, to: oneshot::Sender<Option<Response>>) {
+    fn answer(&mut self, response: Response, to: oneshot::Sender<Response>) {
         if self.chance.hits(self.faults.answer_lost) {
             self.summary.lost += 1;
             self.silent.push(to);

@@ -37,7 +37,7 @@ pub struct World {
     /// What is on the wire, by the time of its arrival.
     pub wire: BTreeMap<(u64, u64), Flight>,
     /// Connections that will never answer.
-    pub silent: Vec<oneshot::Sender<Option<Response>>>,
+    pub silent: Vec<oneshot::Sender<Response>>,
     pub ledger: Ledger,
     pub seen: BTreeMap<TransactionId, Seen>,
     /// Which transaction each idempotency key began last.
@@ -48,8 +48,6 @@ pub struct World {
     pub summary: Summary,
     pub broken: Option<Broken>,
     pub crash: Crash,
-    /// Which life of the node this is, from 1.
-    pub life: u64,
     /// Many requests, over a minute.
     pub is_long: bool,
     is_dead: bool,
@@ -60,8 +58,8 @@ pub struct World {
 
 /// Something under way.
 pub enum Flight {
-    Call(Message, Option<oneshot::Sender<Option<Response>>>),
-    Answer(Response, oneshot::Sender<Option<Response>>),
+    Call(Message, Option<oneshot::Sender<Response>>),
+    Answer(Response, oneshot::Sender<Response>),
 }
 
 /// A call as it is on the wire.
@@ -157,7 +155,6 @@ impl World {
             summary: Summary::default(),
             broken: None,
             crash: Crash::Never,
-            life: 0,
             is_long,
             is_dead: false,
             flights: 0,
@@ -169,7 +166,6 @@ impl World {
     /// A node starts now. The runtime of the last one is gone, and its clock with it.
     pub fn begin_life(&mut self, crash: Crash) {
         self.began = (self.now(), Some(Instant::now()));
-        self.life += 1;
         self.ledger.restart();
         (self.crash, self.is_dead) = (crash, false);
         if let Crash::AfterChange(nth) = crash {
@@ -197,6 +193,12 @@ impl World {
     pub fn note(&mut self, line: impl FnOnce() -> String) {
         let now = self.now();
         self.history.note(now, line);
+    }
+
+    /// Nothing goes wrong any more, and whoever was down is up.
+    pub fn heal(&mut self) {
+        self.faults.heal();
+        self.services.iter_mut().for_each(|service| service.down_until = 0);
     }
 
     /// Puts something on the wire that arrives after so many milliseconds.

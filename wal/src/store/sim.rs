@@ -5,6 +5,7 @@
 //!    │ crash()    loses a random rest of what was put since the last sync
 //!    │ darken(n)  the power goes right after the n-th change from now on
 //!    │ fail(..)   the n-th put or sync from now on fails, and so does all that follows
+//!    │ fail_once  only that one fails, and what it was to sync never gets to the disk
 //!    │ hang()     the next sync does not come back until release()
 //!    └ damage(..) changes the bytes of a block behind the log's back
 //! ```
@@ -19,7 +20,7 @@ use crate::block::BlockKey;
 
 mod state;
 
-use state::{Change, State};
+use state::{Change, Failure, State};
 
 /// The disk. Clones are the same disk.
 #[derive(Debug, Clone)]
@@ -80,7 +81,13 @@ impl SimDisk {
 
     /// The `nth` such operation from now on fails (the first is 1), and every operation after it.
     pub fn fail(&self, operation: Operation, nth: u64) {
-        self.state().fails = Some((operation, nth.max(1)));
+        self.state().fails = Some((operation, nth.max(1), Failure::Lasting));
+    }
+
+    /// Only the `nth` such operation from now on fails. A sync that fails so has lost what it was to write, and the next
+    /// one is well, as with Linux and its page cache.
+    pub fn fail_once(&self, operation: Operation, nth: u64) {
+        self.state().fails = Some((operation, nth.max(1), Failure::Passed));
     }
 
     /// The power goes right after the `nth` change from now on (the first is 1): it was made, and the store that asked
@@ -98,7 +105,7 @@ impl SimDisk {
     /// Whether an operation has failed as it was told to.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.state().failed
+        self.state().failure.is_some()
     }
 
     /// The next sync does not return before [`release`](Self::release).
@@ -168,7 +175,7 @@ impl SimDisk {
     /// A log is there now, unless the power went meanwhile. A real disk has a marker for that, written last.
     pub(crate) fn made(&self, node: u32) {
         let mut state = self.state();
-        state.node = (state.changes_left != Some(0) && !state.failed).then_some(node);
+        state.node = (state.changes_left != Some(0) && state.failure.is_none()).then_some(node);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -185,7 +192,7 @@ impl SimStore {
         if state.changes_left == Some(0) {
             return Err(StoreError::new(doing, io::Error::other("the simulated power is gone")));
         }
-        if state.failed {
+        if state.failure == Some(Failure::Lasting) {
             return Err(StoreError::new(doing, io::Error::other("the simulated disk has failed")));
         }
         Ok(state)

@@ -25,6 +25,14 @@ pub fn at_start(world: &World, found: &Found) -> Kept {
     Ok(())
 }
 
+/// Everything has ended, and the log was read once more.
+pub fn at_rest(found: &Found) -> Kept {
+    let unfinished = found.unfinished.first().map(|logged| logged.get().id);
+    kept("G3", unfinished.is_none(), || {
+        format!("{unfinished:?} had ended, and the next start goes on with it")
+    })
+}
+
 /// Nothing fails any more, and there was time enough.
 pub fn at_end(world: &World, open: usize) -> Kept {
     kept("G3", open == 0, || format!("{open} transactions are still open although nothing fails any more"))?;

@@ -18,8 +18,9 @@ pub(super) struct State {
     pub(super) unsynced: Vec<Change>,
     pub(super) witness_dirty: Option<Slot>,
     pub(super) node: Option<u32>,
-    pub(super) fails: Option<(Operation, u64)>,
-    pub(super) failed: bool,
+    /// Which operation is to fail, how many of them are left until then, and for how long.
+    pub(super) fails: Option<(Operation, u64, Failure)>,
+    pub(super) failure: Option<Failure>,
     /// How many changes the power lasts for, if it is to go; 0 when it is gone.
     pub(super) changes_left: Option<u64>,
     pub(super) hangs: bool,
@@ -31,6 +32,15 @@ pub(super) struct State {
 pub(super) struct Image {
     pub(super) blocks: BTreeMap<BlockKey, Vec<u8>>,
     pub(super) witness: [Vec<u8>; 2],
+}
+
+/// How long a failure lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// For as long as the process lives.
+    Lasting,
+    /// It has passed.
+    Passed,
 }
 
 #[derive(Debug, Clone)]
@@ -52,7 +62,7 @@ impl State {
             witness_dirty: None,
             node: None,
             fails: None,
-            failed: false,
+            failure: None,
             changes_left: None,
             hangs: false,
             hanging: false,
@@ -103,18 +113,21 @@ impl State {
         removed
     }
 
-    /// Fails if it was scheduled to, and from then on for good.
+    /// Fails if it was scheduled to.
     pub(super) fn strike(&mut self, operation: Operation, doing: &'static str) -> Result<(), StoreError> {
-        match &mut self.fails {
-            Some((scheduled, left)) if *scheduled == operation => {
-                *left -= 1;
-                if *left > 0 {
-                    return Ok(());
-                }
-            }
-            Some(_) | None => return Ok(()),
+        let Some((scheduled, left, failure)) = &mut self.fails else { return Ok(()) };
+        if *scheduled != operation {
+            return Ok(());
         }
-        self.failed = true;
+        *left -= 1;
+        if *left > 0 {
+            return Ok(());
+        }
+        if (operation, *failure) == (Operation::Sync, Failure::Passed) {
+            self.unsynced.clear();
+        }
+        self.failure = Some(*failure);
+        self.fails = None;
         Err(StoreError::new(doing, io::Error::other("the simulated disk was told to fail")))
     }
 
@@ -123,7 +136,7 @@ impl State {
         self.present = self.durable.clone();
         self.unsynced.clear();
         self.witness_dirty = None;
-        (self.fails, self.failed, self.hangs, self.changes_left) = (None, false, false, None);
+        (self.fails, self.failure, self.hangs, self.changes_left) = (None, None, false, None);
     }
 
     pub(super) fn save_blocks(&mut self) {
