@@ -3,8 +3,9 @@
 //! What was sent goes on its way although the node that sent it is dead. The limits on calls in flight are those of the
 //! program ([`Services`]).
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::OccupiedEntry;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +29,8 @@ use super::world::{Flight, Message, Sim, World};
 pub struct Network {
     sim: Sim,
     services: Arc<Services>,
+    /// Those who wait for each service to answer again, in the order in which they came.
+    waiting: Arc<Mutex<BTreeMap<String, Vec<watch::Sender<u64>>>>>,
     patience: Duration,
 }
 
@@ -54,7 +57,7 @@ impl Network {
         };
         let known = world.services.iter().map(|service| (service.name.clone(), options(service.has_prepare)));
         let services = Arc::new(Services::new(known, Arc::new(Fixed::default())));
-        Self { sim: sim.clone(), services, patience: settings.call_timeout }
+        Self { sim: sim.clone(), services, waiting: Arc::default(), patience: settings.call_timeout }
     }
 
     fn send(&self, call: &Call) -> Option<Sent> {
@@ -85,6 +88,21 @@ impl Network {
         Some(sent)
     }
 
+    /// Tells those who wait that the service answers again. Each has a channel of its own, because tokio wakes those
+    /// who share one in an order that no seed decides.
+    fn wake(&self, service: &str, count: u64) {
+        let mut waiting = self.waiting();
+        let waiting = waiting.entry(service.to_owned()).or_default();
+        waiting.retain(|wakes| !wakes.is_closed());
+        for wakes in waiting {
+            wakes.send_if_modified(|known| std::mem::replace(known, count) != count);
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<String, Vec<watch::Sender<u64>>>> {
+        self.waiting.lock().expect("no code panics while it holds this lock")
+    }
+
     async fn attempt(&self, call: &Call) -> Outcome {
         match self.send(call) {
             // A dead node hears nothing.
@@ -112,13 +130,18 @@ impl Participants for Network {
     async fn deliver(&self, call: Durable<Call>, _permit: Self::Permit) -> (Answer, Option<Endpoint>) {
         let call = call.get();
         let outcome = self.attempt(call).await;
-        self.services.get(call.service()).expect("it is of this world").heard(&outcome);
+        let service = self.services.get(call.service()).expect("it is of this world");
+        service.heard(&outcome);
+        self.wake(call.service(), *service.recoveries().borrow());
         let asked = (outcome != Outcome::NeverSent).then(|| Endpoint::new(call.service()));
         (meaning(call.operation, outcome), asked)
     }
 
     fn recoveries(&self, service: &str) -> watch::Receiver<u64> {
-        self.services.get(service).expect("it is of this world").recoveries()
+        let count = *self.services.get(service).expect("it is of this world").recoveries().borrow();
+        let (wakes, is_woken) = watch::channel(count);
+        self.waiting().entry(service.to_owned()).or_default().push(wakes);
+        is_woken
     }
 
     fn retry(&self, service: &str) -> Retry {

@@ -58,6 +58,8 @@ async fn hear(sim: &Sim, number: usize, mut handle: Handle, reply_within: Durati
     sim.world().requests[number].id = Some(handle.id);
     let told = handle.outcome(reply_within).await.and_then(|view| view.told);
     if let Some(decision) = told {
+        // Of those who wait for the same transaction tokio wakes some one first, and no seed decides which.
+        sleep(Duration::from_millis(1 + number as u64)).await;
         tell(sim, number, handle.id, *decision.get());
     }
 }
