@@ -129,3 +129,26 @@ async fn write_into_the_dark(disk: &SimDisk) -> common::Records {
     }
     acknowledged
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_power_may_go_again_while_a_record_that_was_never_whole_is_cut_off() {
+    let mut torn = 0;
+    for seed in 0..200 {
+        let disk = SimDisk::new(seed);
+        let (wal, _) = start_in_task(&disk);
+        wal.append(payload(1, 40), ()).await.unwrap();
+        // Four blocks, and the power goes after the third.
+        disk.darken(3);
+        assert!(wal.append(payload(2, 250_000), ()).await.is_err());
+        disk.crash();
+        torn += usize::from(disk.keys().len() > 2);
+        // The first change of the next start is the cut.
+        disk.darken(1);
+        let (readable, _) = read(sim::open(&disk, Options::default()).unwrap()).unwrap();
+        drop(readable.start_in_task());
+        disk.crash();
+        let (_, records) = start_in_task(&disk);
+        assert_eq!(records.len(), 1, "seed {seed}");
+    }
+    assert!(torn > 20, "the cut takes several blocks only where some were left: {torn}");
+}

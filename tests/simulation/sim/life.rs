@@ -43,6 +43,9 @@ const HEALTHY_MS_MAX: u64 = 10_000;
 /// However long the waits have become, everything ends within this once nothing fails any more.
 const CALM: Duration = Duration::from_mins(5);
 
+/// A node that starts has started or given up within this.
+const START: Duration = Duration::from_secs(10);
+
 /// Runs a node until it dies or has served its purpose.
 pub fn live(sim: &Sim, purpose: Purpose, crash: Crash) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -112,7 +115,11 @@ async fn start(sim: &Sim, purpose: Purpose, skew: i64, tasks: &mut JoinSet<()>) 
             .await
             .map_err(|error| error.to_string())
     };
-    match opened.await {
+    let Ok(opened) = timeout(START, opened).await else {
+        sim.expect(g5::after_failure(false));
+        return None;
+    };
+    match opened {
         Ok((journal, found)) => {
             at_start(sim, &journal, &found);
             if let Purpose::Look = purpose {
@@ -292,7 +299,7 @@ pub fn between(sim: &Sim) {
 }
 
 /// Whether the log ends with a record of which only the first parts are there.
-fn ends_torn(disk: &SimDisk) -> bool {
+pub fn ends_torn(disk: &SimDisk) -> bool {
     let last = disk.keys().into_iter().next_back();
     let blocks = last.map(|last| disk.durable(last)).unwrap_or_default();
     blocks.iter().any(|(_, bytes)| {

@@ -68,7 +68,10 @@ fn story(sim: &Sim) {
     for _ in 0..storms {
         let (crash, millis) = {
             let mut world = sim.world();
-            (Crash::any(&mut world.chance, longest), world.chance.within(500..longest))
+            let (crash, millis) = (Crash::any(&mut world.chance, longest), world.chance.within(500..longest));
+            // A second crash in the middle of what the first one made necessary.
+            let again = life::ends_torn(&world.disk) && world.chance.hits(500);
+            (if again { Crash::AfterChange(1) } else { crash }, millis)
         };
         life::maybe_fail_disk(sim);
         if !step(sim, Purpose::Storm(millis), crash) {

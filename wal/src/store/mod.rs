@@ -43,7 +43,7 @@ pub trait Store: Send + Sync {
     /// before, makes those that come back after a crash invisible.
     fn remove_below(&self, key: BlockKey, limit: usize) -> Result<Removed, StoreError>;
 
-    /// Removes every block from `key` on.
+    /// Removes every block from `key` on, the last one first: whatever a power cut leaves of them is their beginning.
     fn remove_from(&self, key: BlockKey) -> Result<Removed, StoreError>;
 
     /// What the two slots of the witness hold, each [`WITNESS_LEN`] bytes.

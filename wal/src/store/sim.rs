@@ -248,7 +248,7 @@ impl Store for SimStore {
 
     fn remove_from(&self, key: BlockKey) -> Result<Removed, StoreError> {
         let mut state = self.alive("cut the end of the log")?;
-        let keys = state.present.blocks.range(key..).map(|(key, _)| *key).collect();
+        let keys = state.present.blocks.range(key..).map(|(key, _)| *key).rev().collect();
         Ok(state.remove(keys))
     }
 

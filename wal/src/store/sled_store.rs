@@ -108,9 +108,14 @@ impl SledStore {
         })
     }
 
-    fn remove(&self, range: sled::Iter, limit: usize, doing: &'static str) -> Result<Removed, StoreError> {
+    /// Removes blocks in the order in which their keys come.
+    fn remove(
+        &self,
+        keys: impl Iterator<Item = sled::Result<sled::IVec>>,
+        doing: &'static str,
+    ) -> Result<Removed, StoreError> {
         self.inside(doing, |db| {
-            let keys = range.keys().take(limit).collect::<sled::Result<Vec<_>>>()?;
+            let keys = keys.collect::<sled::Result<Vec<_>>>()?;
             let mut removed = Removed::default();
             for key in keys {
                 removed.add(db.remove(key)?.map_or(0, |block| block.len()));
@@ -163,11 +168,11 @@ impl Store for SledStore {
     }
 
     fn remove_below(&self, key: BlockKey, limit: usize) -> Result<Removed, StoreError> {
-        self.remove(self.db().range(..key.to_bytes()), limit, "remove old blocks")
+        self.remove(self.db().range(..key.to_bytes()).keys().take(limit), "remove old blocks")
     }
 
     fn remove_from(&self, key: BlockKey) -> Result<Removed, StoreError> {
-        self.remove(self.db().range(key.to_bytes()..), usize::MAX, "cut the end of the log")
+        self.remove(self.db().range(key.to_bytes()..).keys().rev(), "cut the end of the log")
     }
 
     fn read_witness(&self) -> Result<[Vec<u8>; 2], StoreError> {
