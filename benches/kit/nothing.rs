@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use unanimous_wal::block::BlockKey;
-use unanimous_wal::store::{Removed, Slot, Store, StoreError, Visit, WITNESS_LEN};
+use unanimous_wal::store::{Removed, Room, Slot, Store, StoreError, Visit, WITNESS_LEN};
 
 /// Forgets every block. Only the witness is kept, in memory, because opening a log reads it.
 #[derive(Debug, Default)]
@@ -56,8 +56,8 @@ impl Store for Nothing {
         Ok(())
     }
 
-    fn room(&self) -> Result<u64, StoreError> {
-        Ok(u64::MAX)
+    fn room(&self) -> Result<Room, StoreError> {
+        Ok(Room::ENDLESS)
     }
 
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError> {

@@ -47,6 +47,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("log.sync", Kind::Text),
     ("log.retention", Kind::Text),
     ("log.accept_damage", Kind::Literal),
+    ("log.room_min", Kind::Literal),
     ("services.*.endpoints", Kind::List),
     ("services.*.transaction.prepare", Kind::Text),
     ("services.*.transaction.commit", Kind::Text),

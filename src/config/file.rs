@@ -49,6 +49,7 @@ pub(super) struct LogFile {
     pub(super) sync: Option<SyncFile>,
     pub(super) retention: Option<Spanned<Time>>,
     pub(super) accept_damage: Option<bool>,
+    pub(super) room_min: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Derive)]

@@ -23,6 +23,11 @@ pub enum Refused {
          operator has to look; try again"
     )]
     ServiceOverloaded(String, usize),
+    /// What was begun needs what is left of the disk.
+    #[error(
+        "the disk of this node's log is nearly full, so that nothing new is begun (log.room_min); try again later"
+    )]
+    DiskNearlyFull,
     /// The key was used for another request.
     #[error("this Idempotency-Key was used for a different request; use a new key for a new request")]
     KeyReused(TransactionId),

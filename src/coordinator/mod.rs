@@ -160,6 +160,9 @@ impl<P: Participants> Coordinator<P> {
         {
             return Ok(start);
         }
+        if self.shared.journal.disk().is_nearly_full {
+            return Err(Refused::DiskNearlyFull);
+        }
         let id = self.shared.issuer.issue(self.shared.journal.now(), fastrand::u16(..));
         let plan = Arc::new(begin.plan);
         let (open, seats) = self.open(View::new(id, plan, Txn::begin(shape)));

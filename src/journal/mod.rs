@@ -17,6 +17,7 @@
 //! | [`index`] | where in the log a time is |
 //! | [`find`] | what became of a finished transaction |
 //! | [`inspect`] | a log that no node works with, looked at without changing it |
+//! | [`room`] | the floor below which nothing new is begun |
 //! | [`mod@line`] | records as people and programs read them |
 
 pub mod codec;
@@ -27,6 +28,7 @@ pub mod line;
 pub mod options;
 pub mod record;
 pub mod replay;
+mod room;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -36,6 +38,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
+pub use self::room::Disk;
 pub use unanimous_wal::{BATCH_SIZES, COMMIT_SECONDS, Lsn as LogPosition, Poisoned, Stats as LogStats};
 use unanimous_wal::{Durable, Log, Lsn, ReadAllError, Readable, Synced, Wal};
 
@@ -44,6 +47,7 @@ use self::index::{Index, Noted};
 use self::options::{LogOptions, Sync};
 use self::record::{Entry, Record};
 use self::replay::{Found, Replay};
+use self::room::Floor;
 use crate::clock::{Clock, Monotone, Timestamp};
 use crate::plan::TransactionId;
 use crate::txn::Decision;
@@ -56,6 +60,7 @@ pub struct Journal {
     sync: Sync,
     retention: Duration,
     clock: Arc<dyn Clock>,
+    floor: Arc<Floor>,
     index: Arc<Mutex<Index>>,
     /// Records that have to be in the index and were not waited for, in the order of the log.
     later: Arc<Mutex<VecDeque<(Noted, Synced)>>>,
@@ -164,6 +169,7 @@ impl Journal {
             sync: options.sync,
             retention: options.retention,
             clock,
+            floor: Arc::new(Floor::new(options.room_min)),
             index: Arc::new(Mutex::new(index)),
             later: Arc::default(),
         };

@@ -12,11 +12,19 @@ pub struct LogOptions {
     /// Start although the log is damaged, having said what is missing. Default: `false`: refuse.
     /// What was damaged may be a commit that some branch has already been told.
     pub accept_damage: bool,
+    /// Bytes that must be free on the disk of the log, beside the reserve, for a transaction to begin. Default: as much as
+    /// the reserve, which is 64 MiB, or an eighth of a smaller disk.
+    pub room_min: Option<u64>,
 }
 
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { sync: Sync::default(), retention: Duration::from_hours(24), accept_damage: false }
+        Self {
+            sync: Sync::default(),
+            retention: Duration::from_hours(24),
+            accept_damage: false,
+            room_min: None,
+        }
     }
 }
 

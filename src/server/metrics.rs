@@ -20,7 +20,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::coordinator::Phase;
-use crate::journal::{BATCH_SIZES, COMMIT_SECONDS, LogStats};
+use crate::journal::{BATCH_SIZES, COMMIT_SECONDS, Disk, LogStats};
 use crate::participant::http::Attempt;
 use crate::txn::Decision;
 
@@ -50,6 +50,8 @@ pub struct Live {
     pub recovery_remaining: usize,
     /// What the log counts about itself.
     pub log: LogStats,
+    /// The disk of the log, once it was looked at.
+    pub disk: Option<Disk>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -229,6 +231,17 @@ impl Collector for Readings {
         gauge("log_queue_length", "Records that wait for the disk", float(log.queued))?;
         gauge("log_blocks", "Blocks in the log", float(log.blocks))?;
         gauge("log_bytes", "Bytes of records in the log", float(log.bytes))?;
+        let of_disk = |read: fn(Disk) -> u64| live.disk.map_or(f64::NAN, |disk| float(read(disk)));
+        let free = of_disk(|disk| disk.room.free);
+        gauge("disk_free_bytes", "Free where the log is kept, beside the reserve", free)?;
+        let kept = of_disk(|disk| if disk.room.is_kept { disk.room.reserve } else { 0 });
+        gauge(
+            "disk_reserve_bytes",
+            "Kept free so that what was begun can end; 0 once it was given back",
+            kept,
+        )?;
+        let is_nearly_full = of_disk(|disk| disk.is_nearly_full.into());
+        gauge("disk_nearly_full", "1 while new transactions are refused for want of room", is_nearly_full)?;
         let mut counter = |name: &str, help: &str, value: u64| {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)

@@ -309,6 +309,8 @@ impl From<Refused> for Problem {
             Refused::Draining => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).with_header(RETRY_AFTER, "5")
             }
+            Refused::DiskNearlyFull => Self::new(StatusCode::SERVICE_UNAVAILABLE, "disk_nearly_full", detail)
+                .with_header(RETRY_AFTER, "5"),
             Refused::Overloaded(_) | Refused::ServiceOverloaded(..) => Self::overloaded(detail),
             Refused::KeyReused(id) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", detail)
                 .with_header(TRANSACTION_ID, &id.to_string()),

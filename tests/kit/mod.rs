@@ -28,11 +28,12 @@
 #![allow(unreachable_pub, reason = "each test file is a crate of its own, and the kit a module in it")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 #![allow(clippy::print_stderr, reason = "what a node said is shown where its test fails")]
+#![allow(clippy::print_stdout, reason = "what a test could not do is said")]
 
 mod answer;
 mod asking;
 mod caller;
-
+mod disk;
 mod node;
 mod process;
 mod stub;
@@ -43,6 +44,7 @@ use std::time::Duration;
 
 pub use answer::{Answer, Gate};
 pub use caller::Caller;
+pub use disk::SmallDisk;
 pub use node::Node;
 
 pub use process::{Process, example};

@@ -66,6 +66,7 @@ pub use poisoned::{AppendError, Poisoned};
 pub use readable::Readable;
 pub use reader::Reader;
 pub use stats::{BATCH_SIZES, COMMIT_SECONDS, Stats};
+pub use store::Room;
 pub use wal::{PAYLOAD_MAX, Wal};
 pub use walk::Counts;
 

@@ -11,7 +11,7 @@ use crate::reader::Reader;
 use crate::request::Request;
 use crate::shared::Shared;
 use crate::stats::Stats;
-use crate::store::{Store, StoreError};
+use crate::store::{Room, Store, StoreError};
 
 /// The longest payload that a record may have, in bytes.
 pub const PAYLOAD_MAX: usize = 4 * 1024 * 1024;
@@ -114,8 +114,9 @@ impl Wal {
         self.shared().counters.read(self.shared().queue.len())
     }
 
-    /// Bytes that are free where the log is kept. A node refuses new work below some floor: the log of a full disk fails.
-    pub fn room(&self) -> Result<u64, StoreError> {
+    /// What is free where the log is kept. A node refuses new work below some floor, because the log of a full disk
+    /// fails, and asks a few times a second, because this also looks after the reserve. May wait for the disk.
+    pub fn room(&self) -> Result<Room, StoreError> {
         self.handles.store.room()
     }
 

@@ -126,7 +126,8 @@ fn a_place_where_no_directory_can_be_is_named() {
 async fn room_is_kept_for_a_full_disk_and_does_not_stand_in_the_way() {
     let directory = tempfile::tempdir().unwrap();
     let (wal, _) = start(directory.path());
-    assert!(wal.room().unwrap() > 0);
+    let room = wal.room().unwrap();
+    assert!(room.free > 0 && room.is_kept && room.reserve == 64 * 1024 * 1024, "{room:?}");
     wal.close().await.unwrap();
     let ballast = directory.path().join("ballast");
     assert_eq!(std::fs::metadata(&ballast).unwrap().len(), 64 * 1024 * 1024);

@@ -1,39 +1,93 @@
 //! Room that is kept free for the day the disk is full.
 //!
-//! sled cannot open on a full disk, because it writes a snapshot when it opens; a node that stopped for want of room
-//! could not even start to say what is in its log. So a file without use lies beside the log, and goes first.
+//! What was decided has to be finished, and that takes records; and sled cannot open on a full disk, because it writes
+//! a snapshot when it opens. So a file without use lies beside the log, and goes first:
+//!
+//! ```text
+//!   free │■■■■■■■■■■│ ballast │ log │   the node refuses new transactions while `free` is below its floor
+//!        │■│        │ ballast │ log │   a quarter of the ballast is left free: it goes
+//!        │■■■■■■■■■■■│          log │   what was begun ends, also after a restart
+//! ```
 
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use super::files::{Files, absent_is_fine};
+use super::Room;
+use super::files::{self, Files, absent_is_fine};
 
-/// Enough for what sled writes when it opens.
-const LEN: u64 = 64 * 1024 * 1024;
+/// Enough for what sled writes when it opens, and for the ends of what was begun.
+const LEN_MAX: u64 = 64 * 1024 * 1024;
 
-/// Makes the file if it is not there. The log works without it, so that a refusal is only told.
-pub(super) fn keep(files: &Files) {
-    let path = path(files);
-    if path.exists() {
-        return;
-    }
-    let made = File::create(&path).and_then(|file| Ok(fallocate(file, FallocateFlags::empty(), 0, LEN)?));
-    if let Err(error) = made {
-        tracing::warn!(path = %path.display(), %error, "no room is kept for opening the log on a full disk");
-        let _ = fs::remove_file(&path);
-    }
+/// The part of a small disk that is kept at most.
+const PART_OF_DISK: u64 = 8;
+
+/// The file beside a log.
+pub(super) struct Ballast {
+    root: PathBuf,
+    path: PathBuf,
+    /// It could not be made, or had to go although the disk said that there was room, as with a quota. The next
+    /// start tries again.
+    is_given_up: AtomicBool,
 }
 
-/// Gives the room back to the disk; `false` if there was none to give.
-pub(super) fn release(files: &Files) -> io::Result<bool> {
-    let path = path(files);
-    let was_there = path.exists();
-    absent_is_fine(fs::remove_file(path)).map(|()| was_there)
-}
+impl Ballast {
+    pub(super) fn of(files: &Files) -> Self {
+        let (root, path) = (files.root.clone(), files.root.join(files::BALLAST));
+        Self { root, path, is_given_up: AtomicBool::new(false) }
+    }
 
-fn path(files: &Files) -> PathBuf {
-    files.root.join(super::files::BALLAST)
+    /// Says what room there is. Where that is nearly nothing it gives the ballast back; where there is plenty
+    /// it makes it again.
+    pub(super) fn tend(&self) -> io::Result<Room> {
+        let (available, total) = self.available()?;
+        let reserve = LEN_MAX.min(total / PART_OF_DISK);
+        let is_there = self.is_there();
+        if is_there && available < reserve / 4 {
+            fs::remove_file(&self.path)?;
+            tracing::warn!(
+                available,
+                reserve,
+                "the disk is nearly full: gave back the room that was kept for this"
+            );
+        }
+        // Half more than it takes, so that it does not come and go.
+        if !is_there && available >= reserve + reserve / 2 && !self.is_given_up.load(Ordering::Relaxed) {
+            self.make(reserve);
+        }
+        let (available, is_kept) = (self.available()?.0, self.is_there());
+        let free = if is_kept { available } else { available.saturating_sub(reserve) };
+        Ok(Room { free, reserve, is_kept })
+    }
+
+    /// Gives the room back to the disk, for as long as this lives; `false` if there was none to give.
+    pub(super) fn give_up(&self) -> io::Result<bool> {
+        self.is_given_up.store(true, Ordering::Relaxed);
+        let was_there = self.is_there();
+        absent_is_fine(fs::remove_file(&self.path)).map(|()| was_there)
+    }
+
+    /// The log works without it, so that a refusal is only told.
+    fn make(&self, len: u64) {
+        let made =
+            File::create(&self.path).and_then(|file| Ok(fallocate(file, FallocateFlags::empty(), 0, len)?));
+        if let Err(error) = made {
+            tracing::warn!(path = %self.path.display(), %error, "no room is kept for the day the disk is full");
+            let _ = self.give_up();
+        }
+    }
+
+    /// One that was only begun when the process died keeps nothing.
+    fn is_there(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|file| file.len() > 0)
+    }
+
+    /// Bytes that this process may still write on the disk, and all that there are.
+    fn available(&self) -> io::Result<(u64, u64)> {
+        let disk = statvfs(&self.root)?;
+        Ok((disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize)))
+    }
 }

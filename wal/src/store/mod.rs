@@ -56,8 +56,9 @@ pub trait Store: Send + Sync {
     /// Returns once the slots are on stable storage as last written.
     fn sync_witness(&self) -> Result<(), StoreError>;
 
-    /// Bytes that are free where the blocks are kept.
-    fn room(&self) -> Result<u64, StoreError>;
+    /// What is free where the blocks are kept. Gives the reserve back to a disk that is nearly full, and makes it again
+    /// where there is plenty; to be asked a few times a second.
+    fn room(&self) -> Result<Room, StoreError>;
 
     /// Copies everything aside before damaged blocks are cut off; gives the place, where there is one.
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError>;
@@ -84,6 +85,17 @@ pub struct Removed {
     pub bytes: u64,
 }
 
+/// How much more can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that are free beside the reserve, whether that is kept at the moment or not.
+    pub free: u64,
+    /// Bytes of the reserve: room that is given back when the disk is nearly full, so that what was begun can end.
+    pub reserve: u64,
+    /// Whether the reserve is kept now.
+    pub is_kept: bool,
+}
+
 /// The disk, or the engine on it, did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("could not {doing}: {cause}{}", advice(.cause))]
@@ -101,6 +113,11 @@ impl Slot {
             Self::B => Self::A,
         }
     }
+}
+
+impl Room {
+    /// That of a store which is on no disk.
+    pub const ENDLESS: Self = Self { free: u64::MAX, reserve: 0, is_kept: true };
 }
 
 impl Removed {

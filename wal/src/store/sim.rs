@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Removed, Slot, Store, StoreError, Visit, WITNESS_LEN};
+use super::{Removed, Room, Slot, Store, StoreError, Visit, WITNESS_LEN};
 use crate::block::BlockKey;
 
 mod state;
@@ -272,8 +272,8 @@ impl Store for SimStore {
         Ok(())
     }
 
-    fn room(&self) -> Result<u64, StoreError> {
-        self.alive("ask for the free space").map(|_| u64::MAX)
+    fn room(&self) -> Result<Room, StoreError> {
+        self.alive("ask for the free space").map(|_| Room::ENDLESS)
     }
 
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError> {

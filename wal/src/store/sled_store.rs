@@ -13,9 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::ballast;
+use super::ballast::Ballast;
 use super::files::Files;
-use super::{Removed, Slot, Store, StoreError, Visit, WITNESS_LEN};
+use super::{Removed, Room, Slot, Store, StoreError, Visit, WITNESS_LEN};
 use crate::block::{BLOCK_MAX, BlockKey};
 use crate::error::OpenError;
 use crate::sync::{self, Own};
@@ -54,6 +54,7 @@ pub(crate) struct SledStore {
     _data: Own,
     witness: File,
     files: Files,
+    ballast: Ballast,
     syncs: AtomicU64,
     failed: AtomicBool,
     /// Released last, after sled has closed its files.
@@ -77,18 +78,19 @@ impl SledStore {
     pub(crate) fn open(files: Files, guard: Guard) -> Result<Self, OpenError> {
         let path = files.store();
         opening::look_into_blobs(&path)?;
-        let db = opening::open_or_repair(&files)?;
+        let ballast = Ballast::of(&files);
+        if matches!(guard, Guard::Lock { .. }) {
+            ballast.tend().map_err(OpenError::io("look for free space in", &files.root))?;
+        }
+        let db = opening::open_or_repair(&files, &ballast)?;
         let data_path = path.join("db");
         let data = File::open(&data_path).and_then(Own::new).map_err(OpenError::io("open", &data_path))?;
         let witness = open_witness(&files.witness())?;
         opening::prove_sync(&db, &data)?;
         files.sync_all()?;
         opening::look_into_blobs(&path)?;
-        if matches!(guard, Guard::Lock { .. }) {
-            ballast::keep(&files);
-        }
         let (syncs, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { db: Some(db), _data: data, witness, files, syncs, failed, guard })
+        Ok(Self { db: Some(db), _data: data, witness, files, ballast, syncs, failed, guard })
     }
 
     fn db(&self) -> &sled::Db {
@@ -201,8 +203,8 @@ impl Store for SledStore {
         self.witness.sync_data().map_err(StoreError::of("sync the witness"))
     }
 
-    fn room(&self) -> Result<u64, StoreError> {
-        fs2::available_space(&self.files.root).map_err(StoreError::of("ask for the free space"))
+    fn room(&self) -> Result<Room, StoreError> {
+        self.ballast.tend().map_err(StoreError::of("look for free space"))
     }
 
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError> {

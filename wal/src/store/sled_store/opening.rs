@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{CACHE_CAPACITY, FLUSH_EVERY_MS, SEGMENT_SIZE, survive};
 use crate::damage::{Damage, DamageKind};
 use crate::error::OpenError;
-use crate::store::ballast;
+use crate::store::ballast::Ballast;
 use crate::store::files::{Files, absent_is_fine};
 use crate::sync::{self, Own};
 
@@ -19,18 +19,18 @@ const PROBE_TREE: &str = "probe";
 /// Opens sled. If it cannot read its own files, tries again without its snapshot, then without its settings, both of
 /// which it can do without; the records themselves are never touched, and the walk over them decides
 /// whether all of them are there.
-pub(super) fn open_or_repair(files: &Files) -> Result<sled::Db, OpenError> {
+pub(super) fn open_or_repair(files: &Files, ballast: &Ballast) -> Result<sled::Db, OpenError> {
     let path = files.store();
-    remove(&path, |name| name.starts_with("snap.") && name.ends_with(".generating"))?;
-    let first = match open(&path) {
+    let first = match open_cleared(&path)? {
         Ok(db) => return Ok(db),
         Err(error) => error,
     };
-    if first.kind() == io::ErrorKind::StorageFull
-        && ballast::release(files).map_err(OpenError::io("remove the ballast in", &files.root))?
+    // A quota, for one, is in the way of a write before the disk says that it is full.
+    if matches!(first.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        && ballast.give_up().map_err(OpenError::io("remove the ballast in", &files.root))?
     {
-        tracing::warn!("the disk is full; gave up the room that was kept for this, trying again");
-        return open(&path).map_err(|error| not_opened(files, error));
+        tracing::warn!(error = %first, "gave up the room that was kept for this, trying again");
+        return open_cleared(&path)?.map_err(|error| not_opened(files, error));
     }
     if !is_damage(&first) {
         return Err(not_opened(files, first));
@@ -82,6 +82,19 @@ pub(super) fn look_into_blobs(store: &Path) -> Result<(), OpenError> {
         },
         Err(error) => absent_is_fine(Err(error)).map_err(OpenError::io("list", &directory)),
     }
+}
+
+/// Opens without the snapshots that sled did not write to their end: it takes one for the latest, and cannot
+/// open. Where it fails to write another one, that takes no room from whoever comes next.
+fn open_cleared(path: &Path) -> Result<io::Result<sled::Db>, OpenError> {
+    let clear = || remove(path, |name| name.starts_with("snap.") && name.ends_with(".generating"));
+    clear()?;
+    let opened = open(path);
+    if opened.is_err() {
+        // What sled could not do says more than what could not be cleared up after it.
+        let _ = clear();
+    }
+    Ok(opened)
 }
 
 fn open(path: &Path) -> io::Result<sled::Db> {

@@ -1,0 +1,63 @@
+//! A small disk of its own for a node: a tmpfs, which only root can mount.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+/// A file system in memory, unmounted when dropped.
+#[derive(Debug)]
+pub struct SmallDisk {
+    root: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts one of `bytes` at `root`, which is made. `None`, with a word why, where this process may not.
+    pub fn mount(root: &Path, bytes: u64) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: only root can mount a file system");
+            return None;
+        }
+        fs::create_dir_all(root).unwrap();
+        let size = format!("size={bytes}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(root).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self { root: root.to_owned() }),
+            why => {
+                println!("SKIPPED: no file system could be mounted: {why:?}");
+                None
+            }
+        }
+    }
+
+    /// Bytes that are free.
+    pub fn free(&self) -> u64 {
+        let disk = statvfs(&self.root).unwrap();
+        disk.f_bavail * disk.f_frsize
+    }
+
+    /// Takes all room but `left` bytes, with a file that is nobody's.
+    pub fn fill(&self, left: u64) {
+        let file = File::options().create(true).append(true).open(self.filler()).unwrap();
+        let len = file.metadata().unwrap().len();
+        let more = self.free().saturating_sub(left);
+        fallocate(file, FallocateFlags::empty(), len, more).unwrap();
+    }
+
+    /// Gives back what [`fill`](Self::fill) took.
+    pub fn clear(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.root.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a node that is killed a moment later may still hold a file.
+        let _ = Command::new("umount").arg("-l").arg(&self.root).status();
+    }
+}
