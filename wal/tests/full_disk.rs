@@ -32,7 +32,7 @@ async fn log_of_one(log: &Path) {
 async fn a_start_that_is_refused_for_want_of_room_takes_none() {
     let place = tempfile::tempdir().unwrap();
     let log = place.path().join("log");
-    let Some(disk) = SmallDisk::mount(&log, 64 * MIB) else { return };
+    let Some(disk) = SmallDisk::mount(&log, 128 * MIB) else { return };
     log_of_one(&log).await;
     // At its second opening sled fills the segment that it writes to, and from then on needs room for a snapshot alone.
     start(&log).0.close().await.unwrap();
@@ -54,7 +54,7 @@ async fn a_start_that_is_refused_for_want_of_room_takes_none() {
 async fn the_reserve_goes_on_a_full_disk_and_what_it_leaves_is_not_free_for_everybody() {
     let place = tempfile::tempdir().unwrap();
     let log = place.path().join("log");
-    let Some(disk) = SmallDisk::mount(&log, 64 * MIB) else { return };
+    let Some(disk) = SmallDisk::mount(&log, 128 * MIB) else { return };
     log_of_one(&log).await;
     disk.fill(0);
     assert!(log.join("ballast").exists() && disk.free() == 0);
@@ -63,10 +63,10 @@ async fn the_reserve_goes_on_a_full_disk_and_what_it_leaves_is_not_free_for_ever
     wal.append(payload(2, 10), ()).await.unwrap();
     let room = wal.room().unwrap();
     assert!(!log.join("ballast").exists() && !room.is_kept, "{room:?}");
-    assert_eq!((room.reserve, room.free), (8 * MIB, 0), "an eighth of the disk");
+    assert_eq!((room.reserve, room.free), (16 * MIB, 0), "an eighth of the disk");
     disk.clear();
     let room = wal.room().unwrap();
-    assert!(room.is_kept && room.free > 16 * MIB && log.join("ballast").exists(), "{room:?}");
+    assert!(room.is_kept && room.free > 64 * MIB && log.join("ballast").exists(), "{room:?}");
     wal.close().await.unwrap();
     assert_eq!(start(&log).1.len(), 2);
 }
