@@ -124,15 +124,15 @@ impl Drop for Lingering {
     }
 }
 
+/// The same answer, which keeps `until` to its last byte.
+pub(super) fn until_told(answer: Response, until: impl Send + Unpin + 'static) -> Response {
+    answer.map(|body| Body::new(Keeping { body, _until: until }))
+}
+
 /// From when it is dropped the body of the request has to move.
 pub(super) struct Watch(Arc<Mutex<Coming>>);
 
 impl Watch {
-    /// The same answer; the watch is dropped with its last byte.
-    pub(super) fn until_told(self, answer: Response) -> Response {
-        answer.map(|body| Body::new(Watched { body, _watch: self }))
-    }
-
     /// Whether the body has moved since the last look. One that has not is cut.
     fn look(coming: &Mutex<Coming>) -> bool {
         let mut coming = lock(coming);
@@ -164,13 +164,13 @@ impl Drop for Watch {
     }
 }
 
-/// The body of an answer, and the watch that begins with its end.
-struct Watched {
+/// The body of an answer, and what is kept as long as it.
+struct Keeping<T> {
     body: Body,
-    _watch: Watch,
+    _until: T,
 }
 
-impl HttpBody for Watched {
+impl<T: Unpin> HttpBody for Keeping<T> {
     type Data = Bytes;
     type Error = axum::Error;
 

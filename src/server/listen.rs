@@ -4,25 +4,31 @@
 //! hyper-util's builder, with a timer, themselves.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use http::Request;
+use http::header::{CONNECTION, HeaderValue};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::linger::lingering;
+use super::linger::{lingering, until_told};
+use super::seats::{Guest, Seats};
+
+/// How long somebody for whom there is no seat may take to say what they want.
+const REFUSED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What one listener lets in.
 #[derive(Debug, Clone, Copy)]
@@ -31,53 +37,105 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// The most bytes of request line and headers.
     pub header_max: usize,
-    /// The most connections at once; more wait in the accept queue.
+    /// The most connections at once; one more takes the seat of an idle one, or is told 503.
     pub connections_max: usize,
     /// How long connections may take to finish once the listener is closed.
     pub finish: Duration,
 }
 
-/// Accepts connections until `closing`, then lets those there are finish.
-pub async fn serve<A, F>(listener: TcpListener, limits: Limits, closing: CancellationToken, answer: A)
-where
-    A: Fn(Request<Body>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+/// All that the connections of one listener share.
+struct Door<A, R> {
+    answer: A,
+    refuse: R,
+    seats: Arc<Seats>,
+    builder: Builder<TokioExecutor>,
+    builder_for_refused: Builder<TokioExecutor>,
+    closing: CancellationToken,
+}
+
+/// Accepts connections until `closing`, then lets those there are finish. Whoever asks for something while everybody who is
+/// connected has a request in flight gets what `refuse` says, and is disconnected.
+pub async fn serve<A, F, R>(
+    listener: TcpListener,
+    limits: Limits,
+    closing: CancellationToken,
+    answer: A,
+    refuse: R,
+) where
+    A: Fn(Request<Body>, SocketAddr) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
+    R: Fn() -> Response + Send + Sync + 'static,
 {
-    let seats = Arc::new(Semaphore::new(limits.connections_max));
-    let (graceful, tasks) = (GracefulShutdown::new(), TaskTracker::new());
+    let (seats, tasks) = (Seats::new(limits.connections_max), TaskTracker::new());
+    let header_timeout = limits.header_timeout.min(REFUSED_HEADER_TIMEOUT);
+    let builder_for_refused = builder(Limits { header_timeout, ..limits });
     let builder = builder(limits);
+    let door = Arc::new(Door { answer, refuse, seats, builder, builder_for_refused, closing });
     loop {
-        let seat = tokio::select! {
-            () = closing.cancelled() => break,
-            seat = seats.clone().acquire_owned() => seat.expect("nothing closes the seats"),
+        let (place, stream, client) = tokio::select! {
+            () = door.closing.cancelled() => break,
+            next = next(&door.seats, &listener) => next,
         };
-        let (stream, client) = tokio::select! {
-            () = closing.cancelled() => break,
-            accepted = accept(&listener) => accepted,
-        };
-        let (builder, watcher, answer) = (builder.clone(), graceful.watcher(), answer.clone());
+        let door = door.clone();
         tasks.spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let (request, watch) = lingering(request);
-                let answered = answer(request, client);
-                async move {
-                    let answer = answered.await;
-                    Ok::<_, Infallible>(match watch {
-                        Some(watch) => watch.until_told(answer),
-                        None => answer,
-                    })
+            match door.seats.clone().take(door.closing.child_token()).await {
+                Some(guest) => {
+                    drop(place);
+                    door.serve(stream, client, guest).await;
                 }
-            });
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(%client, %error, "a connection ended early");
+                None => door.turn_away(stream, client).await,
             }
-            drop(seat);
         });
     }
     drop(listener);
-    if timeout(limits.finish, graceful.shutdown()).await.is_err() {
+    tasks.close();
+    if timeout(limits.finish, tasks.wait()).await.is_err() {
         tracing::warn!("some connections did not finish in {:?}; they are cut", limits.finish);
+    }
+}
+
+impl<A, F, R> Door<A, R>
+where
+    A: Fn(Request<Body>, SocketAddr) -> F,
+    F: Future<Output = Response> + Send + 'static,
+    R: Fn() -> Response,
+{
+    async fn serve(&self, stream: TcpStream, client: SocketAddr, guest: Arc<Guest>) {
+        let service = service_fn(|request: Request<Incoming>| {
+            let busy = guest.asks();
+            let (request, watch) = lingering(request);
+            let answered = (self.answer)(request, client);
+            async move { Ok::<_, Infallible>(until_told(answered.await, (watch, busy))) }
+        });
+        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return note(ended, client),
+            () = guest.is_sent_away() => {}
+        }
+        // Somebody needs the seat, and of one that has not asked for anything nothing is lost.
+        if guest.has_asked() || self.closing.is_cancelled() {
+            connection.as_mut().graceful_shutdown();
+            note(connection.await, client);
+        }
+    }
+
+    async fn turn_away(&self, stream: TcpStream, client: SocketAddr) {
+        let service = service_fn(|request: Request<Incoming>| {
+            let (request, watch) = lingering(request);
+            drop(request);
+            let mut answer = (self.refuse)();
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            async move { Ok::<_, Infallible>(until_told(answer, watch)) }
+        });
+        note(self.builder_for_refused.serve_connection(TokioIo::new(stream), service).await, client);
+    }
+}
+
+/// What a connection comes to that breaks is its client's affair.
+fn note<E: Display>(ended: Result<(), E>, client: SocketAddr) {
+    if let Err(error) = ended {
+        tracing::debug!(%client, %error, "a connection ended early");
     }
 }
 
@@ -92,16 +150,17 @@ fn builder(limits: Limits) -> Builder<TokioExecutor> {
     builder
 }
 
-/// The next connection. An error here is about one connection or about too many open files: neither
+/// The next connection, once it may be accepted. An error here is about one connection or about too many open files: neither
 /// is a reason to stop, and the second gets better only with time.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn next(seats: &Seats, listener: &TcpListener) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
+    let place = seats.doorstep().await;
     loop {
         match listener.accept().await {
             Ok((stream, client)) => {
                 // Without it an answer can wait 40 ms for an acknowledgement; a socket that refuses the
                 // option is slower, not wrong.
                 let _ = stream.set_nodelay(true);
-                return (stream, client);
+                return (place, stream, client);
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");

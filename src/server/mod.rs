@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`node`] | a whole node: opens the log, binds, recovers, serves, drains |
 //! | [`listen`] | connections: limits, timeouts, an orderly end |
+//! | [`seats`] | who may be connected, and who has to leave when it is full |
 //! | [`linger`] | the rest of a body that nobody wants |
 //! | [`public`] | what clients and participants may ask |
 //! | [`transact`] | one request of a transaction route, from body to answer |
@@ -33,4 +34,5 @@ pub mod node;
 pub mod options;
 pub mod public;
 pub mod reply;
+pub mod seats;
 pub mod transact;

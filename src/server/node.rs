@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -24,7 +25,7 @@ use crate::clock::SystemClock;
 use crate::coordinator::Coordinator;
 use crate::coordinator::options::CoordinatorOptions;
 use crate::discovery::Discovery;
-use crate::gateway::{Answered, Budget, Gateway, GatewayOptions, RouteTable, client};
+use crate::gateway::{Answered, Budget, Gateway, GatewayOptions, Problem, RouteTable, client};
 use crate::journal::options::LogOptions;
 use crate::journal::replay::Found;
 use crate::journal::{Journal, JournalError, Poisoned};
@@ -96,6 +97,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What `/readyz` says while new transactions are refused for want of room.
 const NEARLY_FULL: &str = "the disk is nearly full: new transactions are refused (log.room_min)";
 
+/// Operators are few. Each of them who follows the log has a thread.
+const ADMIN_CONNECTIONS_MAX: usize = 200;
+
 /// A node that serves.
 struct Node {
     journal: Journal,
@@ -156,10 +160,12 @@ impl Node {
         let router = router(door.clone());
         let limits = limits(&setup.node);
         // Until the log is read, a probe can already be answered and the operator can see why it waits.
-        tasks.spawn(serve(admin, limits, admin_closing.clone(), move |request, _| {
+        let answer = move |request, _| {
             let router = router.clone();
             async move { router.oneshot(request).await.into_response() }
-        }));
+        };
+        let admin_limits = Limits { connections_max: ADMIN_CONNECTIONS_MAX, ..limits };
+        tasks.spawn(serve(admin, admin_limits, admin_closing.clone(), answer, no_seat));
 
         let (journal, mut found) = open(&setup).await?;
         let services = Arc::new(Services::new(setup.participants.clone(), setup.discovery.clone()));
@@ -173,9 +179,12 @@ impl Node {
         recovery::resume(&coordinator, found);
         readiness.send_replace(journal.look_at_disk().await.is_nearly_full.then_some(NEARLY_FULL));
         tracing::info!(address = %listen, admin = %admin_address, epoch = journal.epoch(), "ready");
-        let serving = tasks.spawn(serve(listener, limits, closing.clone(), move |request, client| {
-            public.clone().answer(request, client)
-        }));
+        let answer = move |request, client| public.clone().answer(request, client);
+        let refuse = move || {
+            metrics.request("", StatusCode::SERVICE_UNAVAILABLE);
+            no_seat()
+        };
+        let serving = tasks.spawn(serve(listener, limits, closing.clone(), answer, refuse));
         let admin = admin_closing.drop_guard();
         Ok(Self { journal, coordinator, drain, readiness, closing, serving, admin })
     }
@@ -303,6 +312,12 @@ fn watch_live(metrics: &Metrics, coordinator: &Coordinator<HttpParticipants>) {
             disk: Some(coordinator.journal().disk()),
         }
     });
+}
+
+fn no_seat() -> Response {
+    let detail =
+        "everybody who is connected has a request in flight, and no more connections are taken; try again";
+    Problem::overloaded(detail).into_response()
 }
 
 fn limits(node: &NodeOptions) -> Limits {

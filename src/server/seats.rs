@@ -1,0 +1,201 @@
+//! Who may be connected, and who has to leave when it is full.
+//!
+//! ```text
+//!  accepted ─► doorstep ─┬─► a seat is free, or somebody idle gives up theirs ─► served
+//!                        └─► everybody has a request in flight ────────────────► 503, and goodbye
+//! ```
+//!
+//! A connection without a request may be closed at any time (RFC 9112, 9.6), so ten thousand idle ones keep nobody out: those
+//! that have never asked for anything go first, the longest idle before the others. Where nobody is idle, the newcomer
+//! is told so at once instead of being left to wait for nobody knows how long.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Connections beyond the seats: those that are told that there is none. More wait until they are accepted.
+const DOORSTEP_MAX: usize = 1_000;
+
+/// How long the one who has to leave may take.
+const FAREWELL: Duration = Duration::from_millis(50);
+
+/// The seats of one listener.
+pub(super) struct Seats {
+    free: Arc<Semaphore>,
+    doorstep: Arc<Semaphore>,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    /// In the order in which they have to leave, and how they are told.
+    guests: BTreeMap<Turn, CancellationToken>,
+    turns: u64,
+}
+
+/// When an idle guest has to leave: before all others who did ask for something, and those who came later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    has_asked: bool,
+    number: u64,
+}
+
+/// A connection with a seat. Dropping it leaves.
+pub(super) struct Guest {
+    seats: Arc<Seats>,
+    leave: CancellationToken,
+    state: Mutex<State>,
+    _seat: OwnedSemaphorePermit,
+}
+
+struct State {
+    has_asked: bool,
+    /// Its place among the idle ones; `None` while it has a request in flight.
+    idle: Option<Turn>,
+}
+
+/// Somebody has a request in flight, until this is dropped.
+pub(super) struct Busy(Arc<Guest>);
+
+impl Seats {
+    pub(super) fn new(count: usize) -> Arc<Self> {
+        let (free, doorstep) = (Semaphore::new(count), Semaphore::new(DOORSTEP_MAX));
+        Arc::new(Self { free: Arc::new(free), doorstep: Arc::new(doorstep), idle: Mutex::default() })
+    }
+
+    /// Waits until one more connection may be accepted.
+    pub(super) async fn doorstep(&self) -> OwnedSemaphorePermit {
+        self.doorstep.clone().acquire_owned().await.expect("nothing closes the doorstep")
+    }
+
+    /// A seat for whoever is told to leave by `leave`; `None` where everybody has a request in flight.
+    pub(super) async fn take(self: Arc<Self>, leave: CancellationToken) -> Option<Arc<Guest>> {
+        let seat = match self.free.clone().try_acquire_owned() {
+            Ok(seat) => seat,
+            Err(_) if self.send_one_away() => timeout(FAREWELL, self.free.clone().acquire_owned())
+                .await
+                .ok()?
+                .expect("nothing closes the seats"),
+            Err(_) => return None,
+        };
+        let turn = self.idle().put(false, &leave);
+        let state = Mutex::new(State { has_asked: false, idle: Some(turn) });
+        Some(Arc::new(Guest { seats: self, leave, state, _seat: seat }))
+    }
+
+    fn send_one_away(&self) -> bool {
+        let sent = self.idle().guests.pop_first();
+        sent.inspect(|(_, leave)| leave.cancel()).is_some()
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+impl Idle {
+    fn put(&mut self, has_asked: bool, leave: &CancellationToken) -> Turn {
+        self.turns += 1;
+        let turn = Turn { has_asked, number: self.turns };
+        self.guests.insert(turn, leave.clone());
+        turn
+    }
+}
+
+impl Guest {
+    /// A request has come.
+    pub(super) fn asks(self: &Arc<Self>) -> Busy {
+        let mut state = self.state();
+        state.has_asked = true;
+        if let Some(turn) = state.idle.take() {
+            self.seats.idle().guests.remove(&turn);
+        }
+        Busy(self.clone())
+    }
+
+    /// Waits until somebody else needs the seat.
+    pub(super) async fn is_sent_away(&self) {
+        self.leave.cancelled().await;
+    }
+
+    /// Whether it has ever asked for anything.
+    pub(super) fn has_asked(&self) -> bool {
+        self.state().has_asked
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let Self(guest) = self;
+        guest.state().idle = Some(guest.seats.idle().put(true, &guest.leave));
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if let Some(turn) = self.state().idle.take() {
+            self.seats.idle().guests.remove(&turn);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn sit(seats: &Arc<Seats>) -> (Option<Arc<Guest>>, CancellationToken) {
+        let leave = CancellationToken::new();
+        (seats.clone().take(leave.clone()).await, leave)
+    }
+
+    /// Whoever is told to leave does so.
+    fn leaves(guest: Option<Arc<Guest>>, leave: CancellationToken) {
+        let guest = guest.expect("it has a seat");
+        drop(tokio::task::spawn_local(async move {
+            leave.cancelled().await;
+            drop(guest);
+        }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_it_is_full_of_idle_guests_the_one_that_never_asked_gives_up_its_seat() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let seats = Seats::new(2);
+                let ((asked, told_first), (silent, told_second)) = (sit(&seats).await, sit(&seats).await);
+                drop(asked.as_ref().unwrap().asks());
+                leaves(asked, told_first.clone());
+                leaves(silent, told_second.clone());
+                let (third, _) = sit(&seats).await;
+                assert!(third.is_some());
+                assert_eq!((told_first.is_cancelled(), told_second.is_cancelled()), (false, true));
+                let busy = third.as_ref().unwrap().asks();
+                let (fourth, _) = sit(&seats).await;
+                assert!(fourth.is_some(), "now it is the other one's turn");
+                assert!(told_first.is_cancelled());
+                drop((busy, third, fourth));
+            })
+            .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_everybody_has_a_request_in_flight_a_newcomer_gets_no_seat() {
+        let seats = Seats::new(2);
+        let (one, two) = (sit(&seats).await.0.unwrap(), sit(&seats).await.0.unwrap());
+        let busy = (one.asks(), two.asks());
+        assert!(sit(&seats).await.0.is_none());
+        drop((busy.0, one));
+        // It was idle for a moment and is gone: nobody has to leave.
+        assert!(sit(&seats).await.0.is_some());
+        assert!(!two.leave.is_cancelled());
+    }
+}

@@ -1,0 +1,120 @@
+//! More is asked of the node than it can do: it says so at once, and goes on with what it has begun.
+//!
+//! The ratios are measured by `cargo bench --bench overload`; here is what can be counted on any machine.
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
+mod kit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kit::{Answer, Gate, Node, Reply, Stub};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+/// "At once", on a machine that others use too. The benchmark holds the node to 100 ms.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+fn route(id: &str) -> String {
+    format!(
+        r#"
+        [[routes]]
+        id = "{id}"
+        match = {{ methods = ["POST"], path = "/{id}" }}
+        [routes.transaction]
+        timeout = "30s"
+        branches = [ {{ service = "{id}", path = "/work" }} ]
+        "#
+    )
+}
+
+/// A node with the routes `/well` and `/ill`, each to a service of its own.
+async fn two(section: &str) -> (Arc<Node>, Stub, Stub) {
+    let (well, ill) = (Stub::start().await, Stub::start().await);
+    let patient = kit::service("ill", &ill, true).replace("timeout = \"1s\"", "timeout = \"30s\"");
+    let config = [kit::service("well", &well, true), patient, route("well"), route("ill")].concat();
+    let mut node = Node::with_section(section, &config);
+    node.start().await;
+    (Arc::new(node), well, ill)
+}
+
+async fn connect(node: &Node) -> TcpStream {
+    TcpStream::connect(node.url("").replace("http://", "")).await.unwrap()
+}
+
+/// A client with a connection of its own, which it closes when it is answered.
+async fn visit(node: &Node, path: &str, body: &Value) -> (Reply, Duration) {
+    let began = Instant::now();
+    let headers = [("content-type", "application/json"), ("connection", "close")];
+    let body = Some(body.to_string());
+    let reply = kit::send(&kit::client(), http::Method::POST, &node.url(path), &headers, body).await.unwrap();
+    (reply, began.elapsed())
+}
+
+#[track_caller]
+fn is_refused_at_once((reply, took): &(Reply, Duration)) {
+    assert_eq!((reply.status, reply.header("retry-after")), (503, "1"), "{reply:?}");
+    assert_eq!(reply.json()["code"], "overloaded");
+    assert!(*took < AT_ONCE, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_for_whom_there_is_no_place_are_told_so_at_once() {
+    let (node, well, ill) = two("connections_max = 4").await;
+    let gate = Gate::closed();
+    well.always("/work", Answer::ok().behind(&gate));
+    ill.always("/work", Answer::ok().behind(&gate));
+    let mut served = JoinSet::new();
+    for path in ["/well", "/well", "/ill", "/ill"] {
+        let node = node.clone();
+        served.spawn(async move { visit(&node, path, &json!({})).await });
+    }
+    well.wait_for("/work", 2).await;
+    ill.wait_for("/work", 2).await;
+    let mut others = JoinSet::new();
+    for number in 0..40 {
+        let node = node.clone();
+        let body = json!({"text": "x".repeat(if number % 2 == 0 { 1 } else { 500_000 })});
+        others.spawn(async move { visit(&node, "/well", &body).await });
+    }
+    others.join_all().await.iter().for_each(is_refused_at_once);
+    assert_eq!(node.in_doubt().await.len(), 4, "nothing of the others was begun, and operators are answered");
+    gate.open();
+    served.join_all().await.into_iter().for_each(|(reply, _)| drop(reply.expect(200)));
+    // Those who leave make room.
+    kit::until("there is room again", async || visit(&node, "/well", &json!({})).await.0.status == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_ask_for_nothing_keep_nobody_out() {
+    let (node, _well, _ill) = two("connections_max = 50").await;
+    // One that asks now and then is not to suffer from those that never do.
+    let mut regular = connect(&node).await;
+    let request = b"GET /nobody HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut answer = vec![0; 12];
+    regular.write_all(request).await.unwrap();
+    regular.read_exact(&mut answer).await.unwrap();
+    let mut idle = Vec::new();
+    for number in 0..200 {
+        let mut stream = connect(&node).await;
+        // Every other one has begun to say something.
+        if number % 2 == 0 {
+            stream.write_all(b"POST /well HTTP/1.1\r\nhost: ").await.unwrap();
+        }
+        idle.push(stream);
+        if number % 20 == 0 {
+            let (reply, took) = visit(&node, "/well", &json!({})).await;
+            reply.expect(200);
+            assert!(took < AT_ONCE, "{took:?}");
+        }
+    }
+    regular.write_all(request).await.unwrap();
+    let mut rest = Vec::new();
+    while !rest.windows(12).any(|part| part == b"HTTP/1.1 404") {
+        let count = timeout(kit::PATIENCE, regular.read_buf(&mut rest)).await.unwrap().unwrap();
+        assert!(count > 0, "the connection of one that had asked was closed before those that never did");
+    }
+}
