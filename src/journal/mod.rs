@@ -50,7 +50,6 @@ use self::replay::{Found, Replay};
 use self::room::Floor;
 use crate::clock::{Clock, Monotone, Timestamp};
 use crate::plan::TransactionId;
-use crate::txn::Decision;
 
 /// The log of a running node.
 #[derive(Clone)]
@@ -188,7 +187,7 @@ impl Journal {
         record: Record,
         effects: T,
     ) -> Result<Durable<T>, AppendError> {
-        let (waits, noted) = (self.waits_for(&record), Noted::of(id, &record));
+        let (waits, noted) = (self.sync.waits_for(&record), Noted::of(id, &record));
         let entry = Entry { time: self.clock.now(), transaction: id, record };
         let bytes = codec::encode(&entry)?;
         if !waits {
@@ -311,23 +310,6 @@ impl Journal {
 
     fn later(&self) -> MutexGuard<'_, VecDeque<(Noted, Synced)>> {
         self.later.lock().expect("no code panics while it holds this lock")
-    }
-
-    /// Whether anything that follows from this record needs it on stable storage (design.md, 3).
-    fn waits_for(&self, record: &Record) -> bool {
-        let every = self.sync == Sync::EveryTransition;
-        match record {
-            // Of these a contradiction is waited for because, with an abort that is forgotten, it would be too.
-            Record::Opened { .. }
-            | Record::GaveUp { .. }
-            | Record::Resolved { .. }
-            | Record::Parked { .. } => true,
-            // A lost key would let the same request begin a second transaction.
-            Record::Begun(plan) => every || plan.key.is_some(),
-            Record::Decided { decision, .. } => every || *decision == Decision::Commit,
-            Record::Preparing { .. } => every,
-            Record::Acked(_) | Record::Ended(_) | Record::Carried(_) | Record::CarriedResolved(..) => false,
-        }
     }
 }
 

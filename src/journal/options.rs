@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::record::Record;
+use crate::txn::Decision;
+
 /// The `[log]` section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogOptions {
@@ -37,4 +40,24 @@ pub enum Sync {
     /// Only a decision to commit is waited for (presumed abort): losing what came before it leads to
     /// the abort that would have followed anyway.
     Decisions,
+}
+
+impl Sync {
+    /// Whether anything that follows from this record needs it on stable storage (promise G1).
+    #[must_use]
+    pub fn waits_for(self, record: &Record) -> bool {
+        let every = self == Self::EveryTransition;
+        match record {
+            // Of these a contradiction is waited for because, with an abort that is forgotten, it would be too.
+            Record::Opened { .. }
+            | Record::GaveUp { .. }
+            | Record::Resolved { .. }
+            | Record::Parked { .. } => true,
+            // A lost key would let the same request begin a second transaction.
+            Record::Begun(plan) => every || plan.key.is_some(),
+            Record::Decided { decision, .. } => every || *decision == Decision::Commit,
+            Record::Preparing { .. } => every,
+            Record::Acked(_) | Record::Ended(_) | Record::Carried(_) | Record::CarriedResolved(..) => false,
+        }
+    }
 }
