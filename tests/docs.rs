@@ -23,7 +23,8 @@ fn every_command_that_needs_no_node_prints_what_the_pages_say() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readme_goes_as_it_is_told() {
-    if missing("python3") || missing("curl") {
+    let test = "the_readme_goes_as_it_is_told";
+    if kit::missing("python3", test) || kit::missing("curl", test) {
         return;
     }
     let mut session = Session::new();
@@ -228,16 +229,6 @@ fn matches(pattern: &str, text: &str) -> bool {
         parts.try_fold(text, |rest, part| rest.split_once(part).map(|(_, rest)| rest))
     });
     rest.is_some()
-}
-
-fn missing(program: &str) -> bool {
-    let found = std::process::Command::new(program).arg("--version").output().is_ok();
-    if !found {
-        // Written past the capture of the test harness, which would hide it.
-        let said = format!("SKIPPED the_readme_goes_as_it_is_told: there is no {program} on PATH\n");
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
-    }
-    !found
 }
 
 fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {

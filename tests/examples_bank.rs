@@ -5,33 +5,21 @@ mod kit;
 use kit::{Caller, Node, Process};
 use serde_json::json;
 
-/// Python, or `None` after saying clearly that this test has tested nothing.
-fn python(test: &str) -> Option<&'static str> {
-    let found = std::process::Command::new("python3").arg("--version").output();
-    if found.is_ok_and(|output| output.status.success()) {
-        return Some("python3");
-    }
-    // Written past the capture of the test harness, which would hide it.
-    let said = format!("SKIPPED {test}: there is no python3 on PATH, so examples/bank.py was not run\n");
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
-    None
-}
-
-async fn bank(python: &str, port: u16, file: &str) -> Process {
+async fn bank(port: u16, file: &str) -> Process {
     let port = port.to_string();
     let url = format!("http://127.0.0.1:{port}/accounts");
-    Process::start(python, &["examples/bank.py", &port, file], &url).await
+    Process::start("python3", &["examples/bank.py", &port, file], &url).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bank_py_does_each_thing_once_however_often_it_is_called_and_killed() {
-    let Some(python) = python("bank_py_does_each_thing_once_however_often_it_is_called_and_killed") else {
+    if kit::missing("python3", "bank_py_does_each_thing_once_however_often_it_is_called_and_killed") {
         return;
-    };
+    }
     let (directory, port) = (tempfile::tempdir().unwrap(), kit::free_port());
     let file = directory.path().join("bank.db").to_str().unwrap().to_owned();
     let url = format!("http://127.0.0.1:{port}");
-    let running = bank(python, port, &file).await;
+    let running = bank(port, &file).await;
 
     let debit = json!({"account": "alice", "amount": 60});
     let caller = Caller::new(&url);
@@ -42,29 +30,31 @@ async fn bank_py_does_each_thing_once_however_often_it_is_called_and_killed() {
     Caller::new(&url).work("/debit", &debit).await.expect(409); // 60 of the 100 are held
     running.kill().await;
 
-    let running = bank(python, port, &file).await;
+    let running = bank(port, &file).await;
     assert_eq!([caller.tell("commit").await, caller.tell("commit").await], [200, 200]);
     assert_eq!(caller.tell("prepare").await, 200, "a late repeat");
     assert_eq!(caller.tell("abort").await, 409, "it is committed");
     running.kill().await;
 
-    let _running = bank(python, port, &file).await;
+    let _running = bank(port, &file).await;
     assert_eq!(kit::get(&format!("{url}/accounts")).await, json!({"alice": 40, "bob": 100}));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bank_py_refuses_work_that_comes_after_its_abort() {
-    let Some(python) = python("bank_py_refuses_work_that_comes_after_its_abort") else { return };
+    if kit::missing("python3", "bank_py_refuses_work_that_comes_after_its_abort") {
+        return;
+    }
     let (directory, port) = (tempfile::tempdir().unwrap(), kit::free_port());
     let file = directory.path().join("bank.db").to_str().unwrap().to_owned();
     let url = format!("http://127.0.0.1:{port}");
-    let running = bank(python, port, &file).await;
+    let running = bank(port, &file).await;
     let credit = json!({"account": "bob", "amount": 5});
 
     let caller = Caller::new(&url);
     assert_eq!(caller.tell("abort").await, 200);
     running.kill().await;
-    let _running = bank(python, port, &file).await;
+    let _running = bank(port, &file).await;
     caller.work("/credit", &credit).await.expect(409);
     assert_eq!([caller.tell("abort").await, caller.tell("commit").await], [200, 409]);
 
@@ -80,13 +70,13 @@ async fn bank_py_refuses_work_that_comes_after_its_abort() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readme_moves_money_between_two_banks_through_the_gateway() {
-    let Some(python) = python("the_readme_moves_money_between_two_banks_through_the_gateway") else {
+    if kit::missing("python3", "the_readme_moves_money_between_two_banks_through_the_gateway") {
         return;
-    };
+    }
     let (directory, north, south) = (tempfile::tempdir().unwrap(), kit::free_port(), kit::free_port());
     let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-    let _north = bank(python, north, &file("north.db")).await;
-    let _south = bank(python, south, &file("south.db")).await;
+    let _north = bank(north, &file("north.db")).await;
+    let _south = bank(south, &file("south.db")).await;
     let ports = [("9001", north), ("9002", south)];
     let mut node = Node::from_file("examples/bank.toml", &ports);
     node.start().await;

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod check;
 pub mod completions;
+pub mod conformance;
 pub mod demo;
 pub mod dump;
 pub mod serve;
@@ -20,6 +21,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use self::admin::AdminError;
 use self::check::CheckError;
+use self::conformance::ConformanceError;
 use self::demo::DemoError;
 use self::demo::bank::BankError;
 use self::dump::DumpError;
@@ -39,7 +41,8 @@ const EXAMPLES: &str = "Examples:
   unanimous check --config gateway.toml                  validate a configuration
   unanimous serve --config gateway.toml                  run a node
   unanimous tx list --in-doubt --url http://127.0.0.1:8001   what is in doubt now
-  unanimous dump --data-dir ./data                       read the log of a stopped node";
+  unanimous dump --data-dir ./data                       read the log of a stopped node
+  unanimous conformance --help                           test a participant that you wrote";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -51,6 +54,7 @@ enum Command {
     Verify(verify::Args),
     #[command(subcommand)]
     Tx(tx::Command),
+    Conformance(Box<conformance::Args>),
     Completions(completions::Args),
     /// A bank that takes part in the demo.
     #[command(hide = true)]
@@ -72,6 +76,8 @@ enum Failure {
     Dump(#[from] DumpError),
     #[error(transparent)]
     Verify(#[from] verify::VerifyError),
+    #[error(transparent)]
+    Conformance(#[from] ConformanceError),
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error("the result cannot be printed: {0}")]
@@ -106,6 +112,7 @@ async fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure>
         Command::Dump(args) => dump::run(&args, out).await?,
         Command::Verify(args) => return Ok(verify::run(&args, out)?),
         Command::Tx(command) => tx::run(command, out).await?,
+        Command::Conformance(args) => return Ok(conformance::run(&args, out).await?),
         Command::Completions(args) => completions::run(&args, &mut Cli::command(), out)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -130,16 +137,19 @@ fn fail(failure: &Failure) -> ExitCode {
 
 fn exit_code(failure: &Failure) -> ExitCode {
     let code = match failure {
-        Failure::Serve(ServeError::Config(_)) | Failure::Check(CheckError::Config(_)) => 78,
+        Failure::Serve(ServeError::Config(_))
+        | Failure::Check(CheckError::Config(_))
+        | Failure::Conformance(ConformanceError::Config(_)) => 78,
         Failure::Serve(ServeError::Node(Stopped::Log { .. } | Stopped::LogFailed(_))) => 74,
         Failure::Serve(ServeError::Node(Stopped::AtOnce)) => 130,
-        Failure::Dump(DumpError::Usage(_)) => 2,
+        Failure::Dump(DumpError::Usage(_)) | Failure::Conformance(ConformanceError::Usage(_)) => 2,
         Failure::Serve(_)
         | Failure::Demo(_)
         | Failure::Bank(_)
         | Failure::Check(_)
         | Failure::Dump(_)
         | Failure::Verify(_)
+        | Failure::Conformance(_)
         | Failure::Admin(_)
         | Failure::Output(_) => 1,
     };

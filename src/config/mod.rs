@@ -27,6 +27,7 @@ use serde::Deserialize as _;
 use toml::de::DeTable;
 
 pub use error::{ConfigError, Mistake, Place};
+pub(crate) use services::endpoint;
 
 use crate::coordinator::options::CoordinatorOptions;
 use crate::discovery::{Endpoint, Fixed};

@@ -99,7 +99,8 @@ fn endpoints(name: &Text, file: &ServiceFile, findings: &mut Findings<'_>) -> Ve
         .collect()
 }
 
-fn endpoint(text: &str) -> Result<Endpoint, String> {
+/// The endpoint that a base URL names, or what is wrong with it.
+pub(crate) fn endpoint(text: &str) -> Result<Endpoint, String> {
     let example = "write scheme, host and port, as in \"http://127.0.0.1:9001\"";
     let url = Url::parse(text).map_err(|error| format!("`{text}` is not a URL ({error}); {example}"))?;
     let blame = if url.scheme() == "https" {

@@ -12,7 +12,7 @@ use unanimous_wal::Durable;
 use super::answer::{Answer, Outcome, meaning};
 use super::options::Retry;
 use super::services::{Service, Services};
-use super::wire::{self, Sender};
+use super::wire::{self, Message, Sender};
 use super::{Call, Participants, Reply};
 use crate::discovery::Endpoint;
 use crate::txn::Operation;
@@ -70,14 +70,9 @@ impl HttpParticipants {
     }
 
     async fn send(&self, call: &Call, endpoint: &Endpoint) -> Outcome {
-        let branch = call.plan.branch(call.branch);
-        let url = format!("{endpoint}{}", branch.path(call.operation));
-        let method = match call.operation {
-            Operation::Work => branch.method.parse().unwrap_or(::http::Method::POST),
-            Operation::Prepare | Operation::Commit | Operation::Abort => ::http::Method::POST,
-        };
-        let headers = wire::headers(call, &self.sender, fastrand::u64(1..));
-        let request = self.client.request(method, url).headers(headers).body(wire::body(call));
+        let Message { method, url, headers, body } =
+            wire::message(call, &self.sender, endpoint, fastrand::u64(1..));
+        let request = self.client.request(method, url).headers(headers).body(body);
         match request.send().await {
             Ok(response) => self.receive(call.operation, response).await,
             // Only a failure to connect is known to have sent nothing (and a URL that is none).

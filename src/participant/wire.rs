@@ -1,11 +1,13 @@
 //! The headers and bodies of a call (contract section 5).
 
+use ::http::Method;
 use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use bytes::Bytes;
 use std::fmt::Display;
 use std::time::Duration;
 
 use super::Call;
+use crate::discovery::Endpoint;
 use crate::txn::{Operation, Vote};
 
 /// What every call says of the node that makes it.
@@ -15,6 +17,31 @@ pub struct Sender {
     pub advertise: String,
     /// A number that grows at every start of the node.
     pub epoch: u64,
+}
+
+/// A call as it goes on the wire.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its method.
+    pub method: Method,
+    /// Where it goes.
+    pub url: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// `call` as it goes to `endpoint`; `span` is its own in the transaction's trace.
+#[must_use]
+pub fn message(call: &Call, sender: &Sender, endpoint: &Endpoint, span: u64) -> Message {
+    let branch = call.plan.branch(call.branch);
+    let method = match call.operation {
+        Operation::Work => branch.method.parse().unwrap_or(Method::POST),
+        Operation::Prepare | Operation::Commit | Operation::Abort => Method::POST,
+    };
+    let url = format!("{endpoint}{}", branch.path(call.operation));
+    Message { method, url, headers: headers(call, sender, span), body: body(call) }
 }
 
 /// The headers of `call`, those of the client's request included where it is a work call.

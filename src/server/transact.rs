@@ -100,20 +100,27 @@ impl<P: Participants> Public<P> {
     }
 }
 
-fn work_headers(original: &HeaderMap, client: IpAddr) -> HeaderMap {
+/// The headers of a work call: the client's end-to-end ones, and for whom it is made.
+pub(crate) fn work_headers(original: &HeaderMap, client: IpAddr) -> HeaderMap {
     let mut headers = headers_for_work(original);
     add_forwarded(&mut headers, original, client);
     headers
 }
 
-fn work(call: &PlannedCall, body: &Bytes, headers: &HeaderMap) -> Work {
+/// What a work call carries.
+pub(crate) fn work(call: &PlannedCall, body: &Bytes, headers: &HeaderMap) -> Work {
     let mut headers = headers.clone();
     let content_type = call.content_type.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
     headers.extend(content_type.map(|value| (CONTENT_TYPE, value)));
     Work { headers, body: body.slice_ref(&call.body) }
 }
 
-fn planned(call: PlannedCall, options: &TransactionOptions, bodies: &mut Vec<PlanBody>) -> PlannedBranch {
+/// One branch as the log has it, with where its calls go and what they carry.
+pub(crate) fn planned(
+    call: PlannedCall,
+    options: &TransactionOptions,
+    bodies: &mut Vec<PlanBody>,
+) -> PlannedBranch {
     let body = match options.body {
         CallBody::Envelope => None,
         CallBody::Request => {

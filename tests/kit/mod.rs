@@ -47,7 +47,7 @@ pub use caller::Caller;
 pub use disk::SmallDisk;
 pub use node::Node;
 
-pub use process::{Process, example};
+pub use process::{Process, example, missing};
 pub use stub::Stub;
 pub use unanimous::cli::demo::harness::free_port;
 pub use web::{Reply, client, get, lines, list, send};

@@ -49,3 +49,14 @@ pub fn example(name: &str) -> String {
     }
     path.to_str().unwrap().to_owned()
 }
+
+/// Whether a program is not on PATH, after saying clearly that this test has tested nothing.
+pub fn missing(program: &str, test: &str) -> bool {
+    let found = std::process::Command::new(program).arg("--version").output().is_ok();
+    if !found {
+        // Written past the capture of the test harness, which would hide it.
+        let said = format!("SKIPPED {test}: there is no {program} on PATH\n");
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
+    }
+    !found
+}

@@ -1,0 +1,331 @@
+//! The whole attack: every rule in turn, those with a restart together, and a look at every answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use super::ConformanceError;
+use super::coordinator::Coordinator;
+use super::finding::{Finding, Verdict};
+use super::look::{Shown, Unit};
+use super::play::Play;
+use super::report::Report;
+use super::restart::Restarter;
+use super::rules::{Kind, RULES, Rule, Trial};
+use super::script::{Call, Expected};
+use super::sender::{Exchange, Heard, Sender};
+use super::target::Target;
+use crate::clock::{Clock, SystemClock};
+use crate::participant::{self, Answer, Work};
+use crate::plan::{Plan, TransactionId};
+use crate::txn::Decision;
+
+/// The wait before a call is tried again: the first one, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// Everything that calls a participant.
+#[derive(Debug)]
+pub(super) struct Attack {
+    target: Target,
+    sender: Sender,
+    coordinator: Coordinator,
+    restarter: Restarter,
+    limits: Limits,
+    /// Where the participant shows its work.
+    look: Option<String>,
+    /// By how much one transaction changes what is shown, or why nothing can be said of that.
+    unit: Result<Unit, String>,
+    /// Rules about every answer, with the first one that breaks it.
+    watched: BTreeMap<&'static str, (String, Exchange)>,
+    /// Operations for which all patience was used up: they get none any more.
+    exhausted: BTreeSet<&'static str>,
+}
+
+/// How long is waited for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// How long a call is tried again where the answer is 425, 5xx or none.
+    pub(super) patience: Duration,
+    /// For a restart.
+    pub(super) restart: Duration,
+    /// How long a promise has to hold.
+    pub(super) hold: Duration,
+    /// From an answer to the look at what it changed.
+    pub(super) lag: Duration,
+}
+
+impl Attack {
+    pub(super) fn new(
+        target: Target,
+        sender: Sender,
+        coordinator: Coordinator,
+        restarter: Restarter,
+        limits: Limits,
+        look: Option<String>,
+    ) -> Self {
+        let unit = Err("nothing was looked at (--look)".to_owned());
+        let (watched, exhausted) = (BTreeMap::new(), BTreeSet::new());
+        Self { target, sender, coordinator, restarter, limits, look, unit, watched, exhausted }
+    }
+
+    /// Tries these rules; each is reported as soon as it is judged. The usual one always comes first.
+    pub(super) async fn run(
+        mut self,
+        rules: &[&'static Rule],
+        report: &mut Report<'_>,
+    ) -> Result<(), ConformanceError> {
+        let began = Instant::now();
+        let works = self.usual(report).await?;
+        let plays = |attack: &Self, kind: Kind| -> Vec<Play> {
+            let rules = rules.iter().filter(|rule| rule.kind() == kind);
+            rules.map(|rule| Play::new(rule, attack.obstacle(rule, works))).collect()
+        };
+        let mut held = plays(&self, Kind::Held);
+        go_on(&mut held, &mut self).await;
+        for mut play in plays(&self, Kind::Plain) {
+            play.go_on(&mut self).await;
+            report.add(&play.finish(&self))?;
+        }
+        let restarted = plays(&self, Kind::Restarted);
+        let shown = rules.iter().copied().find(|rule| rule.kind() == Kind::Shown);
+        self.through_a_restart(restarted, shown.map(|rule| (rule, self.obstacle(rule, works))), report)
+            .await?;
+        if works && !held.is_empty() {
+            sleep(self.limits.hold.saturating_sub(began.elapsed())).await;
+        }
+        go_on(&mut held, &mut self).await;
+        for play in held {
+            report.add(&play.finish(&self))?;
+        }
+        for rule in rules.iter().filter(|rule| rule.kind() == Kind::Every) {
+            report.add(&self.every(rule))?;
+        }
+        report.end(self.unit.as_ref().err().map(String::as_str))?;
+        Ok(())
+    }
+
+    /// The usual course; whether it works, and what it changes of what is shown.
+    async fn usual(&mut self, report: &mut Report<'_>) -> Result<bool, ConformanceError> {
+        let usual = || Play::new(Rule::usual(), None);
+        let seen = match &self.look {
+            Some(_) => self.see().await.map(drop),
+            None => Err("nothing was looked at (--look)".to_owned()),
+        };
+        let mut first = usual();
+        first.go_on(self).await;
+        if let Some(exchange) = first.first() {
+            match (&exchange.heard, exchange.meaning()) {
+                (Heard::NeverSent(reason), _) => {
+                    return Err(ConformanceError::Unreachable {
+                        url: exchange.url.clone(),
+                        reason: reason.clone(),
+                    });
+                }
+                (Heard::Answered(answered), Answer::No(_)) => {
+                    let (status, said) = (answered.status, super::report::said(&answered.text));
+                    return Err(ConformanceError::Refused { url: exchange.url.clone(), status, said });
+                }
+                (Heard::Answered(_) | Heard::Broken(_) | Heard::Late, _) => {}
+            }
+        }
+        let one = first.change();
+        let finding = first.finish(self);
+        let works = finding.verdict == Verdict::Kept;
+        report.add(&finding)?;
+        self.unit = match (works, seen) {
+            (_, Err(reason)) => Err(reason),
+            (false, Ok(())) => Err("the usual course does not work".to_owned()),
+            (true, Ok(())) => {
+                let (mut other, mut aborted) = (usual(), Play::new(Rule::abort(), None));
+                other.go_on(self).await;
+                aborted.go_on(self).await;
+                unit(one, other.change(), aborted.change())
+            }
+        };
+        Ok(works)
+    }
+
+    /// What stands in the way of a rule.
+    fn obstacle(&self, rule: &Rule, works: bool) -> Option<String> {
+        let needs_restart = matches!(rule.kind(), Kind::Restarted | Kind::Shown);
+        let needs_refusal = rule.calls().any(|call| call.is_impossible) && !self.target.has_impossible();
+        let obstacle = if !works {
+            "the usual course does not work"
+        } else if needs_refusal {
+            "it is not known what it has to refuse (--refused-body)"
+        } else if needs_restart && self.restarter == Restarter::Nobody {
+            "it is not restarted (--restart-command or --ask-restart)"
+        } else {
+            return None;
+        };
+        Some(obstacle.to_owned())
+    }
+
+    /// Plays every script up to its restart, restarts once, and plays the rest.
+    async fn through_a_restart(
+        &mut self,
+        mut plays: Vec<Play>,
+        shown: Option<(&'static Rule, Option<String>)>,
+        report: &mut Report<'_>,
+    ) -> Result<(), ConformanceError> {
+        go_on(&mut plays, self).await;
+        let is_needed = plays.iter().any(Play::goes_on) || matches!(shown, Some((_, None)));
+        let before = self.see().await;
+        let restarted = if is_needed {
+            self.restarter.restart(&self.target.endpoints, self.limits.restart).await
+        } else {
+            Ok(())
+        };
+        self.sender.renew()?;
+        let after = self.see().await;
+        if let Err(reason) = &restarted {
+            for play in &mut plays {
+                play.give_up(reason);
+            }
+        }
+        for mut play in plays {
+            play.go_on(self).await;
+            report.add(&play.finish(self))?;
+        }
+        if let Some((rule, obstacle)) = shown {
+            let unjudged = obstacle.or(restarted.err()).map(Verdict::Unjudged);
+            let verdict = unjudged.unwrap_or_else(|| self.same(before, after));
+            report.add(&Finding { rule, verdict, exchanges: Vec::new() })?;
+        }
+        Ok(())
+    }
+
+    fn same(&self, before: Result<Shown, String>, after: Result<Shown, String>) -> Verdict {
+        let unit = match (&self.unit, &before) {
+            (Err(reason), _) | (_, Err(reason)) => return Verdict::Unjudged(reason.clone()),
+            (Ok(unit), Ok(_)) => unit,
+        };
+        match before.and_then(|before| Ok(after?.since(&before))) {
+            Err(reason) => Verdict::Broken(format!("after the restart {reason}")),
+            Ok(change) => match unit.blame(&change, 0) {
+                Some(blame) => Verdict::Broken(format!("over the restart {blame}")),
+                None => Verdict::Kept,
+            },
+        }
+    }
+
+    /// What was found of a rule about every answer.
+    fn every(&mut self, rule: &'static Rule) -> Finding {
+        match self.watched.remove(rule.id) {
+            Some((reason, exchange)) => {
+                Finding { rule, verdict: Verdict::Broken(reason), exchanges: vec![exchange] }
+            }
+            None => Finding { rule, verdict: Verdict::Kept, exchanges: Vec::new() },
+        }
+    }
+
+    pub(super) fn has_prepare(&self) -> bool {
+        self.target.options.prepare.is_some()
+    }
+
+    /// A new transaction.
+    pub(super) fn begin(
+        &self,
+        is_impossible: bool,
+        of_another_node: bool,
+    ) -> (TransactionId, Arc<Plan>, Work) {
+        let (plan, work) = self.target.begin(is_impossible, SystemClock.now());
+        (self.coordinator.begin(of_another_node), plan, work)
+    }
+
+    pub(super) fn decided(&self, id: TransactionId, decision: Decision) {
+        self.coordinator.decided(id, decision);
+    }
+
+    /// From now on the node is in its next life.
+    pub(super) fn next_life(&mut self) {
+        self.coordinator.next_life();
+    }
+
+    /// Makes calls at the same time, each until it has an answer that counts; all tries of each.
+    pub(super) async fn ask_all(&mut self, calls: Vec<(&Call, participant::Call)>) -> Vec<Vec<Exchange>> {
+        let tries = join_all(calls.into_iter().map(|(call, asked)| self.ask(call, asked))).await;
+        for exchange in tries.iter().flatten() {
+            for rule in RULES {
+                if let Trial::Every(look) = rule.trial
+                    && let Some(reason) = look(exchange)
+                {
+                    self.watched.entry(rule.id).or_insert_with(|| (reason, exchange.clone()));
+                }
+            }
+        }
+        let unanswered = tries.iter().filter_map(|tries| tries.last()).filter(|last| is_open(last));
+        self.exhausted.extend(unanswered.map(|last| last.operation.name()));
+        tries
+    }
+
+    async fn ask(&self, call: &Call, mut asked: participant::Call) -> Vec<Exchange> {
+        let coordinator = self.coordinator.sender(call.share, call.epoch);
+        let is_patient = call.expected != Expected::Any && !self.exhausted.contains(call.operation.name());
+        let patience = if is_patient { self.limits.patience } else { Duration::ZERO };
+        let (began, mut wait, mut tries) = (Instant::now(), RETRY.0, Vec::new());
+        loop {
+            // From try to try at another instance, as a node does.
+            let turn = usize::try_from(asked.attempt - 1).unwrap_or_default() % self.target.endpoints.len();
+            let endpoint = self.target.endpoints.get(turn).expect("there is at least one");
+            let exchange = self.sender.send(&asked, &coordinator, endpoint).await;
+            let (is_open, meaning) = (is_open(&exchange), exchange.meaning());
+            tries.push(exchange);
+            let left = patience.saturating_sub(began.elapsed());
+            if !is_open || left.is_zero() {
+                return tries;
+            }
+            let asked_for = if let Answer::AskAgain(wait) = meaning { wait } else { None };
+            sleep(asked_for.unwrap_or(wait).min(left)).await;
+            wait = (wait * 2).min(RETRY.1);
+            asked = asked.again();
+        }
+    }
+
+    /// What the participant shows now.
+    pub(super) async fn see(&self) -> Result<Shown, String> {
+        let Some(url) = &self.look else { return Err("nothing was looked at (--look)".to_owned()) };
+        sleep(self.limits.lag).await;
+        Shown::parse(&self.sender.look(url).await?)
+    }
+
+    /// Whether what was confirmed is what is shown.
+    pub(super) fn effects(&self, change: Result<Shown, String>, commits: u32) -> Verdict {
+        let Ok(unit) = &self.unit else { return Verdict::Kept };
+        match change.map(|change| unit.blame(&change, commits)) {
+            Err(reason) => Verdict::Unjudged(reason),
+            Ok(None) => Verdict::Kept,
+            Ok(Some(blame)) => {
+                let confirmed = match commits {
+                    0 => "no commit was confirmed".to_owned(),
+                    1 => "one commit was confirmed".to_owned(),
+                    more => format!("{more} commits were confirmed"),
+                };
+                Verdict::Broken(format!("{confirmed}, and {blame}"))
+            }
+        }
+    }
+}
+
+async fn go_on(plays: &mut [Play], attack: &mut Attack) {
+    for play in plays {
+        play.go_on(attack).await;
+    }
+}
+
+/// Whether a node would ask again.
+fn is_open(exchange: &Exchange) -> bool {
+    matches!(exchange.meaning(), Answer::AskAgain(_))
+}
+
+fn unit(
+    one: Result<Shown, String>,
+    other: Result<Shown, String>,
+    aborted: Result<Shown, String>,
+) -> Result<Unit, String> {
+    let unit = Unit::of(&one?, &other?, &aborted?);
+    unit.ok_or_else(|| "two usual transactions do not change what it shows, or not alike".to_owned())
+}

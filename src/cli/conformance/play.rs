@@ -1,0 +1,221 @@
+//! One script under way: its transactions, what each branch was told, and what came of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::attack::Attack;
+use super::finding::{Finding, Verdict, blame};
+use super::look::Shown;
+use super::rules::Rule;
+use super::script::{Call, Epoch, Share, Step};
+use super::sender::Exchange;
+use crate::participant::{self, Answer, Work};
+use crate::plan::{Plan, TransactionId};
+use crate::txn::{Branch, Decision, Operation};
+
+/// A script that was begun.
+#[derive(Debug)]
+pub(super) struct Play {
+    rule: &'static Rule,
+    /// The step that comes next.
+    next: usize,
+    /// How many judged calls were answered as they have to be.
+    judged: usize,
+    transactions: BTreeMap<u8, Transaction>,
+    shares: BTreeMap<Share, Standing>,
+    /// How often each branch was asked for each operation.
+    attempts: BTreeMap<(Share, &'static str), u32>,
+    exchanges: Vec<Exchange>,
+    stopped: Option<Verdict>,
+    /// What it has changed of what is shown.
+    change: Result<Shown, String>,
+}
+
+#[derive(Debug, Clone)]
+struct Transaction {
+    id: TransactionId,
+    plan: Arc<Plan>,
+    work: Work,
+    decision: Option<Decision>,
+}
+
+/// How one branch stands, by what it answered.
+#[derive(Debug, Clone, Copy, Default)]
+struct Standing {
+    /// It may hold something that nobody has settled.
+    is_open: bool,
+    is_committed: bool,
+    is_read_only: bool,
+}
+
+impl Play {
+    /// A script that is about to begin, or never will where something stands in its way.
+    pub(super) fn new(rule: &'static Rule, obstacle: Option<String>) -> Self {
+        Self {
+            rule,
+            next: 0,
+            judged: 0,
+            transactions: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            exchanges: Vec::new(),
+            stopped: obstacle.map(Verdict::Unjudged),
+            change: Ok(Shown::default()),
+        }
+    }
+
+    /// Plays on to the next restart or hold, or to the end, which is cleaned up after.
+    pub(super) async fn go_on(&mut self, attack: &mut Attack) {
+        if self.stopped.is_some() && self.next == 0 {
+            return;
+        }
+        let before = attack.see().await;
+        while let (None, Some(step)) = (&self.stopped, self.rule.steps().get(self.next)) {
+            self.next += 1;
+            match step {
+                Step::Call(call) => self.call(attack, std::slice::from_ref(call)).await,
+                Step::AtOnce(calls) => self.call(attack, calls).await,
+                Step::Restart | Step::Hold => return self.looked(attack, before).await,
+            }
+        }
+        self.clean_up(attack).await;
+        if self.rule.calls().any(|call| call.epoch == Epoch::Next) {
+            attack.next_life();
+        }
+        self.looked(attack, before).await;
+    }
+
+    /// Whether there is more to play.
+    pub(super) fn goes_on(&self) -> bool {
+        self.stopped.is_none() && self.next < self.rule.steps().len()
+    }
+
+    /// The rule cannot be judged any more.
+    pub(super) fn give_up(&mut self, reason: &str) {
+        self.stopped.get_or_insert_with(|| Verdict::Unjudged(reason.to_owned()));
+    }
+
+    /// What was found, when the script has been played.
+    pub(super) fn finish(self, attack: &Attack) -> Finding {
+        let commits = self.shares.values().filter(|share| share.is_committed).count();
+        let verdict = match self.stopped {
+            Some(verdict) => verdict,
+            None if self.judged == 0 => {
+                Verdict::Unjudged("it is asked for no prepare (--prepare)".to_owned())
+            }
+            None => attack.effects(self.change, u32::try_from(commits).unwrap_or(u32::MAX)),
+        };
+        Finding { rule: self.rule, verdict, exchanges: self.exchanges }
+    }
+
+    /// The first call of all.
+    pub(super) fn first(&self) -> Option<&Exchange> {
+        self.exchanges.first()
+    }
+
+    /// What it has changed of what is shown.
+    pub(super) fn change(&self) -> Result<Shown, String> {
+        self.change.clone()
+    }
+
+    async fn call(&mut self, attack: &mut Attack, calls: &'static [Call]) {
+        let mut prepared = Vec::new();
+        for call in calls {
+            if call.operation == Operation::Prepare && !attack.has_prepare() {
+                continue;
+            }
+            if self.shares.get(&call.share).is_some_and(|share| share.is_read_only)
+                && call.operation != Operation::Work
+            {
+                return self.give_up("it votes read-only, and is left out of what follows");
+            }
+            prepared.push((call, self.prepare(attack, *call)));
+        }
+        let asked: Vec<_> = prepared.iter().map(|(call, _)| *call).collect();
+        let answers = attack.ask_all(prepared).await;
+        for (call, exchanges) in asked.into_iter().zip(answers) {
+            let last = exchanges.last().expect("a call is tried at least once");
+            self.note(call.share, last);
+            let found = blame(call.expected, last);
+            self.exchanges.extend(exchanges);
+            match found {
+                None => self.judged += usize::from(call.is_judged),
+                Some(found) if call.is_judged => {
+                    self.stopped = self.stopped.take().or(Some(Verdict::Broken(found)));
+                }
+                Some(found) => self.give_up(&format!("before it can be judged: {found}")),
+            }
+        }
+    }
+
+    /// The call as the node makes it.
+    fn prepare(&mut self, attack: &Attack, call: Call) -> participant::Call {
+        let Call { operation, share, is_impossible, .. } = call;
+        let begin = || attack.begin(is_impossible, share.is_of_another_node);
+        let transaction = self.transactions.entry(share.transaction).or_insert_with(|| {
+            let (id, plan, work) = begin();
+            Transaction { id, plan, work, decision: None }
+        });
+        let decision = match operation {
+            Operation::Commit => Some(Decision::Commit),
+            Operation::Abort => Some(Decision::Abort),
+            Operation::Work | Operation::Prepare => None,
+        };
+        if let (None, Some(decision)) = (transaction.decision, decision) {
+            transaction.decision = Some(decision);
+            attack.decided(transaction.id, decision);
+        }
+        let asked = self.attempts.get(&(share, operation.name())).copied().unwrap_or_default();
+        participant::Call {
+            transaction: transaction.id,
+            plan: transaction.plan.clone(),
+            branch: Branch::new(usize::from(share.branch)).expect("no script has more branches than a plan"),
+            operation,
+            attempt: asked + 1,
+            work: (operation == Operation::Work).then(|| transaction.work.clone()),
+            endpoint: None,
+        }
+    }
+
+    fn note(&mut self, share: Share, last: &Exchange) {
+        self.attempts.insert((share, last.operation.name()), last.attempt);
+        let standing = self.shares.entry(share).or_default();
+        standing.is_read_only |= last.is_read_only();
+        let is_done = matches!(last.meaning(), Answer::Done { .. });
+        match last.operation {
+            // Where there is no answer it may have been done.
+            Operation::Work => standing.is_open |= !matches!(last.meaning(), Answer::No(_)),
+            Operation::Prepare => {}
+            Operation::Commit => {
+                standing.is_committed |= is_done;
+                standing.is_open &= !is_done;
+            }
+            Operation::Abort => standing.is_open &= !is_done,
+        }
+    }
+
+    /// Settles what is still open, as a node would in the end.
+    async fn clean_up(&mut self, attack: &mut Attack) {
+        let open = self.shares.iter().filter(|(_, standing)| standing.is_open && !standing.is_read_only);
+        for share in open.map(|(share, _)| *share).collect::<Vec<_>>() {
+            let decision =
+                self.transactions.get(&share.transaction).and_then(|transaction| transaction.decision);
+            let operation = match decision {
+                Some(Decision::Commit) => Operation::Commit,
+                Some(Decision::Abort) | None => Operation::Abort,
+            };
+            let call = Call { share, ..super::script::any(operation) };
+            let asked = self.prepare(attack, call);
+            let answers = attack.ask_all(vec![(&call, asked)]).await;
+            if let Some(last) = answers.first().and_then(|exchanges| exchanges.last()) {
+                self.note(share, last);
+            }
+        }
+    }
+
+    async fn looked(&mut self, attack: &Attack, before: Result<Shown, String>) {
+        let after = attack.see().await;
+        let change = before.and_then(|before| Ok(after?.since(&before)));
+        self.change = self.change.clone().and_then(|so_far| Ok(so_far.and(&change?)));
+    }
+}

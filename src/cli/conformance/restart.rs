@@ -1,0 +1,92 @@
+//! Killing the participant and starting it again: by a command, or by whoever sits at the keyboard.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+
+use crate::discovery::Endpoint;
+use crate::gateway::{GatewayOptions, client};
+
+/// Between two looks whether it answers.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// For one answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// How the participant is restarted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Restarter {
+    /// It is not.
+    Nobody,
+    /// This command of the shell does it.
+    Command(String),
+    /// Somebody is asked to.
+    Person,
+}
+
+impl Restarter {
+    /// Restarts the participant and waits until it answers; a sentence where that did not work.
+    pub(super) async fn restart(&self, endpoints: &[Endpoint], within: Duration) -> Result<(), String> {
+        match self {
+            Self::Nobody => {
+                return Err("it is not restarted; give --restart-command or --ask-restart".to_owned());
+            }
+            Self::Command(command) => run(command, within).await?,
+            Self::Person => ask().await?,
+        }
+        for endpoint in endpoints {
+            let waiting = timeout(within, answering(endpoint)).await;
+            let late = format!("{endpoint} did not answer within {within:?} of the restart");
+            waiting.map_err(|_| late)?.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the command to its end. What it leaves running goes on.
+async fn run(command: &str, within: Duration) -> Result<(), String> {
+    let failed = |error: &dyn std::fmt::Display| format!("`{command}` failed: {error}");
+    // Its output goes to stderr: stdout is ours, and a pipe would be held open by what it leaves running.
+    let mut child = Command::new("sh")
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failed(&error))?;
+    match timeout(within, child.wait()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(failed(&status)),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(_) => Err(failed(&format!(
+            "it did not end within {within:?}; it has to leave the participant running in the background and end"
+        ))),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a person is asked")]
+async fn ask() -> Result<(), String> {
+    eprintln!("Now kill the participant (kill -9), start it again, and press Enter.");
+    let reading = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
+    match reading.await {
+        Ok(Ok(1..)) => Ok(()),
+        Ok(Ok(0) | Err(_)) | Err(_) => Err("nobody said that it was restarted".to_owned()),
+    }
+}
+
+/// Waits until it answers anything at all to a request that asks for nothing, and still does a moment later: a process
+/// that was just killed may answer once more.
+async fn answering(endpoint: &Endpoint) -> reqwest::Result<()> {
+    let url = format!("{endpoint}/");
+    let mut answers = 0;
+    while answers < 2 {
+        sleep(MOMENT).await;
+        // A client of its own: no connection to the process that was killed is used again.
+        let client = client(&GatewayOptions::default())?;
+        let answer = timeout(ANSWER, client.get(&url).send()).await;
+        answers = if matches!(answer, Ok(Ok(_))) { answers + 1 } else { 0 };
+    }
+    Ok(())
+}
