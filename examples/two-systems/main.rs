@@ -28,7 +28,8 @@ enum Progress {
 #[derive(Debug)]
 struct System {
     name: String,
-    progress: Mutex<HashMap<String, Progress>>,
+    /// By transaction and branch, which together name a piece of work.
+    progress: Mutex<HashMap<(String, String), Progress>>,
 }
 
 type Answer = (StatusCode, Json<Value>);
@@ -88,11 +89,13 @@ impl System {
         body: &Value,
         step: impl FnOnce(Option<Progress>) -> (Option<Progress>, bool),
     ) -> Answer {
-        let id = headers.get("transaction-id").and_then(|id| id.to_str().ok()).unwrap_or("none");
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("none");
+        let (id, branch) = (header("transaction-id"), header("transaction-branch"));
+        let piece = (id.to_owned(), branch.to_owned());
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let (after, yes) = step(progress.get(id).copied());
+        let (after, yes) = step(progress.get(&piece).copied());
         if let Some(after) = after {
-            progress.insert(id.to_owned(), after);
+            progress.insert(piece, after);
         }
         println!("{} {call} {body} of {id}: {}", self.name, if yes { "yes" } else { "no" });
         let answer = json!({"system": self.name, "call": call, "done": yes});

@@ -7,7 +7,9 @@
 mod kit;
 mod run;
 
+use kit::Process;
 use run::conformance;
+use serde_json::json;
 
 /// A process that is killed and started again by a command of the shell, as a user would write it.
 struct Restartable {
@@ -90,4 +92,28 @@ async fn bank_py_breaks_no_rule() {
     ])
     .await;
     run.keeps_every_rule();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_the_two_systems_breaks_no_rule_that_can_be_judged() {
+    let port = kit::free_port();
+    let url = format!("http://127.0.0.1:{port}");
+    let address = format!("127.0.0.1:{port}");
+    let _system = Process::start(&kit::example("two-systems"), &["system1", &address], &url).await;
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/two-systems/unanimous.toml");
+    let run = conformance(&[
+        &url,
+        "--config",
+        config,
+        "--route=transaction",
+        "--branch=0",
+        r#"--body={"order":17}"#,
+        r#"--refused-body={"order":17,"refuse":"system1"}"#,
+    ])
+    .await;
+    run.breaks(&[]);
+    run.cannot_judge("prepare-again", "it is asked for no prepare");
+    run.cannot_judge("promise-survives", "it is not restarted");
+    let work = &run.rule("usual")["exchanges"][0]["request"];
+    assert_eq!(work["body"], json!(r#"{"order":17}"#));
 }
