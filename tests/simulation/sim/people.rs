@@ -49,7 +49,11 @@ async fn ask(sim: &Sim, node: &Node, number: usize) {
             sim.world().summary.refused_overload += 1;
         }
         Err(
-            error @ (Refused::KeySettled(_) | Refused::TooLarge(_) | Refused::Plan(_) | Refused::Read(_)),
+            error @ (Refused::KeySettled(_)
+            | Refused::TooLarge(_)
+            | Refused::Plan(_)
+            | Refused::Read(_)
+            | Refused::DiskNearlyFull),
         ) => sim.note(|| format!("request {number} is refused: {error}")),
     }
 }

@@ -67,7 +67,7 @@ impl Settings {
         let retention = Duration::from_secs(chance.one_of(&[3, 20, 86_400]));
         let open_transactions_max = chance.one_of(&[4, 20_000, 20_000]);
         Self {
-            log: LogOptions { sync, retention, accept_damage: false },
+            log: LogOptions { sync, retention, ..LogOptions::default() },
             coordinator: CoordinatorOptions { open_transactions_max, answer_kept_max: 64 },
             call_timeout: Duration::from_millis(chance.one_of(&[300, 2_000])),
             retry: Retry {
