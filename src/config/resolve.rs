@@ -95,6 +95,7 @@ fn log(file: &LogFile, findings: &mut Findings<'_>) -> LogOptions {
         retention: findings.time(file.retention.as_ref(), default.retention, MILLISECOND..=10 * YEAR),
         accept_damage: file.accept_damage.unwrap_or(default.accept_damage),
         room_min: file.room_min.or(default.room_min),
+        stall_max: default.stall_max,
     }
 }
 

@@ -17,6 +17,7 @@
 //! | [`index`] | where in the log a time is |
 //! | [`find`] | what became of a finished transaction |
 //! | [`inspect`] | a log that no node works with, looked at without changing it |
+//! | [`opening`] | a disk that does not answer while the log is opened |
 //! | [`room`] | the floor below which nothing new is begun |
 //! | [`mod@line`] | records as people and programs read them |
 
@@ -25,13 +26,13 @@ pub mod find;
 pub mod index;
 pub mod inspect;
 pub mod line;
+mod opening;
 pub mod options;
 pub mod record;
 pub mod replay;
 mod room;
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -44,9 +45,10 @@ use unanimous_wal::{Durable, Log, Lsn, ReadAllError, Readable, Synced, Wal};
 
 use self::codec::CodecError;
 use self::index::{Index, Noted};
+use self::opening::Started;
 use self::options::{LogOptions, Sync};
 use self::record::{Entry, Record};
-use self::replay::{Found, Replay};
+use self::replay::Found;
 use self::room::Floor;
 use crate::clock::{Clock, Monotone, Timestamp};
 use crate::plan::TransactionId;
@@ -99,24 +101,12 @@ pub enum OpenError {
         /// What is wrong with it.
         source: CodecError,
     },
+    /// The disk does not answer.
+    #[error("the disk has not answered for {} s while the log was opened", .0.as_secs_f64())]
+    Hung(Duration),
 }
 
 impl Journal {
-    /// Opens the log in `directory`, reads all of it, and writes `opened`.
-    pub async fn open(
-        directory: &Path,
-        options: &LogOptions,
-        clock: Arc<dyn Clock>,
-        version: &str,
-    ) -> Result<(Self, Found), JournalError> {
-        let wal_options = unanimous_wal::Options {
-            accept_damage: options.accept_damage,
-            ..unanimous_wal::Options::default()
-        };
-        let log = unanimous_wal::open(directory, wal_options).map_err(OpenError::Log)?;
-        Self::start(log, options, clock, version).await
-    }
-
     /// As [`open`](Self::open), over a log that is open already.
     pub async fn start(
         log: Log,
@@ -124,7 +114,8 @@ impl Journal {
         clock: Arc<dyn Clock>,
         version: &str,
     ) -> Result<(Self, Found), JournalError> {
-        Self::start_by(log, options, clock, version, Threads::Own, Readable::start).await
+        let started = Started::read(log, &*clock, Readable::start, || ())?;
+        Self::go_on(started, options, clock, version, Threads::Own).await
     }
 
     /// As [`start`](Self::start), all on the caller's thread: commits run in a future that is given to `spawn`. For
@@ -141,27 +132,19 @@ impl Journal {
             spawn(Box::pin(commits));
             Ok(wal)
         };
-        Self::start_by(log, options, clock, version, Threads::None, start).await
+        let started = Started::read(log, &*clock, start, || ())?;
+        Self::go_on(started, options, clock, version, Threads::None).await
     }
 
-    async fn start_by(
-        log: Log,
+    async fn go_on(
+        started: Started,
         options: &LogOptions,
         clock: Arc<dyn Clock>,
         version: &str,
         threads: Threads,
-        start: impl FnOnce(Readable) -> Result<Wal, unanimous_wal::OpenError>,
     ) -> Result<(Self, Found), JournalError> {
-        let mut replay = Replay::default();
-        let readable = log.read_all(|lsn, bytes| replay.read(lsn, bytes)).map_err(OpenError::from)?;
-        let gave_up = readable.given_up().map(|damage| Record::GaveUp { damage });
-        if let Some(record) = gave_up.clone() {
-            let entry = Entry { time: clock.now(), transaction: TransactionId::NONE, record };
-            replay.take(readable.next(), entry);
-        }
-        let (index, found) = replay.finish(&readable);
+        let Started { wal, index, found, gave_up } = started;
         let clock = Arc::new(Monotone::new(clock, index.latest()));
-        let wal = start(readable).map_err(OpenError::Log)?;
         let journal = Self {
             wal,
             threads,

@@ -18,6 +18,9 @@ pub struct LogOptions {
     /// Bytes that must be free on the disk of the log, beside the reserve, for a transaction to begin. Default: as much as
     /// the reserve, which is 64 MiB, or an eighth of a smaller disk.
     pub room_min: Option<u64>,
+    /// How long the opening of the log may stand still before the disk counts as sick. Not configurable: 1 min, and what it
+    /// takes to read the log once.
+    pub stall_max: Duration,
 }
 
 impl Default for LogOptions {
@@ -27,6 +30,7 @@ impl Default for LogOptions {
             retention: Duration::from_hours(24),
             accept_damage: false,
             room_min: None,
+            stall_max: Duration::from_mins(1),
         }
     }
 }

@@ -137,8 +137,9 @@ pub async fn run_over(
         () = node.stop() => {}
         Some(()) = signals.recv() => return Err(Stopped::AtOnce),
     }
-    let Node { journal, admin, .. } = node;
-    drop(admin);
+    // Whoever holds the log last closes its files, and only `close` does not wait for ever.
+    let Node { journal, coordinator, admin, .. } = node;
+    drop((coordinator, admin));
     journal.close().await?;
     Ok(())
 }

@@ -76,9 +76,10 @@ impl Committer {
 
     /// Commits what waits, and does what stands after it in the queue. Any error is final.
     pub(crate) fn work(&mut self) -> ControlFlow<Ended> {
-        self.shared.pulse.begin();
+        let shared = self.shared.clone();
+        let call = shared.calls.begin();
         let result = self.try_work();
-        self.shared.pulse.end();
+        drop(call);
         result.unwrap_or_else(|error| {
             self.shared.fail(&error.into());
             ControlFlow::Break(Ended::Failed)

@@ -18,7 +18,7 @@ use crate::store::sled_store::panic_message;
 /// How many looks the watchdog takes in the time after which it gives up.
 const LOOKS: u32 = 10;
 
-/// Starts the two threads of the log. A commit that takes longer than `limit` counts as failed.
+/// Starts the two threads of the log. A call to the disk that takes longer than `limit` counts as failed.
 pub(crate) fn on_threads(committer: Committer, limit: Duration) -> io::Result<()> {
     let shared = committer.shared().clone();
     thread::Builder::new().name("wal-watchdog".to_owned()).spawn(move || watch(&shared, limit))?;
@@ -93,9 +93,9 @@ fn park(committer: &Committer, waker: &Waker, len: usize, until: Option<Instant>
 
 fn watch(shared: &Shared, limit: Duration) {
     while !shared.queue.has_ended() {
-        let wait = match shared.pulse.since() {
-            Some(since) if since >= limit => return shared.fail(&Poisoned::hung(limit)),
-            Some(since) => limit.saturating_sub(since).min(limit / LOOKS),
+        let wait = match shared.calls.longest() {
+            Some(longest) if longest >= limit => return shared.fail(&Poisoned::hung(limit)),
+            Some(longest) => limit.saturating_sub(longest).min(limit / LOOKS),
             None => limit / LOOKS,
         };
         thread::sleep(wait.max(Duration::from_millis(1)));

@@ -32,7 +32,8 @@ use crate::witness::{self, Keeper, Witness};
 pub struct Options {
     /// How many records of usual size (16 KiB) may wait for a commit before `append` waits for room.
     pub queue_max: u32,
-    /// A commit that takes longer counts as failed. Some faults make sled hang for ever.
+    /// A commit that takes longer counts as failed, and so does any other call to the disk of a log that was started. Some
+    /// faults make sled hang for ever.
     pub commit_limit: Duration,
     /// Start with what can be read before the first damage, and give up the rest. An explicit choice for a log
     /// that cannot be restored; the whole of it is copied aside first.
@@ -72,6 +73,13 @@ pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
     files.write_marker(node)?;
     tracing::info!(directory = %directory.display(), node, "made a new log");
     Ok(Log { store, node, options })
+}
+
+/// How long it may take to read the file of the log in a directory once: a second for each 8 MiB, which a slow disk can do.
+#[must_use]
+pub fn time_to_read(directory: &Path) -> Duration {
+    let len = fs::metadata(Files::new(directory).data()).map_or(0, |file| file.len());
+    Duration::from_secs(len / (8 * 1024 * 1024))
 }
 
 /// A new log in an empty store of one's own: for measurements against a store that keeps nothing.

@@ -19,7 +19,7 @@ pub struct Poisoned {
 enum Cause {
     #[error("{0}")]
     Store(StoreError),
-    #[error("a commit has not come back from the disk within {} s", .0.as_secs_f64())]
+    #[error("a call has not come back from the disk within {} s", .0.as_secs_f64())]
     Hung(Duration),
     #[error("its commit thread has panicked, which is a bug: {0}")]
     Panicked(String),

@@ -224,7 +224,8 @@ impl Queue {
         Poll::Pending
     }
 
-    fn failure(&self) -> Poisoned {
+    /// Why nothing can be queued any more.
+    pub(crate) fn failure(&self) -> Poisoned {
         self.state().failed.clone().unwrap_or_else(Poisoned::stopped)
     }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -112,7 +113,7 @@ impl Readable {
     /// Raises the epoch, cuts off what must go, and starts the commit thread.
     pub fn start(self) -> Result<Wal, OpenError> {
         let limit = self.options.commit_limit;
-        let (wal, committer) = self.prepare()?;
+        let (wal, committer) = self.prepare(Some(limit))?;
         drive::on_threads(committer, limit)
             .map_err(|error| StoreError::new("start the commit thread", error))?;
         Ok(wal)
@@ -121,11 +122,11 @@ impl Readable {
     /// As [`start`](Self::start), but the commits run in the future that is given back, which the caller has to
     /// spawn. For simulations under a paused clock; there is no watchdog.
     pub fn start_in_task(self) -> Result<(Wal, impl Future<Output = ()> + Send + 'static), OpenError> {
-        let (wal, committer) = self.prepare()?;
+        let (wal, committer) = self.prepare(None)?;
         Ok((wal, drive::in_task(committer)))
     }
 
-    fn prepare(mut self) -> Result<(Wal, Committer), OpenError> {
+    fn prepare(mut self, limit: Option<Duration>) -> Result<(Wal, Committer), OpenError> {
         if let Some(Cut::Damage(_)) = &self.cut {
             // Durable before the cut: whoever starts after a crash in between must hear of it.
             let next = self.next();
@@ -145,7 +146,7 @@ impl Readable {
         let epoch = self.epoch();
         let counters = Counters::new(self.end.counts.blocks, self.end.counts.bytes);
         let queue = Queue::new(self.options.queue_max.max(1));
-        let shared = Arc::new(Shared::new(queue, counters, self.node, epoch, self.low(), high));
+        let shared = Arc::new(Shared::new(queue, counters, self.node, epoch, self.low(), high, limit));
         let wal = Wal::new(shared.clone(), self.store.clone());
         Ok((wal, Committer::new(self.store, shared, self.keeper, self.end.tail)))
     }

@@ -48,6 +48,8 @@ impl Reader {
 
     /// `false` if no block holds the next record.
     fn read_block(&mut self) -> Result<bool, ReadError> {
+        let shared = self.shared.clone();
+        let _call = shared.calls.begin();
         let Some((key, bytes)) = self.store.at_or_before(BlockKey::last_of(self.next))? else {
             return Ok(false);
         };

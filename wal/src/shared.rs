@@ -1,6 +1,8 @@
 //! What handles, committer and watchdog share. Not the store: whoever must not keep it open does not hold it.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -14,7 +16,9 @@ use crate::stats::Counters;
 pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) counters: Counters,
-    pub(crate) pulse: Pulse,
+    pub(crate) calls: Calls,
+    /// The longest a call may take; `None` where nobody watches.
+    pub(crate) limit: Option<Duration>,
     pub(crate) node: u32,
     pub(crate) epoch: u64,
     low: AtomicU64,
@@ -23,11 +27,17 @@ pub(crate) struct Shared {
     poison: watch::Sender<Option<Poisoned>>,
 }
 
-/// Since when the committer is at work.
-pub(crate) struct Pulse {
-    base: Instant,
-    /// Nanoseconds since `base`, plus 1; 0 while it waits.
-    began: AtomicU64,
+/// The calls to the disk that have not come back, for the watchdog to look at.
+#[derive(Default)]
+pub(crate) struct Calls {
+    open: Mutex<BTreeSet<(Instant, u64)>>,
+    count: AtomicU64,
+}
+
+/// A call to the disk, until this is dropped.
+pub(crate) struct Call<'a> {
+    calls: &'a Calls,
+    of: (Instant, u64),
 }
 
 impl Shared {
@@ -38,11 +48,12 @@ impl Shared {
         epoch: u64,
         low: Lsn,
         high: Option<Lsn>,
+        limit: Option<Duration>,
     ) -> Self {
-        let pulse = Pulse { base: Instant::now(), began: AtomicU64::new(0) };
         let high = watch::Sender::new(high.map_or(0, Lsn::get));
         let poison = watch::Sender::new(None);
-        Self { queue, counters, pulse, node, epoch, low: low.get().into(), high, poison }
+        let calls = Calls::default();
+        Self { queue, counters, calls, limit, node, epoch, low: low.get().into(), high, poison }
     }
 
     pub(crate) fn low(&self) -> Lsn {
@@ -86,19 +97,26 @@ impl Shared {
     }
 }
 
-impl Pulse {
-    pub(crate) fn begin(&self) {
-        let nanos = u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX - 1);
-        self.began.store(nanos + 1, Ordering::Release);
+impl Calls {
+    /// To be held while the disk is called.
+    pub(crate) fn begin(&self) -> Call<'_> {
+        let of = (Instant::now(), self.count.fetch_add(1, Ordering::Relaxed));
+        self.open().insert(of);
+        Call { calls: self, of }
     }
 
-    pub(crate) fn end(&self) {
-        self.began.store(0, Ordering::Release);
+    /// How long the oldest has been under way; `None` if there is none.
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        self.open().first().map(|(began, _)| began.elapsed())
     }
 
-    /// How long the committer has been at work now; `None` if it waits.
-    pub(crate) fn since(&self) -> Option<Duration> {
-        let began = self.began.load(Ordering::Acquire).checked_sub(1)?;
-        Some(self.base.elapsed().saturating_sub(Duration::from_nanos(began)))
+    fn open(&self) -> MutexGuard<'_, BTreeSet<(Instant, u64)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.calls.open().remove(&self.of);
     }
 }

@@ -1,8 +1,10 @@
 //! The handle: append, read, retire.
 
 use std::sync::Arc;
+use std::thread;
 
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use crate::durable::{Durable, Synced};
 use crate::lsn::Lsn;
@@ -93,7 +95,7 @@ impl Wal {
     pub async fn retire(&self, below: Lsn) -> Result<(), Poisoned> {
         let (done, answer) = oneshot::channel();
         self.shared().queue.push(Request::Retire { below, done })?;
-        answer.await.unwrap_or_else(|_| Err(Poisoned::stopped()))
+        self.answered(answer).await
     }
 
     /// The random identity that the log got when it was created.
@@ -117,6 +119,7 @@ impl Wal {
     /// What is free where the log is kept. A node refuses new work below some floor, because the log of a full disk
     /// fails, and asks a few times a second, because this also looks after the reserve. May wait for the disk.
     pub fn room(&self) -> Result<Room, StoreError> {
+        let _call = self.shared().calls.begin();
         self.handles.store.room()
     }
 
@@ -125,11 +128,32 @@ impl Wal {
         self.shared().poisoned().await
     }
 
-    /// Commits what is queued and ends the log. Appends through other handles fail from then on.
+    /// Commits what is queued and ends the log. Appends through other handles fail from then on. After an error everything
+    /// that was acknowledged is as safe as ever.
     pub async fn close(self) -> Result<(), Poisoned> {
         let (done, answer) = oneshot::channel();
         self.shared().queue.push(Request::Close { done })?;
-        answer.await.unwrap_or_else(|_| Err(Poisoned::stopped()))
+        self.answered(answer).await?;
+        let Some(limit) = self.shared().limit else { return Ok(()) };
+        // With the last handle sled closes its files, and syncs them: no disk may keep whoever waits for that.
+        let (gone, is_gone) = oneshot::channel();
+        thread::spawn(move || {
+            drop(self);
+            let _ = gone.send(());
+        });
+        match timeout(limit, is_gone).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Poisoned::hung(limit)),
+        }
+    }
+
+    /// What the committer says, or the watchdog where the committer hangs.
+    async fn answered(&self, answer: oneshot::Receiver<Result<(), Poisoned>>) -> Result<(), Poisoned> {
+        tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or_else(|_| Err(self.shared().queue.failure())),
+            failed = self.poisoned() => Err(failed),
+        }
     }
 
     async fn queue(

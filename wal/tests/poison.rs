@@ -6,10 +6,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{payload, read, start_sim};
+use common::{lsn, payload, read, start_sim};
 use tokio::time::timeout;
 use unanimous_wal::sim::{self, Operation, SimDisk};
-use unanimous_wal::{Lsn, Options};
+use unanimous_wal::{Lsn, Options, Wal};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -48,7 +48,7 @@ async fn a_commit_that_hangs_is_a_commit_that_failed() {
     let (readable, _) = read(sim::open(&disk, options).unwrap()).unwrap();
     let wal = readable.start().unwrap();
     wal.append(payload(1, 10), ()).await.unwrap();
-    disk.hang();
+    disk.hang(Operation::Sync);
     let in_flight = wal.append(payload(2, 10), ());
     let behind = async {
         while !disk.is_hanging() {
@@ -64,6 +64,54 @@ async fn a_commit_that_hangs_is_a_commit_that_failed() {
     disk.release();
     wal.append(payload(4, 10), ()).await.unwrap_err();
     assert_eq!(wal.high(), Some(Lsn::FIRST), "a late success is no success");
+}
+
+/// A log of ten records whose disk may take 200 ms for a call.
+async fn ten(disk: &SimDisk) -> Wal {
+    let options = Options { commit_limit: Duration::from_millis(200), ..Options::default() };
+    let (readable, _) = read(sim::open(disk, options).unwrap()).unwrap();
+    let wal = readable.start().unwrap();
+    for n in 1..=10 {
+        wal.append(payload(n, 10), ()).await.unwrap();
+    }
+    wal
+}
+
+#[tokio::test]
+async fn a_removal_or_a_read_that_hangs_is_noticed_as_well() {
+    let disk = SimDisk::new(6);
+    let wal = ten(&disk).await;
+    disk.hang(Operation::Remove);
+    let refused = timeout(SOON, wal.retire(lsn(8))).await.unwrap().unwrap_err();
+    assert!(refused.to_string().contains("not come back from the disk within 0.2 s"), "{refused}");
+    assert!(disk.is_hanging());
+    timeout(SOON, wal.poisoned()).await.unwrap();
+    disk.release();
+
+    let disk = SimDisk::new(7);
+    let wal = ten(&disk).await;
+    disk.hang(Operation::Read);
+    let mut reader = wal.read(Lsn::FIRST);
+    let reading = std::thread::spawn(move || reader.next());
+    timeout(SOON, wal.poisoned()).await.unwrap();
+    assert!(disk.is_hanging() && !reading.is_finished());
+    wal.append(payload(11, 10), ()).await.unwrap_err();
+    disk.release();
+    reading.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_hangs_while_it_is_closed_says_so() {
+    for operation in [Operation::Sync, Operation::Close] {
+        let disk = SimDisk::new(8);
+        let wal = ten(&disk).await;
+        drop(wal.append_lazily(payload(11, 10), ()).await.unwrap());
+        disk.hang(operation);
+        let refused = timeout(SOON, wal.close()).await.unwrap().unwrap_err();
+        assert!(refused.to_string().contains("not come back from the disk within 0.2 s"), "{refused}");
+        assert!(disk.is_hanging(), "{operation:?}");
+        disk.release();
+    }
 }
 
 #[tokio::test]
@@ -83,7 +131,7 @@ async fn a_full_queue_holds_back_whoever_appends() {
     let options = Options { queue_max: 2, ..Options::default() };
     let (readable, _) = read(sim::open(&disk, options).unwrap()).unwrap();
     let wal = readable.start().unwrap();
-    disk.hang();
+    disk.hang(Operation::Sync);
     let first = tokio::spawn({
         let wal = wal.clone();
         async move { wal.append(payload(1, 10), ()).await.map(drop) }

@@ -317,9 +317,10 @@ pub fn maybe_fail_disk(sim: &Sim) {
     let nth = world.chance.within(1..60);
     let (operation, passes) =
         (world.chance.one_of(&[Operation::Put, Operation::Sync]), world.chance.hits(500));
-    match operation {
-        Operation::Put => world.summary.failed_puts += 1,
-        Operation::Sync => world.summary.failed_syncs += 1,
+    if operation == Operation::Put {
+        world.summary.failed_puts += 1;
+    } else {
+        world.summary.failed_syncs += 1;
     }
     if passes {
         world.disk.fail_once(operation, nth);

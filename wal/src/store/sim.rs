@@ -6,7 +6,7 @@
 //!    │ darken(n)  the power goes right after the n-th change from now on
 //!    │ fail(..)   the n-th put or sync from now on fails, and so does all that follows
 //!    │ fail_once  only that one fails, and what it was to sync never gets to the disk
-//!    │ hang()     the next sync does not come back until release()
+//!    │ hang(..)   such operations do not come back until release()
 //!    └ damage(..) changes the bytes of a block behind the log's back
 //! ```
 
@@ -33,13 +33,19 @@ pub struct SimStore {
     life: u64,
 }
 
-/// Which operation is to fail.
+/// Which operation is to fail, or to hang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// [`Store::put`].
     Put,
     /// [`Store::sync`].
     Sync,
+    /// Any that reads.
+    Read,
+    /// [`Store::remove_below`] and [`Store::remove_from`].
+    Remove,
+    /// The end of a store, when it is dropped. It cannot fail.
+    Close,
 }
 
 #[derive(Debug)]
@@ -108,20 +114,20 @@ impl SimDisk {
         self.state().failure.is_some()
     }
 
-    /// The next sync does not return before [`release`](Self::release).
-    pub fn hang(&self) {
-        self.state().hangs = true;
+    /// From now on no such operation returns before [`release`](Self::release).
+    pub fn hang(&self, operation: Operation) {
+        self.state().hangs = Some(operation);
     }
 
-    /// Whether a sync hangs now.
+    /// Whether an operation hangs now.
     #[must_use]
     pub fn is_hanging(&self) -> bool {
         self.state().hanging
     }
 
-    /// Lets a sync that hangs return, successfully.
+    /// Lets what hangs return, successfully.
     pub fn release(&self) {
-        self.state().hangs = false;
+        self.state().hangs = None;
         self.0.released.notify_all();
     }
 
@@ -178,6 +184,16 @@ impl SimDisk {
         state.node = (state.changes_left != Some(0) && state.failure.is_none()).then_some(node);
     }
 
+    /// Returns at once, but for an operation that is to hang.
+    fn let_hang<'a>(&self, mut state: MutexGuard<'a, State>, operation: Operation) -> MutexGuard<'a, State> {
+        while state.hangs == Some(operation) {
+            state.hanging = true;
+            state = self.0.released.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.hanging = false;
+        state
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -197,25 +213,25 @@ impl SimStore {
         }
         Ok(state)
     }
+
+    /// Begins an operation: hangs or fails where it was told to.
+    fn begin(&self, operation: Operation, doing: &'static str) -> Result<MutexGuard<'_, State>, StoreError> {
+        let mut state = self.disk.let_hang(self.alive(doing)?, operation);
+        state.strike(operation, doing)?;
+        Ok(state)
+    }
 }
 
 impl Store for SimStore {
     fn put(&self, key: BlockKey, block: &[u8]) -> Result<(), StoreError> {
-        let mut state = self.alive("write to the log")?;
-        state.strike(Operation::Put, "write to the log")?;
+        let mut state = self.begin(Operation::Put, "write to the log")?;
         state.change(Change::Put(key, block.to_vec()));
         state.count();
         Ok(())
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        let mut state = self.alive("sync the log")?;
-        while state.hangs {
-            state.hanging = true;
-            state = self.disk.0.released.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.hanging = false;
-        state.strike(Operation::Sync, "sync the log")?;
+        let mut state = self.begin(Operation::Sync, "sync the log")?;
         for change in std::mem::take(&mut state.unsynced) {
             state.durable.apply(change);
         }
@@ -225,13 +241,13 @@ impl Store for SimStore {
     }
 
     fn at_or_before(&self, key: BlockKey) -> Result<Option<(BlockKey, Vec<u8>)>, StoreError> {
-        let state = self.alive("read the log")?;
+        let state = self.begin(Operation::Read, "read the log")?;
         Ok(state.present.blocks.range(..=key).next_back().map(|(key, block)| (*key, block.clone())))
     }
 
     fn scan(&self, from: BlockKey, visit: &mut Visit<'_>) -> Result<(), StoreError> {
         // A copy, so that the visitor may use the store.
-        let blocks = self.alive("read the log")?.present.blocks.clone();
+        let blocks = self.begin(Operation::Read, "read the log")?.present.blocks.clone();
         for (key, block) in blocks.range(from..) {
             if visit(*key, block) == ControlFlow::Break(()) {
                 break;
@@ -241,19 +257,19 @@ impl Store for SimStore {
     }
 
     fn remove_below(&self, key: BlockKey, limit: usize) -> Result<Removed, StoreError> {
-        let mut state = self.alive("remove old blocks")?;
+        let mut state = self.begin(Operation::Remove, "remove old blocks")?;
         let keys = state.present.blocks.range(..key).map(|(key, _)| *key).take(limit).collect();
         Ok(state.remove(keys))
     }
 
     fn remove_from(&self, key: BlockKey) -> Result<Removed, StoreError> {
-        let mut state = self.alive("cut the end of the log")?;
+        let mut state = self.begin(Operation::Remove, "cut the end of the log")?;
         let keys = state.present.blocks.range(key..).map(|(key, _)| *key).rev().collect();
         Ok(state.remove(keys))
     }
 
     fn read_witness(&self) -> Result<[Vec<u8>; 2], StoreError> {
-        Ok(self.alive("read the witness")?.present.witness.clone())
+        Ok(self.begin(Operation::Read, "read the witness")?.present.witness.clone())
     }
 
     fn write_witness(&self, slot: Slot, bytes: &[u8; WITNESS_LEN]) -> Result<(), StoreError> {
@@ -278,5 +294,11 @@ impl Store for SimStore {
 
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError> {
         Ok(None)
+    }
+}
+
+impl Drop for SimStore {
+    fn drop(&mut self) {
+        drop(self.disk.let_hang(self.disk.state(), Operation::Close));
     }
 }

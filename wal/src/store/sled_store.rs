@@ -104,10 +104,15 @@ impl SledStore {
         doing: &'static str,
         run: impl FnOnce(&sled::Db) -> sled::Result<T>,
     ) -> Result<T, StoreError> {
-        survive(|| run(self.db())).map_err(|cause| {
+        survive(|| run(self.db())).map_err(self.fails(doing))
+    }
+
+    /// For use with `map_err`: whatever it was that failed, sled is not closed on that disk.
+    fn fails(&self, doing: &'static str) -> impl Fn(io::Error) -> StoreError {
+        move |cause| {
             self.failed.store(true, Ordering::Release);
             StoreError::new(doing, cause)
-        })
+        }
     }
 
     /// Removes blocks in the order in which their keys come.
@@ -136,7 +141,7 @@ impl Store for SledStore {
     fn sync(&self) -> Result<(), StoreError> {
         let doing = "sync the log";
         self.inside(doing, |db| db.flush())?;
-        sync::check().map_err(StoreError::of(doing))?;
+        sync::check().map_err(self.fails(doing))?;
         let syncs = self.syncs.fetch_add(1, Ordering::Relaxed);
         if syncs % SYNCS_PER_LOOK == SYNCS_PER_LOOK - 1 {
             opening::look_into_blobs(&self.files.store())
@@ -187,7 +192,7 @@ impl Store for SledStore {
             // A file that was cut short is damage of the witness, which an empty slot stands for.
             (Ok(a), Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok([a, Vec::new()]),
             (Err(error), _) if error.kind() == io::ErrorKind::UnexpectedEof => Ok([Vec::new(), Vec::new()]),
-            (Err(error), _) | (_, Err(error)) => Err(StoreError::new("read the witness", error)),
+            (Err(error), _) | (_, Err(error)) => Err(self.fails("read the witness")(error)),
         }
     }
 
@@ -196,11 +201,11 @@ impl Store for SledStore {
             Slot::A => 0,
             Slot::B => SLOT_STRIDE,
         };
-        self.witness.write_all_at(bytes, offset).map_err(StoreError::of("write the witness"))
+        self.witness.write_all_at(bytes, offset).map_err(self.fails("write the witness"))
     }
 
     fn sync_witness(&self) -> Result<(), StoreError> {
-        self.witness.sync_data().map_err(StoreError::of("sync the witness"))
+        self.witness.sync_data().map_err(self.fails("sync the witness"))
     }
 
     fn room(&self) -> Result<Room, StoreError> {

@@ -23,7 +23,7 @@ pub(super) struct State {
     pub(super) failure: Option<Failure>,
     /// How many changes the power lasts for, if it is to go; 0 when it is gone.
     pub(super) changes_left: Option<u64>,
-    pub(super) hangs: bool,
+    pub(super) hangs: Option<Operation>,
     pub(super) hanging: bool,
     pub(super) syncs: u64,
 }
@@ -64,7 +64,7 @@ impl State {
             fails: None,
             failure: None,
             changes_left: None,
-            hangs: false,
+            hangs: None,
             hanging: false,
             syncs: 0,
         }
@@ -136,7 +136,7 @@ impl State {
         self.present = self.durable.clone();
         self.unsynced.clear();
         self.witness_dirty = None;
-        (self.fails, self.failure, self.hangs, self.changes_left) = (None, None, false, None);
+        (self.fails, self.failure, self.hangs, self.changes_left) = (None, None, None, None);
     }
 
     pub(super) fn save_blocks(&mut self) {
