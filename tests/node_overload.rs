@@ -26,16 +26,38 @@ fn route(id: &str) -> String {
         match = {{ methods = ["POST"], path = "/{id}" }}
         [routes.transaction]
         timeout = "30s"
+        reply_within = "5s"
         branches = [ {{ service = "{id}", path = "/work" }} ]
         "#
     )
 }
 
+/// Routes that look at each service alone, and at both.
+const LOOKING: &str = r#"
+    [[routes]]
+    id = "at-well"
+    match = { path = "/at/well" }
+    forward = { service = "well", path = "/look" }
+    [[routes]]
+    id = "at-ill"
+    match = { path = "/at/ill" }
+    forward = { service = "ill", path = "/look" }
+    [[routes]]
+    id = "at-both"
+    match = { path = "/at/both" }
+    [routes.merge]
+    parts = [
+      { service = "well", path = "/look", as = "well" },
+      { service = "ill", path = "/look", as = "ill" },
+    ]
+"#;
+
 /// A node with the routes `/well` and `/ill`, each to a service of its own.
 async fn two(section: &str) -> (Arc<Node>, Stub, Stub) {
     let (well, ill) = (Stub::start().await, Stub::start().await);
     let patient = kit::service("ill", &ill, true).replace("timeout = \"1s\"", "timeout = \"30s\"");
-    let config = [kit::service("well", &well, true), patient, route("well"), route("ill")].concat();
+    let services = kit::service("well", &well, true) + &patient;
+    let config = services + &route("well") + &route("ill") + LOOKING;
     let mut node = Node::with_section(section, &config);
     node.start().await;
     (Arc::new(node), well, ill)
@@ -117,4 +139,58 @@ async fn connections_that_ask_for_nothing_keep_nobody_out() {
         let count = timeout(kit::PATIENCE, regular.read_buf(&mut rest)).await.unwrap().unwrap();
         assert!(count > 0, "the connection of one that had asked was closed before those that never did");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_who_wait_for_a_service_that_hangs_leave_places_for_the_others() {
+    let (node, _well, ill) = two("connections_max = 8").await;
+    ill.always("/look", Answer::hang());
+    ill.always("/tx/commit", Answer::hang());
+    let mut stuck = JoinSet::new();
+    for path in ["/at/ill", "/at/ill", "/at/both", "/at/both"] {
+        let node = node.clone();
+        stuck.spawn(async move { node.get(path).await });
+    }
+    ill.wait_for("/look", 4).await;
+    for path in ["/at/ill", "/at/both"] {
+        let refused = node.get(path).await.expect(503);
+        assert_eq!((&refused.json()["code"], refused.header("retry-after")), (&json!("overloaded"), "1"));
+    }
+    // What is decided is told as it stands.
+    let (pending, took) = visit(&node, "/ill", &json!({})).await;
+    assert_eq!(pending.expect(202).json()["status"], "pending");
+    assert!(took < AT_ONCE, "{took:?}");
+    for _ in 0..10 {
+        visit(&node, "/well", &json!({})).await.0.expect(200);
+        node.get("/at/well").await.expect(200);
+    }
+    assert!(stuck.try_join_next().is_none(), "the first four wait");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_reads_its_answer_does_not_keep_its_place() {
+    let big = Stub::start().await;
+    big.always("/big", Answer::big(30_000_000));
+    let config = format!(
+        "{}\n[[routes]]\nid = \"big\"\nmatch = {{ path = \"/big\" }}\nforward = {{ service = \"big\" }}\n",
+        kit::service("big", &big, true)
+    );
+    let mut node = Node::with_section("connections_max = 1\nanswer_timeout = \"1s\"", &config);
+    node.start().await;
+    let mut reader = connect(&node).await;
+    reader.write_all(b"GET /big HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    big.wait_for("/big", 1).await;
+    is_refused_at_once(&visit(&node, "/nobody", &json!({})).await);
+    kit::until("its place is free", async || visit(&node, "/nobody", &json!({})).await.0.status == 404).await;
+    // One that reads with pauses gets all of it.
+    let mut slow = connect(&node).await;
+    slow.write_all(b"GET /big HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while slow.read_buf(&mut answer).await.unwrap() > 0 {
+        if answer.capacity() - answer.len() < 100_000 {
+            answer.reserve(10_000_000);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    assert!(answer.len() > 30_000_000, "{}", answer.len());
 }

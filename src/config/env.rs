@@ -35,6 +35,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("node.finish", Kind::Text),
     ("node.header_timeout", Kind::Text),
     ("node.body_timeout", Kind::Text),
+    ("node.answer_timeout", Kind::Text),
     ("node.header_max", Kind::Literal),
     ("node.connections_max", Kind::Literal),
     ("node.body_max", Kind::Literal),

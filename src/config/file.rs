@@ -31,6 +31,7 @@ pub(super) struct NodeFile {
     pub(super) finish: Option<Spanned<Time>>,
     pub(super) header_timeout: Option<Spanned<Time>>,
     pub(super) body_timeout: Option<Spanned<Time>>,
+    pub(super) answer_timeout: Option<Spanned<Time>>,
     pub(super) header_max: Option<Spanned<u64>>,
     pub(super) connections_max: Option<Spanned<u64>>,
     pub(super) body_max: Option<Spanned<u64>>,

@@ -52,6 +52,7 @@ fn node(file: &NodeFile, findings: &mut Findings<'_>) -> NodeOptions {
         drain: findings.time(file.drain.as_ref(), default.drain, WAIT_OR_NONE),
         finish: findings.time(file.finish.as_ref(), default.finish, WAIT_OR_NONE),
         header_timeout: findings.time(file.header_timeout.as_ref(), default.header_timeout, WAIT),
+        answer_timeout: findings.time(file.answer_timeout.as_ref(), default.answer_timeout, WAIT),
         body_timeout: findings.time(file.body_timeout.as_ref(), default.body_timeout, WAIT),
         header_max: findings.number(file.header_max.as_ref(), default.header_max, HEAD_BYTES),
         connections_max: findings.number(file.connections_max.as_ref(), default.connections_max, COUNT),

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::options::GatewayOptions;
 use super::problem::Problem;
+use super::shares::{Share, Shares};
 use super::upload::Upload;
 use crate::discovery::{Discovery, Endpoint};
 
@@ -25,6 +26,7 @@ pub(super) struct Backends {
     discovery: Arc<dyn Discovery>,
     client: Client,
     answered: Answered,
+    waiting: Shares,
     /// How many calls each service has had: whose turn it is.
     turns: BTreeMap<String, AtomicUsize>,
 }
@@ -47,6 +49,9 @@ pub(super) struct Call<'a> {
 /// Why a call has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
+    /// As many clients wait for it as may; nothing was sent.
+    #[error("is waited for by half of the clients that may be connected (node.connections_max); try again")]
+    Crowded,
     /// No endpoint could be reached; nothing was sent.
     #[error("could not be reached")]
     Unreachable,
@@ -84,14 +89,17 @@ impl Backends {
         discovery: Arc<dyn Discovery>,
         client: Client,
         answered: Answered,
+        waiting: Shares,
         services: impl Iterator<Item = &'a str>,
     ) -> Self {
         let turns = services.map(|service| (service.to_owned(), AtomicUsize::new(0))).collect();
-        Self { discovery, client, answered, turns }
+        Self { discovery, client, answered, waiting, turns }
     }
 
-    /// Makes the call at the endpoint whose turn it is, or, as long as it was never sent, at the next.
-    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Response, Failure> {
+    /// Makes the call at the endpoint whose turn it is, or, as long as it was never sent, at the next. The client waits until
+    /// the share is dropped.
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<(Response, Share), Failure> {
+        let share = self.waiting.take(call.service).ok_or(Failure::Crowded)?;
         for endpoint in self.in_turn(call.service) {
             let request = call.request(&endpoint).ok_or(Failure::Unreachable)?;
             let error = match call.in_time(self.client.execute(request)).await? {
@@ -99,7 +107,7 @@ impl Backends {
                     if !response.status().is_server_error() {
                         (self.answered)(call.service);
                     }
-                    return Ok(response);
+                    return Ok((response, share));
                 }
                 Err(error) => error,
             };
@@ -148,10 +156,11 @@ impl Call<'_> {
 
 impl Failure {
     /// What the client is told: 502 `unreachable` (`detail` says whether it may have been sent), 504
-    /// `late`, 413 `body_too_large`, or 400 `body_broke_off`.
+    /// `late`, 413 `body_too_large`, 400 `body_broke_off`, or 503 `overloaded`.
     pub(super) fn problem(self, service: &str) -> Problem {
         let detail = format!("the service {service} {self}");
         let (status, code) = match self {
+            Self::Crowded => return Problem::overloaded(detail).with("service", service),
             Self::Unreachable | Self::Broken => (StatusCode::BAD_GATEWAY, "unreachable"),
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "late"),
             Self::BodyBroke => (StatusCode::BAD_REQUEST, "body_broke_off"),

@@ -9,9 +9,11 @@ use http::{Request, StatusCode};
 
 use super::backend::{Call, Failure};
 use super::headers;
+use super::keeping::keeping;
 use super::path::BadPath;
 use super::problem::Problem;
 use super::route::ForwardRoute;
+use super::shares::Share;
 use super::template::Target;
 use super::upload::Upload;
 use super::{Gateway, Matched};
@@ -32,7 +34,7 @@ impl Gateway {
         };
         let call = call(matched, parts, target, Upload::new(body), client);
         match self.backends.send(&call).await {
-            Ok(answer) => from_backend(answer, call.service),
+            Ok((answer, share)) => from_backend(answer, share, call.service),
             Err(failure) => failure.problem(call.service).into_response(),
         }
     }
@@ -58,7 +60,7 @@ fn call<'a>(
     Call { service: &route.service, method: parts.method, target, headers, upload, timeout: route.timeout }
 }
 
-fn from_backend(answer: reqwest::Response, service: &str) -> Response {
+fn from_backend(answer: reqwest::Response, share: Share, service: &str) -> Response {
     // Nobody asked for another protocol: `Upgrade` is not passed on.
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Failure::Broken.problem(service).into_response();
@@ -67,5 +69,6 @@ fn from_backend(answer: reqwest::Response, service: &str) -> Response {
     headers::from_backend(&mut parts.headers);
     // What the client library noted about the connection is not for the next one.
     parts.extensions.clear();
-    Response::from_parts(parts, Body::new(body))
+    // The client waits for it until its last byte.
+    keeping(Response::from_parts(parts, Body::new(body)), share)
 }

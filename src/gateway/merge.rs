@@ -97,7 +97,7 @@ impl Gateway {
         let (method, upload) = (Method::GET, Upload::none());
         let call = Call { service: &part.service, method, target, headers, upload, timeout };
         let answer = async {
-            let answer = self.backends.send(&call).await.map_err(Missing::Failed)?;
+            let (answer, _share) = self.backends.send(&call).await.map_err(Missing::Failed)?;
             self.read(part, answer).await
         };
         tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Missing::Failed(Failure::Late)))
@@ -143,7 +143,7 @@ impl Missing {
             ) => "unreachable",
             Self::Refused(_) => "refused",
             Self::BadAnswer(kind) => kind,
-            Self::NoBudget => "overloaded",
+            Self::NoBudget | Self::Failed(Failure::Crowded) => "overloaded",
             Self::Path(_) => "bad_path",
         }
     }
@@ -162,8 +162,9 @@ fn problem<'a>(failed: impl Iterator<Item = (&'a Part, Missing)>) -> Option<Prob
         return None;
     } else if let Some(reason) = bad_path {
         Problem::from(reason)
-    } else if required.iter().any(|(_, missing)| *missing == Missing::NoBudget) {
-        Problem::overloaded("too many bytes of answers are held already; try again soon")
+    } else if required.iter().any(|(_, missing)| missing.kind() == "overloaded") {
+        let detail = "too many bytes of answers are held already, or too many clients wait for a service; try again soon";
+        Problem::overloaded(detail)
     } else if all("late") {
         Problem::new(StatusCode::GATEWAY_TIMEOUT, "part_late", "a required part did not come in time")
     } else {

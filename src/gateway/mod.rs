@@ -14,6 +14,7 @@ mod budget;
 mod forward;
 mod headers;
 mod json;
+mod keeping;
 mod merge;
 mod options;
 mod path;
@@ -22,6 +23,7 @@ mod pointer;
 mod problem;
 mod query;
 mod route;
+mod shares;
 mod table;
 mod template;
 mod transaction;
@@ -41,12 +43,14 @@ pub use backend::{Answered, client};
 pub use budget::{Budget, BufferError, Permit};
 pub use headers::{add_forwarded, headers_for_work};
 pub use json::{Members, member};
+pub use keeping::keeping;
 pub use options::GatewayOptions;
 pub use path::{BadPath, CleanPath};
 pub use pattern::{Params, Pattern, PatternError};
 pub use pointer::{Pointer, PointerError};
 pub use problem::Problem;
 pub use route::{Action, Asked, ForwardRoute, Matcher, MergeRoute, Part, Route};
+pub use shares::{Share, Shares};
 pub use table::{Ambiguous, Lookup, RouteTable};
 pub use template::{Target, Template, TemplateError};
 pub use transaction::{BranchRoute, PlanError, PlannedCall, TransactionRoute};
@@ -97,7 +101,8 @@ pub struct Matched<'a, R> {
 
 impl Gateway {
     /// A gateway for these routes. `budget` limits the bytes of bodies that the whole process holds; at most half of them
-    /// are of requests to one service, so that one which does not answer leaves room for the others.
+    /// are of requests to one service, so that one which does not answer leaves room for the others. `waiting` limits the
+    /// clients that wait for each service.
     #[must_use]
     pub fn new(
         routes: RouteTable,
@@ -106,11 +111,12 @@ impl Gateway {
         discovery: Arc<dyn Discovery>,
         client: reqwest::Client,
         answered: Answered,
+        waiting: Shares,
     ) -> Self {
         let services: BTreeSet<&str> = routes.iter().flat_map(Route::services).collect();
         let share = |service: &&str| ((*service).to_owned(), Budget::new(budget.left().div_ceil(2)));
         let shares = services.iter().map(share).collect();
-        let backends = Backends::new(discovery, client, answered, services.into_iter());
+        let backends = Backends::new(discovery, client, answered, waiting, services.into_iter());
         Self { routes, options, budget: budget.clone(), shares, backends }
     }
 

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::Body;
-use axum::response::Response;
 use bytes::Bytes;
 use http::header::{EXPECT, HeaderValue};
 use http::{Request, Version};
@@ -124,11 +123,6 @@ impl Drop for Lingering {
     }
 }
 
-/// The same answer, which keeps `until` to its last byte.
-pub(super) fn until_told(answer: Response, until: impl Send + Unpin + 'static) -> Response {
-    answer.map(|body| Body::new(Keeping { body, _until: until }))
-}
-
 /// From when it is dropped the body of the request has to move.
 pub(super) struct Watch(Arc<Mutex<Coming>>);
 
@@ -161,32 +155,6 @@ impl Drop for Watch {
                 sleep(STANDSTILL).await;
             }
         });
-    }
-}
-
-/// The body of an answer, and what is kept as long as it.
-struct Keeping<T> {
-    body: Body,
-    _until: T,
-}
-
-impl<T: Unpin> HttpBody for Keeping<T> {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +21,13 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::linger::{lingering, until_told};
+use super::linger::lingering;
 use super::seats::{Guest, Seats};
+use crate::gateway::keeping;
 
 /// How long somebody for whom there is no seat may take to say what they want.
 const REFUSED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,6 +37,8 @@ const REFUSED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// How long a client may take to send its request line and headers.
     pub header_timeout: Duration,
+    /// How long a client may leave its answer unread.
+    pub answer_timeout: Duration,
     /// The most bytes of request line and headers.
     pub header_max: usize,
     /// The most connections at once; one more takes the seat of an idle one, or is told 503.
@@ -47,6 +51,7 @@ pub struct Limits {
 struct Door<A, R> {
     answer: A,
     refuse: R,
+    answer_timeout: Duration,
     seats: Arc<Seats>,
     builder: Builder<TokioExecutor>,
     builder_for_refused: Builder<TokioExecutor>,
@@ -70,7 +75,9 @@ pub async fn serve<A, F, R>(
     let header_timeout = limits.header_timeout.min(REFUSED_HEADER_TIMEOUT);
     let builder_for_refused = builder(Limits { header_timeout, ..limits });
     let builder = builder(limits);
-    let door = Arc::new(Door { answer, refuse, seats, builder, builder_for_refused, closing });
+    let answer_timeout = limits.answer_timeout;
+    let door =
+        Arc::new(Door { answer, refuse, answer_timeout, seats, builder, builder_for_refused, closing });
     loop {
         let (place, stream, client) = tokio::select! {
             () = door.closing.cancelled() => break,
@@ -105,9 +112,9 @@ where
             let busy = guest.asks();
             let (request, watch) = lingering(request);
             let answered = (self.answer)(request, client);
-            async move { Ok::<_, Infallible>(until_told(answered.await, (watch, busy))) }
+            async move { Ok::<_, Infallible>(keeping(answered.await, (watch, busy))) }
         });
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(self.builder.serve_connection(self.io(stream), service));
         tokio::select! {
             biased;
             ended = connection.as_mut() => return note(ended, client),
@@ -126,9 +133,16 @@ where
             drop(request);
             let mut answer = (self.refuse)();
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            async move { Ok::<_, Infallible>(until_told(answer, watch)) }
+            async move { Ok::<_, Infallible>(keeping(answer, watch)) }
         });
-        note(self.builder_for_refused.serve_connection(TokioIo::new(stream), service).await, client);
+        note(self.builder_for_refused.serve_connection(self.io(stream), service).await, client);
+    }
+
+    /// A client that reads nothing would otherwise hold its seat, and a share of what is held for answers, for ever.
+    fn io(&self, stream: TcpStream) -> TokioIo<Pin<Box<TimeoutWriter<TcpStream>>>> {
+        let mut stream = TimeoutWriter::new(stream);
+        stream.set_timeout(Some(self.answer_timeout));
+        TokioIo::new(Box::pin(stream))
     }
 }
 

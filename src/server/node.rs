@@ -25,7 +25,7 @@ use crate::clock::SystemClock;
 use crate::coordinator::Coordinator;
 use crate::coordinator::options::CoordinatorOptions;
 use crate::discovery::Discovery;
-use crate::gateway::{Answered, Budget, Gateway, GatewayOptions, Problem, RouteTable, client};
+use crate::gateway::{Answered, Budget, Gateway, GatewayOptions, Problem, Route, RouteTable, Shares, client};
 use crate::journal::options::LogOptions;
 use crate::journal::replay::Found;
 use crate::journal::{Journal, JournalError, Poisoned};
@@ -284,16 +284,26 @@ fn public(
     metrics: &Arc<Metrics>,
 ) -> Result<Public<HttpParticipants>, Stopped> {
     let budget = Budget::new(setup.node.body_budget);
+    let waiting = Shares::new(setup.routes.iter().flat_map(Route::services), setup.node.connections_max);
     let client = client(&setup.gateway)?;
     // Whoever waits for a service hears of it also where the answer was to a forwarded request.
     let answered: Answered = Arc::new(move |name| services.get(name).into_iter().for_each(Service::answers));
     Ok(Public {
-        gateway: Gateway::new(setup.routes, setup.gateway, &budget, setup.discovery, client, answered),
+        gateway: Gateway::new(
+            setup.routes,
+            setup.gateway,
+            &budget,
+            setup.discovery,
+            client,
+            answered,
+            waiting.clone(),
+        ),
         coordinator: coordinator.clone(),
         services: setup.participants.into_iter().collect(),
         metrics: metrics.clone(),
         body_max: setup.node.body_max,
         body_timeout: setup.node.body_timeout,
+        waiting,
     })
 }
 
@@ -322,6 +332,6 @@ fn no_seat() -> Response {
 }
 
 fn limits(node: &NodeOptions) -> Limits {
-    let NodeOptions { header_timeout, header_max, connections_max, finish, .. } = *node;
-    Limits { header_timeout, header_max, connections_max, finish }
+    let NodeOptions { header_timeout, answer_timeout, header_max, connections_max, finish, .. } = *node;
+    Limits { header_timeout, answer_timeout, header_max, connections_max, finish }
 }

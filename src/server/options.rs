@@ -25,6 +25,8 @@ pub struct NodeOptions {
     pub header_timeout: Duration,
     /// How long a client may take to send a body that has to be held whole. Default: 30 s.
     pub body_timeout: Duration,
+    /// How long a client may leave its answer unread before its connection is cut. Default: 30 s.
+    pub answer_timeout: Duration,
     /// The most bytes of request line and headers; hyper refuses less than 8192. Default: 65,536.
     pub header_max: usize,
     /// The most client connections at once; one more takes the place of an idle one, or is told 503. Default: 10,000.
@@ -47,6 +49,7 @@ impl Default for NodeOptions {
             finish: Duration::from_secs(30),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            answer_timeout: Duration::from_secs(30),
             header_max: 64 * 1024,
             connections_max: 10_000,
             body_max: 1024 * 1024,

@@ -14,7 +14,7 @@ use super::metrics::Metrics;
 use super::reply;
 use super::transact::transact;
 use crate::coordinator::Coordinator;
-use crate::gateway::{Gateway, Problem, Routed};
+use crate::gateway::{Gateway, Problem, Routed, Shares};
 use crate::participant::Participants;
 use crate::participant::options::TransactionOptions;
 use crate::plan::TransactionId;
@@ -36,6 +36,8 @@ pub struct Public<P> {
     pub body_max: usize,
     /// The longest a client may take to send such a body.
     pub body_timeout: Duration,
+    /// How many clients may wait for each service.
+    pub waiting: Shares,
 }
 
 impl<P: Participants> Public<P> {

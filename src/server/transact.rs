@@ -17,7 +17,9 @@ use super::key::{self, Asked};
 use super::public::Public;
 use super::reply::{self, Told};
 use crate::coordinator::{Begin, Handle, Start};
-use crate::gateway::{Matched, PlannedCall, Problem, TransactionRoute, add_forwarded, headers_for_work};
+use crate::gateway::{
+    Matched, PlannedCall, Problem, Share, TransactionRoute, add_forwarded, headers_for_work,
+};
 use crate::participant::Participants;
 use crate::participant::Work;
 use crate::participant::options::{CallBody, TransactionOptions};
@@ -49,17 +51,27 @@ pub(super) async fn transact<P: Participants>(
     // Each work call holds its own, for as long as it is not answered.
     drop(bodies);
     match public.coordinator.begin(begin).await {
-        Ok(Start::New(handle)) => settle(handle, matched.route.reply_within, false).await,
+        Ok(Start::New(handle)) => settle(public, handle, matched.route.reply_within, false).await,
         Ok(Start::Open(handle)) if handle.now().told.is_none() => reply::undecided(handle.id),
-        Ok(Start::Open(handle)) => settle(handle, matched.route.reply_within, true).await,
+        Ok(Start::Open(handle)) => settle(public, handle, matched.route.reply_within, true).await,
         Ok(Start::Done(id, past)) => Told::past(id, &past).answer(true),
         Err(refused) => Problem::from(refused).into_response(),
     }
 }
 
-/// Waits for the decision and, for a while, for the confirmations.
-async fn settle(mut handle: Handle, reply_within: Duration, is_replay: bool) -> Response {
-    match handle.outcome(reply_within).await.as_ref().and_then(Told::of) {
+/// Waits for the decision and, for a while, for the confirmations. Where too many clients wait for one of the services
+/// already, the answer is given at once: the outcome is settled.
+async fn settle<P>(
+    public: &Public<P>,
+    mut handle: Handle,
+    reply_within: Duration,
+    is_replay: bool,
+) -> Response {
+    let Some(decided) = handle.outcome(Duration::ZERO).await else { return reply::unknown(handle.id) };
+    let services = decided.plan.services_of(decided.txn.waits_for());
+    let shares: Option<Vec<Share>> = services.iter().map(|service| public.waiting.take(service)).collect();
+    let patience = if shares.is_some() { reply_within } else { Duration::ZERO };
+    match handle.outcome(patience).await.as_ref().and_then(Told::of) {
         Some(told) => told.answer(is_replay),
         None => reply::unknown(handle.id),
     }
