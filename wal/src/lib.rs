@@ -27,7 +27,7 @@
 //! | `request`, `queue`, `gather`, `committer`, `drive` | group commit |
 //! | `open`, `readable`, `wal`, `reader` | the log as it is used |
 //! | [`verify`] | looking without touching |
-//! | `sync` | the one unsafe file: makes sled's sync a real one |
+//! | `sync` | the one unsafe file: makes sled's syncs real ones |
 
 #![deny(unsafe_code)]
 

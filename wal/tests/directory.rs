@@ -223,6 +223,43 @@ async fn a_damaged_snapshot_of_sled_is_done_without_and_a_copy_is_kept() {
     assert!(directory.path().join("aside-1/store/db").exists());
 }
 
+/// Without a snapshot sled does not come to its last segment where an earlier one is gone that this one names, and would
+/// overwrite it.
+#[tokio::test]
+async fn a_log_whose_snapshot_is_missing_is_read_or_refused_but_not_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut refused = 0;
+    for life in 0..6 {
+        let (wal, _) = start(directory.path());
+        for n in 0..8 {
+            wal.append(payload(n, 600_000), ()).await.unwrap();
+        }
+        let high = wal.high().unwrap();
+        wal.retire(high).await.unwrap();
+        wal.close().await.unwrap();
+        // Garbage is overwritten when sled is opened.
+        let (readable, expected) = try_read(directory.path(), Options::default()).unwrap();
+        drop(readable);
+        let copy = tempfile::tempdir().unwrap();
+        copy_tree(directory.path(), copy.path());
+        for entry in std::fs::read_dir(copy.path().join("store")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with("snap.") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        let before = files_below(&copy.path().join("store"));
+        match try_read(copy.path(), Options::default()) {
+            Ok((_, records)) => assert!(records == expected, "life {life} lost something silently"),
+            Err(words) => {
+                refused += 1;
+                assert!(files_below(&copy.path().join("store")) == before, "life {life}: {words}");
+            }
+        }
+    }
+    assert!(refused > 0, "this did not happen, so that the test shows nothing");
+}
+
 #[tokio::test]
 async fn verify_changes_nothing_and_tells_what_there_is() {
     let directory = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 //! of its threads. For each line there must have been, in this order: the return of the write that carried the
 //! record to sled's data file; an `fdatasync` of that file, begun after that through another descriptor than
 //! sled's, which returned 0; and only then the line. In a second run one of these syncs is made to fail on its way
-//! back from the kernel.
+//! back from the kernel. In a third one the child opens a log that sled makes a snapshot of.
 
 #![allow(
     clippy::unwrap_used,
@@ -66,6 +66,18 @@ fn after_a_sync_that_failed_nothing_is_acknowledged_any_more() {
     let acknowledged = u64::try_from(observer.lines.len()).unwrap();
     assert_eq!(observer.lines, (1..=acknowledged).collect::<Vec<_>>());
     assert!((1..FAILING).contains(&acknowledged), "{acknowledged} lines, and sync {FAILING} failed");
+}
+
+#[test]
+fn the_name_of_a_snapshot_is_synced_before_sled_relies_on_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let environment = [(DIRECTORY, directory.path().to_str().unwrap())];
+    let mut names = Names::default();
+    for _ in 0..2 {
+        tracer::watch("child_that_appends_and_says_so", &environment, &mut names).unwrap();
+    }
+    assert!(names.snapshots > 0, "no snapshot was made");
+    assert!(!names.is_open, "the last one was not synced");
 }
 
 /// Watches a child from its first record to its end; of its syncs the one of this number fails.
@@ -135,6 +147,52 @@ impl Watcher for Observer {
                 }
             }
             Call::Sync(..) | Call::Other => {}
+        }
+    }
+}
+
+/// Whether the directory of sled was synced since a snapshot got its name.
+#[derive(Default)]
+struct Names {
+    snapshots: u64,
+    is_open: bool,
+}
+
+/// What sled does with names, and what it must not do while one of them is not synced.
+enum NameCall {
+    Snapshot,
+    SyncOfDirectory,
+    Other,
+}
+
+impl Watcher for Names {
+    type Call = NameCall;
+
+    fn begins(&mut self, call: &Entry) -> NameCall {
+        let file = || std::fs::read_link(call.descriptor(0)).unwrap_or_default();
+        let target = match call.number {
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_rename => call.path(None, 1),
+            libc::SYS_renameat | libc::SYS_renameat2 => call.path(Some(2), 3),
+            libc::SYS_fsync if file().ends_with("store") => return NameCall::SyncOfDirectory,
+            libc::SYS_pwrite64 if file().ends_with("store/db") => {
+                assert!(!self.is_open, "sled writes, and the name of its snapshot may be lost");
+                return NameCall::Other;
+            }
+            _ => return NameCall::Other,
+        };
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("snap.") { NameCall::Snapshot } else { NameCall::Other }
+    }
+
+    fn returns(&mut self, call: NameCall, exit: &Exit) {
+        match call {
+            NameCall::Snapshot => {
+                self.snapshots += 1;
+                self.is_open = true;
+            }
+            NameCall::SyncOfDirectory if exit.result() == 0 => self.is_open = false,
+            NameCall::SyncOfDirectory | NameCall::Other => {}
         }
     }
 }

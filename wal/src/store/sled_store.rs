@@ -82,7 +82,9 @@ impl SledStore {
         if matches!(guard, Guard::Lock { .. }) {
             ballast.tend().map_err(OpenError::io("look for free space in", &files.root))?;
         }
+        let snapshots = opening::Snapshots::before(&path)?;
         let db = opening::open_or_repair(&files, &ballast)?;
+        snapshots.prove_sync()?;
         let data_path = path.join("db");
         let data = File::open(&data_path).and_then(Own::new).map_err(OpenError::io("open", &data_path))?;
         let witness = open_witness(&files.witness())?;

@@ -1,7 +1,10 @@
 //! Opening sled: what must be cleared before, tried when it fails, and proven after.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -16,9 +19,9 @@ use crate::sync::{self, Own};
 /// A tree beside that of the blocks, for the one write that proves the sync.
 const PROBE_TREE: &str = "probe";
 
-/// Opens sled. If it cannot read its own files, tries again without its snapshot, then without its settings, both of
-/// which it can do without; the records themselves are never touched, and the walk over them decides
-/// whether all of them are there.
+/// Opens sled. If it cannot read its own files, tries again without its snapshot, then without its settings. Often it
+/// can do without them; a copy of everything is kept, and the walk over the records decides whether all of them
+/// are there.
 pub(super) fn open_or_repair(files: &Files, ballast: &Ballast) -> Result<sled::Db, OpenError> {
     let path = files.store();
     let first = match open_cleared(&path)? {
@@ -70,6 +73,36 @@ pub(super) fn prove_sync(db: &sled::Db, data: &Own) -> Result<(), OpenError> {
     .map_err(OpenError::io("write to sled's tree", path))?;
     sync::check().map_err(OpenError::io("sync sled's tree", path))?;
     if data.syncs() == before { Err(OpenError::SyncUnproven) } else { Ok(()) }
+}
+
+/// The snapshots of sled before it is opened.
+pub(super) struct Snapshots<'a> {
+    store: &'a Path,
+    names: BTreeSet<OsString>,
+    synced: u64,
+}
+
+impl<'a> Snapshots<'a> {
+    pub(super) fn before(store: &'a Path) -> Result<Self, OpenError> {
+        Ok(Self { store, names: snapshots(store)?, synced: sync::snapshots() })
+    }
+
+    /// If a new one got its name without our sync, an opening that the power ends may cost records.
+    pub(super) fn prove_sync(self) -> Result<(), OpenError> {
+        let is_new = !snapshots(self.store)?.is_subset(&self.names);
+        if is_new && sync::snapshots() == self.synced { Err(OpenError::SyncUnproven) } else { Ok(()) }
+    }
+}
+
+fn snapshots(store: &Path) -> Result<BTreeSet<OsString>, OpenError> {
+    let io = OpenError::io("list", store);
+    let entries = match fs::read_dir(store) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        entries => entries.map_err(&io)?,
+    };
+    let names =
+        entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<BTreeSet<_>>>();
+    Ok(names.map_err(&io)?.into_iter().filter(|name| name.as_bytes().starts_with(b"snap.")).collect())
 }
 
 /// sled never syncs the files in `blobs/`. Blocks are too small to end up there; this makes sure.

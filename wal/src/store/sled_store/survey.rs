@@ -5,14 +5,18 @@
 //! first, in the way sled reads it and without a write.
 //!
 //! ```text
-//! segment, 8 MiB   header (20): CRC-32, place in the log, ..
+//! segment, 8 MiB   header (20): CRC-32, place in the log, up to where it was stable then
 //!                  messages, until a cap, or until the first that is none
 //! message          CRC-32 (4), kind (1), length, segment, page, body
 //!                  whole blocks of ours are somewhere in the body
 //! ```
+//!
+//! The end of the log it looks for from the greatest place that is called stable, be it by its snapshot or a header. If the
+//! segment of that place is gone, because all in it was garbage, sled finds no end, and overwrites what came after
+//! its snapshot; without one, everything.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -36,8 +40,14 @@ const KIND_MAX: u8 = 11;
 /// `false` may be too careful: sled goes on behind some of the segments that end early. Then a copy will tell.
 pub(crate) fn finds_everything(data: &Path, witness: &Witness) -> io::Result<bool> {
     let Some(high) = witness.high else { return Ok(true) };
+    let segments = segments(data)?;
+    let stable = segments.values().map(|segment| segment.stable).max().max(Some(snapshot_of(data)?));
+    let last = segments.keys().next_back().copied().unwrap_or_default();
+    if !(stable.unwrap_or_default()..=last).all(|number| segments.contains_key(&number)) {
+        return Ok(false);
+    }
     let mut spans = Vec::new();
-    for segment in segments(data)?.into_values() {
+    for segment in segments.into_values() {
         spans.extend(segment.spans);
         if segment.is_torn {
             break;
@@ -64,6 +74,8 @@ pub(crate) fn finds_anything(data: &Path) -> io::Result<bool> {
 struct Segment {
     /// First and last record of each block, in the order of writing.
     spans: Vec<(u64, u64)>,
+    /// The segment up to which all was stable when this one was begun.
+    stable: u64,
     /// It ends in something that is no message.
     is_torn: bool,
 }
@@ -78,8 +90,8 @@ fn segments(data: &Path) -> io::Result<BTreeMap<u64, Segment>> {
         if bytes.is_empty() {
             return Ok(segments);
         }
-        if let Some(number) = number_of(bytes) {
-            segments.insert(number, survey(bytes, number));
+        if let Some((number, stable)) = header(bytes) {
+            segments.insert(number, Segment { stable, ..survey(bytes, number) });
         }
         at += SEGMENT_SIZE as u64;
     }
@@ -98,12 +110,29 @@ fn read_up_to(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     Ok(read)
 }
 
-/// Which segment of sled's log this is; `None` where its header is torn.
-fn number_of(segment: &[u8]) -> Option<u64> {
+/// Which segment of sled's log this is, and which was stable then; `None` where its header is torn.
+fn header(segment: &[u8]) -> Option<(u64, u64)> {
     let mut header = segment.get(..SEGMENT_HEADER_LEN)?;
     let sum = u32::from_le_bytes(take(&mut header)?);
-    let place = u64::from_le_bytes(take(&mut &*header)?) ^ (u64::MAX >> 1);
-    (crc32fast::hash(header) == !sum).then_some(place / SEGMENT_SIZE as u64)
+    let mut fields = header;
+    let mut number = || {
+        let place = u64::from_le_bytes(take(&mut fields)?) ^ (u64::MAX >> 1);
+        // Nothing is stable yet at -1.
+        Some(u64::try_from(place.cast_signed()).unwrap_or_default() / SEGMENT_SIZE as u64)
+    };
+    let numbers = (number()?, number()?);
+    (crc32fast::hash(header) == !sum).then_some(numbers)
+}
+
+/// The segment from which on sled reads, which the name of its latest snapshot tells; the first where there is none.
+fn snapshot_of(data: &Path) -> io::Result<u64> {
+    let mut latest = 0;
+    for entry in fs::read_dir(data.parent().unwrap_or(data))? {
+        let name = entry?.file_name();
+        let place = name.to_str().and_then(|name| u64::from_str_radix(name.strip_prefix("snap.")?, 16).ok());
+        latest = latest.max(place.unwrap_or_default());
+    }
+    Ok(latest / SEGMENT_SIZE as u64)
 }
 
 fn survey(bytes: &[u8], number: u64) -> Segment {
