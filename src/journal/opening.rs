@@ -95,16 +95,14 @@ async fn attended<T: Send + 'static>(
     let mut running = spawn_blocking(move || open(&theirs));
     let mut seen = 0;
     loop {
-        match timeout(attendant.patience(), &mut running).await {
-            Ok(opened) => return Some(opened.expect("a panic in sled is an error, and there is no other")),
-            Err(_) => {
-                let steps = attendant.steps.load(Ordering::Relaxed);
-                if steps == seen {
-                    return None;
-                }
-                seen = steps;
-            }
+        if let Ok(opened) = timeout(attendant.patience(), &mut running).await {
+            return Some(opened.expect("a panic in sled is an error, and there is no other"));
         }
+        let steps = attendant.steps.load(Ordering::Relaxed);
+        if steps == seen {
+            return None;
+        }
+        seen = steps;
     }
 }
 
