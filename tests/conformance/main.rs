@@ -3,13 +3,19 @@
 #![allow(unreachable_pub, reason = "the parts of this test are modules of one crate")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
+use std::time::Duration;
+
 #[path = "../kit/mod.rs"]
 mod kit;
 mod run;
+mod wrong;
 
+use futures_util::{StreamExt, stream};
 use kit::Process;
-use run::conformance;
+use run::{Run, conformance};
 use serde_json::json;
+use unanimous::cli::conformance::rules::RULES;
+use wrong::{Counter, Fault};
 
 /// A process that is killed and started again by a command of the shell, as a user would write it.
 struct Restartable {
@@ -116,4 +122,136 @@ async fn one_of_the_two_systems_breaks_no_rule_that_can_be_judged() {
     run.cannot_judge("promise-survives", "it is not restarted");
     let work = &run.rule("usual")["exchanges"][0]["request"];
     assert_eq!(work["body"], json!(r#"{"order":17}"#));
+}
+
+/// Each thing that can be wrong with a participant, and the rules that it breaks, in the order of the table.
+const FAULTS: &[(Fault, &[&str])] = &[
+    (Fault::Nothing, &[]),
+    (Fault::RefusesWorkAgain, &["work-again", "work-after-commit", "work-at-once", "work-survives-commit"]),
+    (Fault::WorksAgain, &["work-again", "work-at-once"]),
+    (Fault::LooksThenWorks, &["work-at-once", "abort-beside-work"]),
+    (Fault::RefusesPrepareAgain, &["prepare-again", "prepare-at-once", "prepare-survives"]),
+    (Fault::RefusesLatePrepare, &["prepare-after-commit"]),
+    (Fault::RefusesCommitAgain, &["commit-again", "commit-at-once", "smaller-epoch", "commit-survives"]),
+    (
+        Fault::CommitsAgain,
+        &[
+            "commit-again",
+            "work-after-commit",
+            "commit-at-once",
+            "smaller-epoch",
+            "commit-survives",
+            "work-survives-commit",
+        ],
+    ),
+    (Fault::LooksThenCommits, &["commit-at-once"]),
+    (Fault::OneAtATime, &["work-at-once", "prepare-at-once", "commit-at-once", "abort-at-once"]),
+    (Fault::RefusesAbortAgain, &["abort-again", "abort-at-once", "abort-after-late-work"]),
+    (Fault::UndoesTooMuch, &["abort-again", "abort-at-once", "abort-after-late-work"]),
+    (Fault::NeverAborts, &["abort", "abort-at-once", "two-transactions", "abort-of-what-survived"]),
+    (
+        Fault::ForgetsTheFinished,
+        &[
+            "commit-again",
+            "work-after-commit",
+            "prepare-after-commit",
+            "commit-at-once",
+            "abort-after-commit",
+            "smaller-epoch",
+            "commit-survives",
+            "work-survives-commit",
+        ],
+    ),
+    (Fault::RefusesUnknownAbort, &["abort-before-work"]),
+    (Fault::ForgetsUnknownAbort, &["late-work", "abort-survives"]),
+    (Fault::RefusesAbortAfterLateWork, &["abort-after-late-work"]),
+    (Fault::ForgetsAborts, &["work-after-abort"]),
+    (Fault::PreparesAnything, &["prepare-after-abort", "prepare-before-work"]),
+    (Fault::CommitsTheUnknown, &["commit-before-work", "another-branch"]),
+    (Fault::CommitsTheAborted, &["commit-after-abort"]),
+    (Fault::AbortsTheCommitted, &["abort-after-commit"]),
+    (Fault::MissesTheCommitted, &["abort-after-commit"]),
+    (Fault::FailsToRefuse, &["refusal"]),
+    (Fault::RefusesOnce, &["refusal-again"]),
+    (Fault::CommitsTheRefused, &["prepare-after-refusal", "commit-after-refusal"]),
+    (Fault::RefusesAbortOfRefused, &["abort-after-refusal"]),
+    (Fault::KnowsNoBranches, &["another-branch", "two-branches"]),
+    (Fault::AbortsAll, &["two-transactions", "promise-holds", "promise-survives", "prepare-survives"]),
+    (Fault::RefusesTheNextLife, &["greater-epoch", "promise-holds"]),
+    (Fault::SpoiltByTheFormerLife, &["smaller-epoch"]),
+    (Fault::ComparesNodes, &["another-node"]),
+    (Fault::ForgetsPromises, &["promise-survives", "prepare-survives"]),
+    (Fault::ForgetsEndsAtRestart, &["commit-survives", "work-survives-commit", "abort-survives"]),
+    (Fault::ForgetsEffects, &["effects-survive"]),
+    (Fault::LosesPatience, &["promise-holds"]),
+    (Fault::Hangs, &["commit-again", "commit-at-once", "smaller-epoch", "commit-survives", "in-time"]),
+    (Fault::Redirects, &["abort-again", "abort-at-once", "abort-after-late-work", "clear-answers"]),
+    (
+        Fault::VotesInTheHeader,
+        &[
+            "late-work",
+            "work-after-abort",
+            "prepare-after-abort",
+            "prepare-before-work",
+            "commit-before-work",
+            "commit-after-abort",
+            "abort-after-commit",
+            "refusal",
+            "another-branch",
+            "abort-survives",
+            "vote",
+        ],
+    ),
+    (
+        Fault::Chatters,
+        &["work-again", "work-after-commit", "work-at-once", "work-survives-commit", "whole-answers"],
+    ),
+    (Fault::NeverCommits, &["usual"]),
+    (Fault::Asks, &[]),
+    (Fault::PutsOff, &[]),
+];
+
+/// Which of two calls is first is not known, so that a rule about them may be broken by chance.
+const RACE: &str = "abort-beside-work";
+
+async fn attacked(fault: Fault) -> Run {
+    let counter = Counter::start(fault).await;
+    let restart = counter.restart();
+    let patience = if fault == Fault::PutsOff { "--patience=2s" } else { "--patience=100ms" };
+    let hold = if fault == Fault::LosesPatience { wrong::PATIENCE * 5 / 4 } else { Duration::ZERO };
+    let hold = format!("--hold={}ms", hold.as_millis());
+    let more = ["--look=/", "--restart-command", &restart, "--timeout=300ms", patience, &hold];
+    conformance(&[&[counter.url.as_str()], PATHS, &more].concat()).await
+}
+
+const PATHS: &[&str] = &[
+    "--work=/raise",
+    "--prepare=/prepare",
+    "--commit=/commit",
+    "--abort=/abort",
+    r#"--refused-body={"impossible":true}"#,
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_participant_breaks_just_the_rules_that_it_is_made_to_break() {
+    let runs = stream::iter(FAULTS).map(async |(fault, rules)| (fault, *rules, attacked(*fault).await));
+    let mut findings = Vec::new();
+    let mut runs = runs.buffer_unordered(8);
+    while let Some((fault, rules, run)) = runs.next().await {
+        let is_certain = |rule: &String| rule != RACE || rules.contains(&RACE);
+        let broken: Vec<_> = run.of("broken").into_iter().filter(is_certain).collect();
+        if broken != rules {
+            findings.push(format!("{fault:?} broke {broken:?} and not {rules:?}\n{}", run.told("broken")));
+        }
+        if *fault == Fault::Nothing || *fault == Fault::Asks {
+            run.keeps_every_rule();
+        }
+    }
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
+}
+
+#[test]
+fn every_rule_is_broken_by_some_wrong_participant() {
+    let never = RULES.iter().filter(|rule| !FAULTS.iter().any(|(_, rules)| rules.contains(&rule.id)));
+    assert_eq!(never.map(|rule| rule.id).collect::<Vec<_>>(), Vec::<&str>::new());
 }

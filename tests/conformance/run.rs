@@ -3,6 +3,7 @@
 use std::process::Output;
 
 use serde_json::Value;
+use unanimous::cli::conformance::rules::RULES;
 
 use crate::kit;
 
@@ -39,7 +40,7 @@ impl Run {
     pub fn keeps_every_rule(&self) {
         self.breaks(&[]);
         assert_eq!(self.of("unjudged"), Vec::<String>::new());
-        let all = unanimous::cli::conformance::rules::RULES.len();
+        let all = RULES.len();
         assert_eq!(self.of("kept").len(), all, "{}", self.stderr());
     }
 
@@ -47,8 +48,7 @@ impl Run {
     #[track_caller]
     pub fn breaks(&self, rules: &[&str]) {
         let broken = self.of("broken");
-        let told: Vec<_> = self.rules.iter().filter(|rule| rule["verdict"] == "broken").collect();
-        assert_eq!(broken, rules, "{told:#?}");
+        assert_eq!(broken, rules, "{}", self.told("broken"));
         let code = i32::from(!rules.is_empty());
         assert_eq!(self.output.status.code(), Some(code), "{}", self.stderr());
     }
@@ -65,6 +65,12 @@ impl Run {
     pub fn of(&self, verdict: &str) -> Vec<String> {
         let rules = self.rules.iter().filter(|rule| rule["verdict"] == verdict);
         rules.map(|rule| rule["rule"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What was said of the rules with this verdict.
+    pub fn told(&self, verdict: &str) -> String {
+        let rules = self.rules.iter().filter(|rule| rule["verdict"] == verdict);
+        rules.map(|rule| format!("  {}: {}", rule["rule"], rule["because"])).collect::<Vec<_>>().join("\n")
     }
 
     /// What it said beside the report.

@@ -89,10 +89,6 @@ impl Attack {
             play.go_on(&mut self).await;
             report.add(&play.finish(&self))?;
         }
-        let restarted = plays(&self, Kind::Restarted);
-        let shown = rules.iter().copied().find(|rule| rule.kind() == Kind::Shown);
-        self.through_a_restart(restarted, shown.map(|rule| (rule, self.obstacle(rule, works))), report)
-            .await?;
         if works && !held.is_empty() {
             sleep(self.limits.hold.saturating_sub(began.elapsed())).await;
         }
@@ -100,6 +96,10 @@ impl Attack {
         for play in held {
             report.add(&play.finish(&self))?;
         }
+        let restarted = plays(&self, Kind::Restarted);
+        let shown = rules.iter().copied().find(|rule| rule.kind() == Kind::Shown);
+        self.through_a_restart(restarted, shown.map(|rule| (rule, self.obstacle(rule, works))), report)
+            .await?;
         for rule in rules.iter().filter(|rule| rule.kind() == Kind::Every) {
             report.add(&self.every(rule))?;
         }
@@ -247,6 +247,7 @@ impl Attack {
 
     /// Makes calls at the same time, each until it has an answer that counts; all tries of each.
     pub(super) async fn ask_all(&mut self, calls: Vec<(&Call, participant::Call)>) -> Vec<Vec<Exchange>> {
+        let is_patient: Vec<_> = calls.iter().map(|(call, _)| call.expected != Expected::Any).collect();
         let tries = join_all(calls.into_iter().map(|(call, asked)| self.ask(call, asked))).await;
         for exchange in tries.iter().flatten() {
             for rule in RULES {
@@ -257,8 +258,16 @@ impl Attack {
                 }
             }
         }
-        let unanswered = tries.iter().filter_map(|tries| tries.last()).filter(|last| is_open(last));
-        self.exhausted.extend(unanswered.map(|last| last.operation.name()));
+        for (last, _) in tries
+            .iter()
+            .filter_map(|tries| tries.last())
+            .zip(is_patient)
+            .filter(|(_, is_patient)| *is_patient)
+        {
+            if is_open(last) {
+                self.exhausted.insert(last.operation.name());
+            }
+        }
         tries
     }
 

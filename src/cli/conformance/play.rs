@@ -7,7 +7,7 @@ use super::attack::Attack;
 use super::finding::{Finding, Verdict, blame};
 use super::look::Shown;
 use super::rules::Rule;
-use super::script::{Call, Epoch, Share, Step};
+use super::script::{Call, Epoch, Share, Step, given};
 use super::sender::Exchange;
 use crate::participant::{self, Answer, Work};
 use crate::plan::{Plan, TransactionId};
@@ -204,7 +204,7 @@ impl Play {
                 Some(Decision::Commit) => Operation::Commit,
                 Some(Decision::Abort) | None => Operation::Abort,
             };
-            let call = Call { share, ..super::script::any(operation) };
+            let call = Call { share, ..given(operation) };
             let asked = self.prepare(attack, call);
             let answers = attack.ask_all(vec![(&call, asked)]).await;
             if let Some(last) = answers.first().and_then(|exchanges| exchanges.last()) {
