@@ -8,6 +8,7 @@ use std::time::Duration;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod run;
+mod unkind;
 mod wrong;
 
 use futures_util::{StreamExt, stream};

@@ -1,9 +1,11 @@
 //! Killing the participant and starting it again: by a command, or by whoever sits at the keyboard.
 
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use crate::discovery::Endpoint;
@@ -11,6 +13,9 @@ use crate::gateway::{GatewayOptions, client};
 
 /// Between two looks whether it answers.
 const MOMENT: Duration = Duration::from_millis(100);
+
+/// How much is repeated of what a command said that failed.
+const SAID_MAX: u64 = 1_000;
 
 /// For one answer.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -45,25 +50,29 @@ impl Restarter {
     }
 }
 
-/// Runs the command to its end. What it leaves running goes on.
+/// Runs the command to its end. What it leaves running goes on, and must not hold our own output open.
 async fn run(command: &str, within: Duration) -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| format!("`{command}` failed: {error}");
-    // Its output goes to stderr: stdout is ours, and a pipe would be held open by what it leaves running.
-    let mut child = Command::new("sh")
-        .args(["-c", command])
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| failed(&error))?;
-    match timeout(within, child.wait()).await {
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => Err(failed(&status)),
-        Ok(Err(error)) => Err(failed(&error)),
-        Err(_) => Err(failed(&format!(
-            "it did not end within {within:?}; it has to leave the participant running in the background and end"
-        ))),
-    }
+    let failed = |reason: &dyn std::fmt::Display| format!("`{command}` failed: {reason}");
+    let child = |said: &File| -> io::Result<Child> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).stdin(Stdio::null()).kill_on_drop(true);
+        shell.stdout(said.try_clone()?).stderr(said.try_clone()?).spawn()
+    };
+    let mut said = tempfile::tempfile().map_err(|error| failed(&error))?;
+    let mut child = child(&said).map_err(|error| failed(&error))?;
+    let reason = match timeout(within, child.wait()).await {
+        Ok(Ok(status)) if status.success() => return Ok(()),
+        Ok(Ok(status)) => status.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => {
+            format!("it did not end within {within:?}; it has to leave the participant in the background")
+        }
+    };
+    let mut text = Vec::new();
+    // What it said only helps; where that cannot be read, the reason is enough.
+    let read = said.rewind().and_then(|()| said.take(SAID_MAX).read_to_end(&mut text));
+    let text = String::from_utf8_lossy(if read.is_ok() { &text } else { &[] }).trim().to_owned();
+    Err(failed(&if text.is_empty() { reason } else { format!("{reason}: {text}") }))
 }
 
 #[expect(clippy::print_stderr, reason = "a person is asked")]
