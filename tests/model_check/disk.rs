@@ -34,7 +34,15 @@ pub enum Written {
 
 /// What a start finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub struct Found {
+    pub state: FoundState,
+    /// The transaction's key is remembered.
+    pub has_key: bool,
+}
+
+/// What a start finds of the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FoundState {
     Nothing,
     Unfinished(Txn),
     Finished,
@@ -117,7 +125,7 @@ impl Disk {
     /// Reads the log as a start does.
     pub fn read(&self, plan: &Arc<Plan>) -> Found {
         let found = replay(self.as_records(plan));
-        if let Found::Unfinished(txn) = &found {
+        if let FoundState::Unfinished(txn) = &found.state {
             // Retention may have written it again and let go of what was before: that must leave the same.
             let carried = Carried { plan: plan.clone(), txn: txn.durable(), kept: None, parked: None };
             assert_eq!(replay([Record::Carried(Box::new(carried))]), found, "carried, it is the same");
@@ -164,11 +172,12 @@ fn replay(records: impl IntoIterator<Item = Record>) -> Found {
         replay.take(Lsn::new(number).expect("from 1 on"), entry);
     }
     let (_, unfinished, found) = replay.into_parts();
-    match unfinished.first() {
-        Some(logged) if logged.fault.is_some() => Found::Illegal,
-        Some(logged) => Found::Unfinished(logged.txn),
-        None if found.strays > 0 => Found::Illegal,
-        None if found.finished > 0 => Found::Finished,
-        None => Found::Nothing,
-    }
+    let state = match unfinished.first() {
+        Some(logged) if logged.fault.is_some() => FoundState::Illegal,
+        Some(logged) => FoundState::Unfinished(logged.txn),
+        None if found.strays > 0 => FoundState::Illegal,
+        None if found.finished > 0 => FoundState::Finished,
+        None => FoundState::Nothing,
+    };
+    Found { state, has_key: !found.keys.is_empty() }
 }

@@ -9,7 +9,7 @@ use unanimous::txn::{Decision, Effect, Event, Step, Transition, Txn};
 
 use super::branch::Share;
 use super::check::Check;
-use super::disk::{Disk, Found, Written};
+use super::disk::{Disk, Found, FoundState, Written};
 use super::world::{Escrow, Node, Running, Seen, World};
 
 impl World {
@@ -127,13 +127,15 @@ impl World {
     /// Recovery: what was decided is told again, what was not is aborted.
     pub fn restart(&mut self, check: &Check) {
         check.spoil(&mut self.disk);
-        match self.disk.read(&check.plan) {
-            Found::Nothing | Found::Finished => self.idle(),
-            Found::Illegal => {
+        let Found { state, has_key } = self.disk.read(&check.plan);
+        self.seen.broken.forgot_key |= check.has_key() && self.disk.left().is_some() && !has_key;
+        match state {
+            FoundState::Nothing | FoundState::Finished => self.idle(),
+            FoundState::Illegal => {
                 self.seen.broken.found_illegal = true;
                 self.idle();
             }
-            Found::Unfinished(txn) => self.resume(check, check.as_found(txn)),
+            FoundState::Unfinished(txn) => self.resume(check, check.as_found(txn)),
         }
     }
 

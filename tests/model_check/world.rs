@@ -88,6 +88,8 @@ pub struct Broken {
     pub told_early: bool,
     /// A start found records that no run can have written.
     pub found_illegal: bool,
+    /// A start did not find a key whose transaction it found.
+    pub forgot_key: bool,
     /// A service was asked what it can not do.
     pub asked_amiss: bool,
 }
