@@ -18,9 +18,8 @@ mod story;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use harness::{HarnessError, Options};
+use harness::{Extent, HarnessError, Options};
 
 /// Arguments of `demo`.
 #[derive(Debug, Clone, clap::Args)]
@@ -69,8 +68,8 @@ pub enum DemoError {
 pub async fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<ExitCode, DemoError> {
     let data_dir = data_dir(args.data_dir.as_deref())?;
     let options = options(args, data_dir)?;
-    let progress = progress::Progress::new(options.transfers);
-    story::begin(out, &options)?;
+    let progress = progress::Progress::new(count(args.transfers));
+    story::begin(out, args, &options)?;
     let watcher = |event: harness::Event<'_>| progress.on(event);
     let report = tokio::select! {
         report = harness::run(&options, &watcher) => report.map_err(|source| DemoError::Run {
@@ -86,17 +85,17 @@ pub async fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<ExitCode, DemoE
 }
 
 fn options(args: &DemoArgs, data_dir: PathBuf) -> io::Result<Options> {
-    let count = |number: u32| usize::try_from(number).expect("we run on machines of 32 bits and more");
+    let seed = args.seed.unwrap_or_else(|| u64::from(fastrand::u32(..)));
     Ok(Options {
-        program: std::env::current_exe()?,
-        data_dir,
-        seed: args.seed.unwrap_or_else(|| u64::from(fastrand::u32(..))),
-        transfers: count(args.transfers),
-        clients: 16,
+        extent: Extent::Transfers(count(args.transfers)),
         kills: count(args.kills),
         bank_kills: count(args.kills / 2),
-        patience: Duration::from_mins(1),
+        ..Options::new(std::env::current_exe()?, data_dir, seed)
     })
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).expect("we run on machines of 32 bits and more")
 }
 
 /// The directory that was asked for, if it is empty, or a new one. It stays when the demo has ended.

@@ -24,10 +24,11 @@ impl Progress {
 
     pub(super) fn on(&self, event: Event<'_>) {
         match event {
-            Event::Started { total } => {
+            Event::Started { total, .. } => {
                 self.say(&format!("3 banks with {total} in all, and a gateway, are running"));
             }
             Event::Settled(settled) => self.settled(settled),
+            Event::Runs { .. } | Event::Healed(_) => {}
             Event::BankKilled(name) => self.say(&format!("killed {name}")),
             Event::Recovered { before, crash } => self.say(&recovered(before, crash)),
             Event::Waiting => self.say("all transfers are made; waiting until nothing is in doubt"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
+use super::DemoArgs;
 use super::harness::{Crash, Options, Proof, Report, Stage};
 
 /// A line under the header, and no other.
@@ -14,8 +15,9 @@ const RULED: TableStyle = NOTHING.header_separator(LineStyle::none().fill('─')
 /// So many problems are printed; the rest are counted.
 const PROBLEMS: usize = 50;
 
-pub(super) fn begin(out: &mut dyn Write, options: &Options) -> io::Result<()> {
-    let Options { transfers, clients, kills, bank_kills, seed, .. } = options;
+pub(super) fn begin(out: &mut dyn Write, args: &DemoArgs, options: &Options) -> io::Result<()> {
+    let Options { clients, kills, bank_kills, seed, .. } = options;
+    let transfers = args.transfers;
     writeln!(
         out,
         "{transfers} transfers by {clients} clients between 3 banks; {kills} kills of the gateway, {bank_kills} of banks"

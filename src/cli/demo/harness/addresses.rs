@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::HarnessError;
+
+/// What the gateway says of a transaction whose retention has passed.
+pub(super) const EXPIRED: &str = "expired";
 
 /// Where the gateway is asked what it knows.
 #[derive(Debug, Clone)]
@@ -39,9 +43,15 @@ impl Addresses {
         self.text(&format!("{}/v1/log?from={from}", self.admin_url)).await
     }
 
-    /// What became of a transaction, by the public listener: `committed`, `aborted` or `undecided`.
+    /// What became of a transaction, by the public listener: `committed`, `aborted`, `undecided` or [`EXPIRED`].
     pub(super) async fn outcome(&self, transaction: Uuid) -> Result<String, HarnessError> {
-        let told: Value = self.get(&format!("{}/v1/transactions/{transaction}", self.public_url)).await?;
+        let asked = self.get(&format!("{}/v1/transactions/{transaction}", self.public_url)).await;
+        let told: Value = match asked {
+            Err(HarnessError::Unanswered { source, .. }) if source.status() == Some(StatusCode::GONE) => {
+                return Ok(EXPIRED.to_owned());
+            }
+            other => other?,
+        };
         Ok(told.get("outcome").and_then(Value::as_str).unwrap_or("not told").to_owned())
     }
 

@@ -2,18 +2,18 @@
 //! answer they got.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
 use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use super::log::Decision;
 use super::plan::Transfer;
-use super::{Event, HarnessError, Watcher};
+use super::{Event, Extent, Options, Watcher};
 
 /// How long a client waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -22,12 +22,19 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Clients<'a> {
     url: String,
     http: reqwest::Client,
-    transfers: &'a [Transfer],
-    next: AtomicUsize,
+    seed: u64,
+    began: Instant,
+    extent: Extent,
+    /// Says when the next transfer may begin, where there are not to be more in a second.
+    pace: Option<tokio::sync::Mutex<Interval>>,
+    /// One for every transfer that was begun.
     memories: Mutex<Vec<Memory>>,
     settled: watch::Sender<usize>,
     /// Whether new transfers are begun.
     open: watch::Sender<bool>,
+    /// So many kinds of faults are not through with their plan. A run that ends with the time goes on until they are.
+    faults: watch::Sender<usize>,
+    done: watch::Sender<bool>,
     watcher: Watcher<'a>,
 }
 
@@ -63,15 +70,25 @@ enum Meaning {
 }
 
 impl<'a> Clients<'a> {
-    pub(super) fn new(gateway_url: &str, transfers: &'a [Transfer], watcher: Watcher<'a>) -> Self {
+    pub(super) fn new(gateway_url: &str, options: &Options, faults: usize, watcher: Watcher<'a>) -> Self {
+        let pace = options.pace.map(|pace| {
+            let mut pace = interval(Duration::from_secs(1) / pace.get());
+            // What could not be begun while the gateway was down is not made up for.
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            tokio::sync::Mutex::new(pace)
+        });
         Self {
             url: format!("{gateway_url}/transfers"),
             http: reqwest::Client::new(),
-            transfers,
-            next: AtomicUsize::new(0),
-            memories: Mutex::new(vec![Memory::default(); transfers.len()]),
+            seed: options.seed,
+            began: Instant::now(),
+            extent: options.extent,
+            pace,
+            memories: Mutex::default(),
             settled: watch::Sender::new(0),
             open: watch::Sender::new(true),
+            faults: watch::Sender::new(faults),
+            done: watch::Sender::new(false),
             watcher,
         }
     }
@@ -82,9 +99,9 @@ impl<'a> Clients<'a> {
         self.open.send_replace(open);
     }
 
-    /// How many transfers there are to make.
-    pub(super) fn transfers(&self) -> usize {
-        self.transfers.len()
+    /// How long the run has been going.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// How many transfers are settled.
@@ -92,26 +109,64 @@ impl<'a> Clients<'a> {
         self.settled.subscribe()
     }
 
+    /// How far the run has come and how far it goes: in transfers, or in milliseconds.
+    pub(super) fn position(&self) -> (usize, usize) {
+        let millis = |span: Duration| usize::try_from(span.as_millis()).unwrap_or(usize::MAX);
+        match self.extent {
+            Extent::Transfers(all) => (*self.settled.borrow(), all),
+            Extent::Time(all) => (millis(self.elapsed()), millis(all)),
+        }
+    }
+
+    /// Waits until the run has come so far.
+    pub(super) async fn reach(&self, position: usize) {
+        match self.extent {
+            Extent::Transfers(_) => {
+                let reached = self.settled().wait_for(|settled| *settled >= position).await.is_ok();
+                assert!(reached, "the sender lives as long as we do");
+            }
+            Extent::Time(_) => {
+                let at = Duration::from_millis(u64::try_from(position).unwrap_or(u64::MAX));
+                tokio::time::sleep_until(self.began + at).await;
+            }
+        }
+    }
+
+    /// One kind of faults is through with its plan.
+    pub(super) fn a_plan_is_done(&self) {
+        self.faults.send_modify(|faults| *faults -= 1);
+    }
+
+    /// Returns when all transfers are settled.
+    pub(super) async fn done(&self) {
+        let done = self.done.subscribe().wait_for(|done| *done).await.is_ok();
+        assert!(done, "the sender lives as long as we do");
+    }
+
+    /// Whether all transfers are settled.
+    pub(super) fn is_done(&self) -> bool {
+        *self.done.borrow()
+    }
+
     /// What the client of each transfer was told.
-    pub(super) fn memories(&self) -> Vec<(&Transfer, Memory)> {
-        self.transfers.iter().zip(self.lock().clone()).collect()
+    pub(super) fn memories(&self) -> Vec<(Transfer, Memory)> {
+        let memories = self.lock().clone();
+        (0..).zip(memories).map(|(number, memory)| (Transfer::draw(self.seed, number), memory)).collect()
     }
 
     /// Makes all transfers, `clients` at a time.
-    pub(super) async fn run(&self, clients: usize) -> Result<(), HarnessError> {
+    pub(super) async fn run(&self, clients: usize) {
         futures_util::future::join_all((0..clients).map(|_| self.one_client())).await;
-        Ok(())
+        self.done.send_replace(true);
     }
 
     /// Asks again under the keys of `count` of the transfers that were settled last, once each.
     pub(super) async fn ask_again(&self, count: usize) {
-        let settled: Vec<usize> = (0..)
-            .zip(self.lock().iter())
-            .filter(|(_, memory)| !memory.told.is_empty())
-            .map(|(number, _)| number)
-            .collect();
-        for number in settled.into_iter().rev().take(count) {
-            self.ask(number).await;
+        let settled = |(number, memory): (usize, &Memory)| (!memory.told.is_empty()).then_some(number);
+        let newest: Vec<usize> =
+            self.lock().iter().enumerate().rev().filter_map(settled).take(count).collect();
+        for number in newest {
+            self.ask(number, &Transfer::draw(self.seed, number)).await;
         }
     }
 
@@ -120,22 +175,38 @@ impl<'a> Clients<'a> {
         loop {
             let opened = open.wait_for(|open| *open).await.is_ok();
             assert!(opened, "the sender lives as long as we do");
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(transfer) = self.transfers.get(number) else { return };
-            while !self.ask(number).await {
+            if let Some(pace) = &self.pace {
+                pace.lock().await.tick().await;
+            }
+            let Some(number) = self.begin() else { return };
+            let transfer = Transfer::draw(self.seed, number);
+            while !self.ask(number, &transfer).await {
                 tokio::time::sleep(PAUSE).await;
             }
             if transfer.asked_again {
-                self.ask(number).await;
+                self.ask(number, &transfer).await;
             }
             self.settled.send_modify(|settled| *settled += 1);
             (self.watcher)(Event::Settled(*self.settled.borrow()));
         }
     }
 
+    /// The number of the next transfer; `None` where there is none.
+    fn begin(&self) -> Option<usize> {
+        let mut memories = self.lock();
+        let number = memories.len();
+        let is_over = match self.extent {
+            Extent::Transfers(all) => number >= all,
+            Extent::Time(all) => self.elapsed() >= all && *self.faults.borrow() == 0,
+        };
+        (!is_over).then(|| {
+            memories.push(Memory::default());
+            number
+        })
+    }
+
     /// Sends the request of a transfer; true where the answer ended the matter for its client.
-    async fn ask(&self, number: usize) -> bool {
-        let Some(transfer) = self.transfers.get(number) else { return true };
+    async fn ask(&self, number: usize, transfer: &Transfer) -> bool {
         let answer = self.send(transfer).await;
         let mut memories = self.lock();
         let Some(memory) = memories.get_mut(number) else { return true };

@@ -1,6 +1,7 @@
 //! The gateway and its banks: their configuration, their addresses, and what they can be asked.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::process::Command;
 
 use super::super::bank::{Standing, Sum};
 use super::addresses::Addresses;
+use super::network::{Place, Way};
 use super::plan::{ACCOUNTS, BALANCE, BANKS};
 use super::process::{Process, Recipe, free_port};
 use super::{HarnessError, Options};
@@ -17,6 +19,7 @@ use super::{HarnessError, Options};
 #[derive(Debug)]
 pub(super) struct Cluster {
     pub(super) gateway_url: String,
+    pub(super) admin_url: String,
     addresses: Addresses,
     bank_urls: Vec<String>,
     gateway: Process,
@@ -28,23 +31,26 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Starts three banks and a gateway, and waits until all are ready.
     pub(super) async fn start(options: &Options) -> Result<Self, HarnessError> {
-        let bank_ports = BANKS.map(|_| free_port());
+        let ways: Vec<Way> = (0..BANKS.len()).map(|bank| options.network.bank(bank)).collect();
         let mut banks = Vec::new();
-        for (name, port) in BANKS.iter().zip(bank_ports) {
-            banks.push(Process::start(bank(options, name, port)?).await?);
+        for (name, way) in BANKS.iter().zip(&ways) {
+            banks.push(Process::start(bank(options, name, way.listens)?).await?);
         }
-        let (listen, admin) = (free_port(), free_port());
+        let place = options.network.gateway();
+        let [listen, admin] = [(); 2].map(|()| SocketAddr::from((place.host, free_port())));
         let log_dir = log_dir(&options.data_dir);
         let config = options.data_dir.join("unanimous.toml");
-        write(&config, &configuration(&log_dir, listen, admin, bank_ports))?;
-        let gateway_url = format!("http://127.0.0.1:{listen}");
+        let called = ways.iter().map(|way| way.called);
+        write(&config, &configuration(&log_dir, listen, admin, called))?;
+        let (gateway_url, admin_url) = (format!("http://{listen}"), format!("http://{admin}"));
         Ok(Self {
-            addresses: Addresses::new(&gateway_url, format!("http://127.0.0.1:{admin}"))?,
-            bank_urls: bank_ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect(),
-            gateway: Process::start(gateway(options, &config, admin)).await?,
+            addresses: Addresses::new(&gateway_url, admin_url.clone())?,
+            bank_urls: ways.iter().map(|way| format!("http://{}", way.listens)).collect(),
+            gateway: Process::start(gateway(options, place, &config, admin)).await?,
             banks,
             program: options.program.clone(),
             gateway_url,
+            admin_url,
             log_dir,
         })
     }
@@ -118,45 +124,57 @@ pub(super) fn log_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("gateway")
 }
 
-fn gateway(options: &Options, config: &Path, admin: u16) -> Recipe {
+fn gateway(options: &Options, place: Place, config: &Path, admin: SocketAddr) -> Recipe {
+    let mut command = place.before;
+    command.extend([options.program.clone().into(), "serve".into(), "--config".into(), config.into()]);
     Recipe {
         name: "the gateway".to_owned(),
-        program: options.program.clone(),
-        arguments: vec!["serve".into(), "--config".into(), config.into()],
-        ready_url: format!("http://127.0.0.1:{admin}/readyz"),
+        command,
+        variables: options.retention.map(retention).into_iter().collect(),
+        ready_url: format!("http://{admin}/readyz"),
         stderr: options.data_dir.join("gateway.stderr"),
         patience: options.patience,
     }
 }
 
-fn bank(options: &Options, name: &str, port: u16) -> Result<Recipe, HarnessError> {
+fn retention(keep: Duration) -> (String, String) {
+    ("UNANIMOUS__LOG__RETENTION".to_owned(), format!("{}ms", keep.as_millis()))
+}
+
+fn bank(options: &Options, name: &str, listen: SocketAddr) -> Result<Recipe, HarnessError> {
     let banks = options.data_dir.join("banks");
     let doing = || format!("make {}", banks.display());
     std::fs::create_dir_all(&banks).map_err(|source| HarnessError::Machine { doing: doing(), source })?;
-    let mut arguments: Vec<OsString> = vec!["demo-bank".into()];
-    arguments.extend(["--name".into(), name.into(), "--listen".into(), format!("127.0.0.1:{port}").into()]);
-    arguments.extend(["--data-dir".into(), banks.join(name).into()]);
-    arguments.extend(["--accounts".into(), ACCOUNTS.to_string().into()]);
-    arguments.extend(["--balance".into(), BALANCE.to_string().into()]);
+    let mut command: Vec<OsString> = vec![options.program.clone().into(), "demo-bank".into()];
+    command.extend(["--name".into(), name.into(), "--listen".into(), listen.to_string().into()]);
+    command.extend(["--data-dir".into(), banks.join(name).into()]);
+    command.extend(["--accounts".into(), ACCOUNTS.to_string().into()]);
+    command.extend(["--balance".into(), BALANCE.to_string().into()]);
     Ok(Recipe {
         name: format!("bank {name}"),
-        program: options.program.clone(),
-        arguments,
-        ready_url: format!("http://127.0.0.1:{port}/sum"),
+        command,
+        variables: Vec::new(),
+        ready_url: format!("http://{listen}/sum"),
         stderr: banks.join(format!("{name}.stderr")),
         patience: options.patience,
     })
 }
 
-/// The configuration of the gateway, with its real directory and ports.
-fn configuration(log_dir: &Path, listen: u16, admin: u16, banks: [u16; BANKS.len()]) -> String {
+/// The configuration of the gateway, with its real directory and addresses.
+fn configuration(
+    log_dir: &Path,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    banks: impl Iterator<Item = SocketAddr>,
+) -> String {
     let text = include_str!("demo.toml")
         .replace("DATA_DIR", &log_dir.display().to_string())
-        .replace("PORT_CLIENTS", &listen.to_string())
-        .replace("PORT_OPERATORS", &admin.to_string());
-    let with_port =
-        |text: String, (name, port): (&&str, u16)| text.replace(&format!("PORT_{name}"), &port.to_string());
-    BANKS.iter().zip(banks).fold(text, with_port)
+        .replace("ADDRESS_CLIENTS", &listen.to_string())
+        .replace("ADDRESS_OPERATORS", &admin.to_string());
+    let with_address = |text: String, (name, address): (&&str, SocketAddr)| {
+        text.replace(&format!("ADDRESS_{name}"), &address.to_string())
+    };
+    BANKS.iter().zip(banks).fold(text, with_address)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), HarnessError> {

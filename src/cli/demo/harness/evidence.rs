@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::super::bank::{Outcome, Standing, Sum};
 use super::HarnessError;
-use super::addresses::Addresses;
+use super::addresses::{Addresses, EXPIRED};
 use super::clients::{Clients, Memory};
 use super::cluster::Cluster;
 use super::log::Log;
@@ -31,9 +31,10 @@ const LAST_RECORDS: Duration = Duration::from_secs(5);
 pub(super) struct Evidence<'a> {
     pub(super) banks: Vec<BankEvidence>,
     pub(super) log: &'a Log,
-    /// What the gateway's public listener says today of a sample of the transactions a client was told about.
+    /// What the gateway's public listener says today of a sample of the transactions a client was told about; without
+    /// those whose retention may have passed.
     pub(super) outcomes: HashMap<Uuid, String>,
-    pub(super) memories: Vec<(&'a Transfer, Memory)>,
+    pub(super) memories: Vec<(Transfer, Memory)>,
 }
 
 /// What one bank says.
@@ -50,7 +51,8 @@ pub(super) async fn gather<'a>(
     cluster: &Cluster,
     log: &'a mut Log,
     before: &[Sum],
-    clients: &'a Clients<'_>,
+    clients: &Clients<'_>,
+    retention: Option<Duration>,
 ) -> Result<Evidence<'a>, HarnessError> {
     let addresses = cluster.addresses();
     read_to_the_end(log, &addresses).await?;
@@ -61,7 +63,11 @@ pub(super) async fn gather<'a>(
         let addresses = &addresses;
         async move { addresses.outcome(id).await.map(|outcome| (id, outcome)) }
     };
-    let outcomes = stream::iter(told).map(ask).buffer_unordered(AT_ONCE).try_collect().await?;
+    let asked = stream::iter(told).map(ask).buffer_unordered(AT_ONCE);
+    let mut outcomes: HashMap<Uuid, String> = asked.try_collect().await?;
+    if retention.is_some() {
+        outcomes.retain(|_, outcome| outcome != EXPIRED);
+    }
     let (after, standings) = (cluster.sums().await?, cluster.standings().await?);
     let sums = before.iter().copied().zip(after);
     let banks = BANKS.iter().zip(sums).zip(standings);

@@ -1,8 +1,9 @@
 //! SIGKILL at the instants of the plan, a new start, and a look at what was in doubt.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::addresses::Addresses;
 use super::clients::Clients;
@@ -13,6 +14,9 @@ use super::{Event, HarnessError, Watcher};
 
 /// How many settled transfers are asked for again after each crash.
 const ASKED_AGAIN: usize = 5;
+
+/// How often the log is read while nobody is killed.
+const READ_EVERY: Duration = Duration::from_secs(5);
 
 /// One kill of the gateway (or two, where it was killed again before it was ready).
 #[derive(Debug, Clone)]
@@ -71,39 +75,46 @@ pub(super) struct Killer<'a> {
     addresses: Addresses,
     clients: &'a Clients<'a>,
     watcher: Watcher<'a>,
-    began: Instant,
     log: Log,
     crashes: Vec<Crash>,
 }
 
 impl<'a> Killer<'a> {
-    pub(super) fn new(
-        addresses: Addresses,
-        clients: &'a Clients<'a>,
-        watcher: Watcher<'a>,
-        began: Instant,
-    ) -> Self {
-        Self { addresses, clients, watcher, began, log: Log::default(), crashes: Vec::new() }
+    pub(super) fn new(addresses: Addresses, clients: &'a Clients<'a>, watcher: Watcher<'a>) -> Self {
+        Self { addresses, clients, watcher, log: Log::default(), crashes: Vec::new() }
     }
 
-    /// All kills of the plan, one after the other.
+    /// All kills of the plan, one after the other, in the first of so many `parts` of the run; then reads the log to the end.
     pub(super) async fn kill_gateway(
         &mut self,
         gateway: &mut Process,
         kills: &[Kill],
+        parts: usize,
     ) -> Result<(), HarnessError> {
+        (self.watcher)(Event::Runs { pid: gateway.id() });
         // The `opened` record of the first start must not be taken for that after the first crash.
         self.read().await?;
         for (kill, left) in kills.iter().zip((1..=kills.len()).rev()) {
             self.clients.begin_new(true);
-            wait_for(kill.when, left, self.clients).await;
+            self.read_until(wait_for(kill.when, left, parts, self.clients)).await?;
             let crash = self.crash(gateway, *kill).await?;
+            (self.watcher)(Event::Runs { pid: gateway.id() });
             let before = self.crashes.iter().map(|crash| crash.kills).sum();
             (self.watcher)(Event::Recovered { before, crash: &crash });
             self.crashes.push(crash);
             self.clients.ask_again(ASKED_AGAIN).await;
         }
         self.clients.begin_new(true);
+        self.clients.a_plan_is_done();
+        self.read_until(self.clients.done()).await
+    }
+
+    /// Reads the log now and then, before the retention passes, until something has happened.
+    async fn read_until(&mut self, happened: impl Future<Output = ()>) -> Result<(), HarnessError> {
+        let mut happened = pin!(happened);
+        while timeout(READ_EVERY, &mut happened).await.is_err() {
+            self.read().await?;
+        }
         Ok(())
     }
 
@@ -115,7 +126,7 @@ impl<'a> Killer<'a> {
     async fn crash(&mut self, gateway: &mut Process, kill: Kill) -> Result<Crash, HarnessError> {
         gateway.kill().await?;
         self.clients.begin_new(false);
-        let (at, settled) = (self.began.elapsed(), *self.clients.settled().borrow());
+        let (at, settled) = (self.clients.elapsed(), *self.clients.settled().borrow());
         tokio::time::sleep(kill.down).await;
         gateway.spawn()?;
         if let Some(delay) = kill.again {
@@ -156,7 +167,7 @@ pub(super) async fn kill_banks(
     watcher: Watcher<'_>,
 ) -> Result<(), HarnessError> {
     for (kill, left) in kills.iter().zip((1..=kills.len()).rev()) {
-        wait_for(kill.when, left, clients).await;
+        wait_for(kill.when, left, 1, clients).await;
         let Some(bank) = banks.get_mut(kill.bank) else { continue };
         bank.kill().await?;
         watcher(Event::BankKilled(bank.name()));
@@ -164,13 +175,13 @@ pub(super) async fn kill_banks(
         bank.spawn()?;
         bank.ready().await?;
     }
+    clients.a_plan_is_done();
     Ok(())
 }
 
-async fn wait_for(when: When, kills_left: usize, clients: &Clients<'_>) {
-    let mut settled = clients.settled();
-    let after = when.after(*settled.borrow(), clients.transfers(), kills_left);
-    let reached = settled.wait_for(|settled| *settled >= after).await.is_ok();
-    assert!(reached, "the clients hold the sender for longer than anyone waits");
+/// Waits for the instant of a fault that is to fall into the first of so many `parts` of the run, as `left` faults are.
+pub(super) async fn wait_for(when: When, left: usize, parts: usize, clients: &Clients<'_>) {
+    let (now, end) = clients.position();
+    clients.reach(when.after(now, end / parts, left)).await;
     tokio::time::sleep(when.delay).await;
 }

@@ -1,4 +1,4 @@
-//! All that is left to chance, drawn from the seed before anything starts.
+//! All that is left to chance, drawn from the seed.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ pub(super) const ACCOUNTS: usize = 20;
 /// What is on each of them at first.
 pub(super) const BALANCE: i64 = 1_000;
 
-/// Who pays whom, and who is killed when.
+/// Who is killed and who is cut off when. Who pays whom is drawn as the transfers come: [`Transfer::draw`].
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) transfers: Vec<Transfer>,
     pub(super) gateway_kills: Vec<Kill>,
     pub(super) bank_kills: Vec<BankKill>,
+    pub(super) cuts: Vec<Cut>,
 }
 
 /// Money from one bank to the two others. The amounts add up to nothing.
@@ -54,8 +54,18 @@ pub(super) struct BankKill {
     pub(super) down: Duration,
 }
 
-/// An instant that falls into the traffic, however fast that is: so long after another part of the transfers that are
-/// left for each kill that is left.
+/// A partition: a bank is cut off from the gateway.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    pub(super) when: When,
+    /// Which of [`BANKS`].
+    pub(super) bank: usize,
+    /// How long it is.
+    pub(super) lasts: Duration,
+}
+
+/// An instant that falls into the traffic, however fast that is: so long after another part of what is left of the run
+/// for each fault that is left.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct When {
     /// Less than 0.8: what is in flight at a kill is settled before the next one is waited for.
@@ -67,15 +77,19 @@ impl Plan {
     pub(super) fn new(options: &Options) -> Self {
         let rng = &mut Rng::with_seed(options.seed);
         Self {
-            transfers: (0..options.transfers).map(|number| Transfer::draw(rng, number)).collect(),
             gateway_kills: gateway_kills(rng, options),
             bank_kills: bank_kills(rng, options),
+            cuts: cuts(rng, options),
         }
     }
 }
 
 impl Transfer {
-    fn draw(rng: &mut Rng, number: usize) -> Self {
+    /// The transfer of this number, always the same for a seed.
+    pub(super) fn draw(seed: u64, number: usize) -> Self {
+        // Neighbours are far apart: the factor is that of SplitMix64.
+        let place = u64::try_from(number).unwrap_or(u64::MAX).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let rng = &mut Rng::with_seed(seed ^ place);
         // One in twenty wants more than any account has, and has to be refused.
         let most = if rng.u8(..20) == 0 { 1_000_000 } else { 60 };
         let (first, second) = (rng.i64(1..=most), rng.i64(1..=most));
@@ -110,21 +124,31 @@ fn bank_kills(rng: &mut Rng, options: &Options) -> Vec<BankKill> {
     (0..options.bank_kills).map(kill).collect()
 }
 
+fn cuts(rng: &mut Rng, options: &Options) -> Vec<Cut> {
+    let shortest = Duration::from_millis(200);
+    let cut = |_| Cut {
+        when: When::draw(rng),
+        bank: rng.usize(..BANKS.len()),
+        lasts: shortest + millis(rng, 2_300),
+    };
+    (0..options.cuts).map(cut).collect()
+}
+
 impl When {
     fn draw(rng: &mut Rng) -> Self {
         Self { part: rng.f64() * 0.8, delay: millis(rng, 8) }
     }
 
-    /// How many transfers have to be settled first, when `settled` of so many are and so many kills are left.
+    /// How far the run must have come, when it is at `now` of `end` and so many faults are left. In any unit.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a part of a number of transfers is one, and nobody needs it exactly"
+        reason = "a part of a number of transfers or milliseconds is one, and nobody needs it exactly"
     )]
-    pub(super) fn after(self, settled: usize, transfers: usize, kills_left: usize) -> usize {
-        let share = transfers.saturating_sub(settled) as f64 / kills_left.max(1) as f64;
-        settled + (share * self.part) as usize
+    pub(super) fn after(self, now: usize, end: usize, left: usize) -> usize {
+        let share = end.saturating_sub(now) as f64 / left.max(1) as f64;
+        now + (share * self.part) as usize
     }
 }
 
@@ -137,27 +161,22 @@ mod tests {
     use super::*;
 
     fn plan(seed: u64) -> Plan {
-        Plan::new(&Options {
-            program: "unanimous".into(),
-            data_dir: "data".into(),
-            seed,
-            transfers: 500,
-            clients: 8,
-            kills: 31,
-            bank_kills: 9,
-            patience: Duration::from_secs(1),
-        })
+        let quiet = Options::new("unanimous".into(), "data".into(), seed);
+        Plan::new(&Options { kills: 31, bank_kills: 9, cuts: 4, ..quiet })
     }
 
     #[test]
     fn the_same_seed_draws_the_same_plan() {
         assert_eq!(format!("{:?}", plan(7)), format!("{:?}", plan(7)));
         assert_ne!(format!("{:?}", plan(7)), format!("{:?}", plan(8)));
+        assert_eq!(Transfer::draw(7, 3).key, Transfer::draw(7, 3).key);
+        assert_ne!(Transfer::draw(7, 3).key, Transfer::draw(8, 3).key);
     }
 
     #[test]
     fn no_transfer_makes_money() {
-        for transfer in plan(7).transfers {
+        for number in 0..500 {
+            let transfer = Transfer::draw(7, number);
             assert_eq!(transfer.postings.iter().map(|posting| posting.amount).sum::<i64>(), 0);
         }
     }
@@ -166,7 +185,7 @@ mod tests {
     fn all_kills_are_planned() {
         let plan = plan(7);
         let kills: usize = plan.gateway_kills.iter().map(|kill| 1 + usize::from(kill.again.is_some())).sum();
-        assert_eq!((kills, plan.bank_kills.len()), (31, 9));
+        assert_eq!((kills, plan.bank_kills.len(), plan.cuts.len()), (31, 9, 4));
     }
 
     #[test]

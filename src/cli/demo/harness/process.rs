@@ -51,8 +51,10 @@ fn nobody_has(port: u16) -> bool {
 #[derive(Debug)]
 pub(super) struct Recipe {
     pub(super) name: String,
-    pub(super) program: PathBuf,
-    pub(super) arguments: Vec<OsString>,
+    /// The program and its arguments, perhaps behind another command that becomes it.
+    pub(super) command: Vec<OsString>,
+    /// Variables of its environment beside ours.
+    pub(super) variables: Vec<(String, String)>,
     /// Answers 200 when the process is ready.
     pub(super) ready_url: String,
     /// Where what it says goes.
@@ -87,13 +89,21 @@ impl Process {
         &self.recipe.name
     }
 
+    /// Its process id, while it runs.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.running.as_ref()?.child.id()
+    }
+
     /// Starts it, and does not wait.
     pub(super) fn spawn(&mut self) -> Result<(), HarnessError> {
         let recipe = &self.recipe;
         let failed = |source| HarnessError::Machine { doing: format!("start {}", recipe.name), source };
         let stderr = File::options().create(true).append(true).open(&recipe.stderr).map_err(failed)?;
-        let child = Command::new(&recipe.program)
-            .args(&recipe.arguments)
+        let mut words = recipe.command.iter();
+        let program = words.next().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let child = Command::new(program)
+            .args(words)
+            .envs(recipe.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)

@@ -73,7 +73,7 @@ impl Case {
             banks: banks.collect(),
             log: &self.log,
             outcomes: HashMap::from([(ID, self.today.to_owned())]),
-            memories: vec![(&self.transfer, memory)],
+            memories: vec![(self.transfer.clone(), memory)],
         })
     }
 

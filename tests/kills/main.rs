@@ -1,0 +1,91 @@
+//! SIGKILLs of the gateway and of its banks at random instants, in one run with real processes and a bad network.
+//!
+//! Nothing may be torn, nobody may be lied to, and no key may begin two transactions. The seed decides who pays
+//! whom and what is killed when; a failure prints it with the command that repeats the run. For more of it:
+//! `cargo run --release --example kills -- --kills 2000`.
+
+#![allow(unreachable_pub, reason = "the attack is a module of two crates, a test and a program")]
+#![allow(dead_code, reason = "the program uses all of it")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
+mod attack;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use attack::Lines;
+use attack::proxy::{Faults, Tally};
+use unanimous::cli::demo::harness::{self, Extent, HarnessError, Options, Report};
+use verdict::{Verdict, sentences};
+
+/// A run that comes near is too slow for everybody.
+const LONGEST: Duration = Duration::from_mins(3);
+
+/// `UNANIMOUS_SEED`, or one of chance.
+fn seed() -> u64 {
+    let given = std::env::var("UNANIMOUS_SEED").ok();
+    given.map_or_else(
+        || u64::from(fastrand::u32(..)),
+        |text| text.parse().expect("UNANIMOUS_SEED is a number"),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_at_random_instants_tear_nothing_and_make_no_answer_a_lie() {
+    let loopback = Options::new(env!("CARGO_BIN_EXE_unanimous").into(), "".into(), seed());
+    let options = Options { extent: Extent::Transfers(1_200), kills: 25, bank_kills: 8, ..loopback };
+    let report = survive(options).await;
+    println!("{}", Verdict { report: &report, tally: Tally::default() });
+    let kills: usize = report.crashes.iter().map(|crash| crash.kills).sum();
+    assert_eq!((kills, report.bank_kills), (25, 8), "all kills were made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_loses_tears_and_is_cut_makes_no_difference_to_the_promise() {
+    let seed = seed();
+    let faults = Faults { loss: 3.0, slow: Duration::from_millis(10) };
+    let lines = Arc::new(Lines::lay(faults, None, seed).await.unwrap());
+    let loopback = Options::new(env!("CARGO_BIN_EXE_unanimous").into(), "".into(), seed);
+    let report = survive(Options {
+        extent: Extent::Transfers(600),
+        others: 2,
+        kills: 6,
+        bank_kills: 3,
+        cuts: 3,
+        network: lines.clone(),
+        ..loopback
+    })
+    .await;
+    let tally = lines.tally();
+    println!("{}", Verdict { report: &report, tally });
+    assert!(tally.bad() > 20, "the network was good: {tally:?}");
+    let waited: usize = report.partitions.iter().map(|partition| partition.in_doubt).sum();
+    assert!(report.partitions.len() == 3 && waited > 0, "nothing waited behind: {:?}", report.partitions);
+}
+
+/// Runs it in a directory of its own, which is kept and named where a promise was broken.
+async fn survive(options: Options) -> Report {
+    let repeat = format!("UNANIMOUS_SEED={} cargo test --test kills -- --nocapture", options.seed);
+    let directory = tempfile::tempdir().unwrap();
+    let options =
+        Options { data_dir: directory.path().to_owned(), patience: Duration::from_secs(40), ..options };
+    let ran = tokio::time::timeout(LONGEST, harness::run(&options, &|_| ())).await;
+    match ran {
+        Ok(Ok(report)) if Verdict { report: &report, tally: Tally::default() }.problems().is_empty() => {
+            report
+        }
+        failed => {
+            let kept = directory.keep();
+            panic!("repeat with: {repeat}\nall is kept in {}\n{}", kept.display(), explain(failed));
+        }
+    }
+}
+
+fn explain(failed: Result<Result<Report, HarnessError>, tokio::time::error::Elapsed>) -> String {
+    match failed {
+        Ok(Ok(report)) => Verdict { report: &report, tally: Tally::default() }.to_string(),
+        Ok(Err(error)) => sentences(&error),
+        Err(_) => format!("the run took longer than {LONGEST:?}"),
+    }
+}
