@@ -48,6 +48,8 @@ pub struct Live {
     pub recovery_found: usize,
     /// How many of those are still open.
     pub recovery_remaining: usize,
+    /// Tasks that the runtime holds: of transactions, connections, timers, and those that are always there.
+    pub tasks: usize,
     /// What the log counts about itself.
     pub log: LogStats,
     /// The disk of the log, once it was looked at.
@@ -228,6 +230,7 @@ impl Collector for Readings {
             "How many of those are still open",
             float(live.recovery_remaining as u64),
         )?;
+        gauge("tasks", "Tasks that the runtime holds", float(live.tasks as u64))?;
         gauge("log_queue_length", "Records that wait for the disk", float(log.queued))?;
         gauge("log_blocks", "Blocks in the log", float(log.blocks))?;
         gauge("log_bytes", "Bytes of records in the log", float(log.bytes))?;

@@ -319,6 +319,7 @@ fn watch_live(metrics: &Metrics, coordinator: &Coordinator<HttpParticipants>) {
             parked: coordinator.parked(),
             recovery_found,
             recovery_remaining,
+            tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
             log: coordinator.journal().stats(),
             disk: Some(coordinator.journal().disk()),
         }
