@@ -149,6 +149,20 @@ pub fn decode(bytes: &[u8]) -> Result<Block<'_>, Damage> {
     Ok(block)
 }
 
+/// The length that a block claims for itself, if it is one that a block can have.
+pub(crate) fn claimed_len(bytes: &[u8]) -> Option<usize> {
+    let frames = bytes.get(20..)?.first_chunk::<4>()?;
+    let len = HEADER_LEN + usize::try_from(u32::from_le_bytes(*frames)).ok()?;
+    (len <= BLOCK_MAX).then_some(len)
+}
+
+/// The records that a block claims to hold, first and count. Believe it only where something else says the same.
+pub(crate) fn claimed_records(bytes: &[u8]) -> Option<(Lsn, u32)> {
+    let first = Lsn::new(u64::from_le_bytes(*bytes.get(8..)?.first_chunk::<8>()?))?;
+    let count = u32::from_le_bytes(*bytes.get(16..)?.first_chunk::<4>()?);
+    (1..=BLOCK_MAX).contains(&usize::try_from(count).ok()?).then_some((first, count))
+}
+
 fn open(bytes: &[u8]) -> Result<(Block<'_>, Lsn), Damage> {
     let nowhere = |kind| Damage::new(None, kind);
     if bytes.len() > BLOCK_MAX {

@@ -29,6 +29,14 @@ pub enum OpenError {
         /// One of the files in it.
         stranger: String,
     },
+    /// A new log was to be made where something is.
+    #[error("{} is not empty (it holds `{stranger}`): name a directory that is empty, or not there", directory.display())]
+    NotEmpty {
+        /// The directory that was named.
+        directory: PathBuf,
+        /// One of the files in it.
+        stranger: String,
+    },
     /// There is no log to look at.
     #[error("there is no log in {}", directory.display())]
     Absent {

@@ -27,6 +27,7 @@
 //! | `request`, `queue`, `gather`, `committer`, `drive` | group commit |
 //! | `open`, `readable`, `wal`, `reader` | the log as it is used |
 //! | [`verify`] | looking without touching |
+//! | [`salvage`] | what can be rescued where that fails |
 //! | `sync` | the one unsafe file: makes sled's syncs real ones |
 
 #![deny(unsafe_code)]
@@ -54,6 +55,7 @@ mod witness;
 
 pub mod block;
 pub mod frame;
+pub mod salvage;
 pub mod store;
 pub mod verify;
 

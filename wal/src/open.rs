@@ -269,7 +269,7 @@ pub(crate) fn identity(files: &Files, accept_damage: bool) -> Result<Option<u32>
 }
 
 /// What the file of a witness says.
-fn witnessed(files: &Files) -> Result<Option<Witness>, OpenError> {
+pub(crate) fn witnessed(files: &Files) -> Result<Option<Witness>, OpenError> {
     let path = files.witness();
     match fs::read(&path) {
         Ok(bytes) => {

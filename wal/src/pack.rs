@@ -52,8 +52,13 @@ impl Packer {
 
     /// The blocks, and where the log ends once they are stored.
     pub(crate) fn finish(mut self) -> (Vec<Packed>, Tail) {
+        (self.take(), self.tail)
+    }
+
+    /// The blocks so far; what is added from now on goes to others.
+    pub(crate) fn take(&mut self) -> Vec<Packed> {
         self.seal();
-        (self.done, self.tail)
+        std::mem::take(&mut self.done)
     }
 
     fn seal(&mut self) {

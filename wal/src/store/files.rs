@@ -78,6 +78,15 @@ impl Files {
         }
     }
 
+    /// The engine holds a lock of its own, on its data: so that a node is noticed also where our lock was removed.
+    pub(crate) fn refuse_open_store(&self) -> Result<(), OpenError> {
+        let path = self.data();
+        match File::open(&path) {
+            Ok(file) => self.hold(file.try_lock_shared(), &path),
+            Err(error) => absent_is_fine(Err(error)).map_err(OpenError::io("open", &path)),
+        }
+    }
+
     /// The identity in the marker; `None` if there is no marker.
     pub(crate) fn node(&self) -> Result<Option<u32>, OpenError> {
         let path = self.root.join(MARKER);
@@ -190,7 +199,8 @@ impl Files {
 }
 
 /// A random number for a directory that is made now. Not a secret: it only tells logs apart.
-pub(crate) fn new_node() -> u32 {
+#[must_use]
+pub fn new_node() -> u32 {
     // The keys of a `RandomState` come from the operating system; its hash of nothing depends on them alone.
     let random = RandomState::new().hash_one(());
     (random >> 32) as u32

@@ -22,7 +22,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::SEGMENT_SIZE;
-use crate::block::{self, HEADER_LEN};
+use crate::block;
 use crate::witness::Witness;
 
 const SEGMENT_HEADER_LEN: usize = 20;
@@ -175,7 +175,7 @@ fn each_block(body: &[u8], mut visit: impl FnMut(u64, u64)) {
     let mut rest = body;
     while let Some(at) = rest.windows(block::MAGIC.len()).position(|bytes| bytes == block::MAGIC) {
         let found = rest.get(at..).unwrap_or_default();
-        let whole = block_len(found).and_then(|len| found.split_at_checked(len));
+        let whole = block::claimed_len(found).and_then(|len| found.split_at_checked(len));
         let Some((Ok(block), after)) = whole.map(|(bytes, after)| (block::decode(bytes), after)) else {
             rest = found.get(1..).unwrap_or_default();
             continue;
@@ -184,12 +184,6 @@ fn each_block(body: &[u8], mut visit: impl FnMut(u64, u64)) {
         visit(first, first + u64::from(block.header.count) - 1);
         rest = after;
     }
-}
-
-/// The length that a block claims for itself.
-fn block_len(bytes: &[u8]) -> Option<usize> {
-    let frames = bytes.get(20..)?.first_chunk::<4>()?;
-    Some(HEADER_LEN + usize::try_from(u32::from_le_bytes(*frames)).ok()?)
 }
 
 /// A number as sled writes it: small ones in a byte, others with their length in the first.

@@ -1,0 +1,224 @@
+//! Which of the blocks that were seen are the log.
+//!
+//! Old copies of the same block, blocks that were retired, and the end of an earlier start that a later one cut off and wrote
+//! over lie in the files beside the log. The log's own numbers decide, and nothing else:
+//!
+//! - below the low-water mark of the witness nothing counts;
+//! - a later start reads the log to its end and goes on there, so that nothing of an earlier one counts from where it wrote on;
+//! - two blocks that are whole, claim the same place or are neighbours, and do not fit together, are a contradiction. A
+//!   block that nothing is linked to gives way to one that a neighbour's checksum names, within one start; in every
+//!   other case neither counts. It is told in any case.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::scan::Sighting;
+use crate::block::{BlockKey, Checksum};
+use crate::lsn::Lsn;
+
+/// The blocks of the log, in order, and what was left out.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub(super) blocks: Vec<Sighting>,
+    /// Whole blocks that a later start wrote over.
+    pub(super) superseded: Vec<Sighting>,
+    /// Whole blocks that do not fit to another one, each with one that it does not fit to.
+    pub(super) contradictions: Vec<(Sighting, Sighting)>,
+}
+
+/// A block and whether a neighbour vouches for it.
+#[derive(Clone, Copy)]
+struct Candidate {
+    seen: Sighting,
+    is_linked: bool,
+}
+
+/// Chooses among what was seen; `low` is what the witness says, where it can be read.
+pub(super) fn choose(mut seen: Vec<Sighting>, low: Option<Lsn>) -> Choice {
+    let low = BlockKey::of(low.unwrap_or(Lsn::FIRST));
+    seen.retain(|seen| seen.key >= low);
+    // The later start first, so that it is met before what it wrote over.
+    seen.sort_by_key(|seen| (seen.key, std::cmp::Reverse(seen.epoch), seen.checksum, seen.place));
+    seen.dedup_by_key(|seen| (seen.key, seen.next, seen.epoch, seen.previous, seen.checksum));
+    let mut choice = Choice::default();
+    let candidates = without_strangers(with_links(&seen), &mut choice);
+    let candidates = without_superseded(&candidates, &mut choice);
+    for (one, other) in misfits(&candidates) {
+        let same_start = one.seen.epoch == other.seen.epoch;
+        let gives_way = |one: &Candidate, other: &Candidate| same_start && !one.is_linked && other.is_linked;
+        if !gives_way(&other, &one) {
+            choice.contradictions.push((one.seen, other.seen));
+        }
+        if !gives_way(&one, &other) {
+            choice.contradictions.push((other.seen, one.seen));
+        }
+    }
+    let out: BTreeSet<_> = choice.contradictions.iter().map(|(out, _)| out.place).collect();
+    let kept = candidates.into_iter().filter(|candidate| !out.contains(&candidate.seen.place));
+    choice.blocks = kept.map(|candidate| candidate.seen).collect();
+    choice
+}
+
+fn with_links(seen: &[Sighting]) -> Vec<Candidate> {
+    let ends: HashSet<(BlockKey, Checksum)> = seen.iter().map(|seen| (seen.next, seen.checksum)).collect();
+    let begins: HashSet<(BlockKey, Checksum)> = seen.iter().map(|seen| (seen.key, seen.previous)).collect();
+    let is_linked = |seen: &Sighting| {
+        // Nothing comes before the first record of all.
+        let is_first = seen.key == BlockKey::of(Lsn::FIRST) && seen.previous == 0;
+        is_first || ends.contains(&(seen.key, seen.previous)) || begins.contains(&(seen.next, seen.checksum))
+    };
+    seen.iter().map(|seen| Candidate { seen: *seen, is_linked: is_linked(seen) }).collect()
+}
+
+/// A block that nothing is linked to and that claims a later start than linked blocks behind it.
+fn without_strangers(candidates: Vec<Candidate>, choice: &mut Choice) -> Vec<Candidate> {
+    let mut earliest: Option<Sighting> = None;
+    let mut kept = Vec::with_capacity(candidates.len());
+    for candidate in candidates.into_iter().rev() {
+        match earliest {
+            Some(behind) if !candidate.is_linked && candidate.seen.epoch > behind.epoch => {
+                choice.contradictions.push((candidate.seen, behind));
+                continue;
+            }
+            Some(behind) if behind.epoch <= candidate.seen.epoch => {}
+            Some(_) | None if candidate.is_linked => earliest = Some(candidate.seen),
+            Some(_) | None => {}
+        }
+        kept.push(candidate);
+    }
+    kept.reverse();
+    kept
+}
+
+/// What an earlier start wrote and a later one wrote over.
+fn without_superseded(candidates: &[Candidate], choice: &mut Choice) -> Vec<Candidate> {
+    let mut kept: Vec<Candidate> = Vec::new();
+    let mut latest = 0;
+    for candidate in candidates {
+        let epoch = candidate.seen.epoch;
+        if epoch < latest {
+            choice.superseded.push(candidate.seen);
+            continue;
+        }
+        if candidate.is_linked {
+            latest = epoch;
+            // The end of an earlier start that reaches into it, or ends just before it and is not what it goes on from.
+            while let Some(last) =
+                kept.pop_if(|last| last.seen.epoch < epoch && !fits(&last.seen, &candidate.seen))
+            {
+                choice.superseded.push(last.seen);
+            }
+        }
+        kept.push(*candidate);
+    }
+    kept
+}
+
+/// Whether nothing speaks against both being in the same log, the one before the other.
+fn fits(before: &Sighting, after: &Sighting) -> bool {
+    before.next < after.key || (before.next == after.key && before.checksum == after.previous)
+}
+
+/// Pairs that cannot both be in the log.
+fn misfits(candidates: &[Candidate]) -> Vec<(Candidate, Candidate)> {
+    let mut pairs = Vec::new();
+    let mut rest = candidates;
+    while let Some((one, behind)) = rest.split_first() {
+        rest = behind;
+        let near = behind.iter().take_while(|other| other.seen.key <= one.seen.next);
+        pairs.extend(near.filter(|other| !fits(&one.seen, &other.seen)).map(|other| (*one, *other)));
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::salvage::scan::Place;
+
+    /// A block of the records `first..next` from the given start. Checksums tell blocks apart.
+    fn block(first: u64, next: u64, epoch: u64, previous: Checksum, checksum: Checksum) -> Sighting {
+        let key = |n| BlockKey::of(Lsn::new(n).unwrap());
+        let place = Place { file: 0, offset: checksum.into(), len: 100 };
+        Sighting { key: key(first), next: key(next), epoch, previous, checksum, place }
+    }
+
+    /// Five blocks of one start, one record in each, that follow each other.
+    fn five() -> Vec<Sighting> {
+        (1..=5_u32).map(|n| block(n.into(), u64::from(n) + 1, 1, n - 1, n)).collect()
+    }
+
+    fn chosen(seen: &[Sighting], low: u64) -> Choice {
+        let mut mixed = seen.to_vec();
+        mixed.reverse();
+        let choice = choose(mixed, Lsn::new(low));
+        assert_eq!(choice, choose(seen.to_vec(), Lsn::new(low)), "the order in the files does not count");
+        choice
+    }
+
+    fn checksums(blocks: &[Sighting]) -> Vec<Checksum> {
+        blocks.iter().map(|block| block.checksum).collect()
+    }
+
+    #[test]
+    fn copies_count_once_and_what_was_retired_not_at_all() {
+        let mut seen = five();
+        seen.extend(
+            five().into_iter().map(|seen| Sighting { place: Place { file: 1, ..seen.place }, ..seen }),
+        );
+        let choice = chosen(&seen, 3);
+        assert_eq!(checksums(&choice.blocks), [3, 4, 5]);
+        assert_eq!((choice.superseded.len(), choice.contradictions.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_later_start_counts_from_where_it_wrote_on() {
+        // The first start wrote 1 to 5, of which the second found 1 to 3 and wrote over the others.
+        let mut seen = five();
+        seen.extend([block(4, 6, 2, 3, 40), block(6, 7, 2, 40, 60)]);
+        let choice = chosen(&seen, 1);
+        assert_eq!(checksums(&choice.blocks), [1, 2, 3, 40, 60]);
+        assert_eq!(checksums(&choice.superseded), [4, 5]);
+        // Also where its first block is lost, so that what was written over seems to go on to the next one.
+        seen.retain(|seen| seen.checksum != 40);
+        seen.push(block(7, 8, 2, 60, 70));
+        let choice = chosen(&seen, 1);
+        assert_eq!(checksums(&choice.blocks), [1, 2, 3, 4, 60, 70]);
+        assert_eq!(checksums(&choice.superseded), [5]);
+    }
+
+    #[test]
+    fn a_block_that_fits_nowhere_gives_way_and_is_told() {
+        for missing in [true, false] {
+            let mut seen = five();
+            seen.retain(|seen| missing || seen.checksum != 3);
+            // From another log: whole, at the place of a block of this one, and linked to nothing.
+            seen.push(block(3, 4, 1, 77, 30));
+            let choice = chosen(&seen, 1);
+            let expected: &[Checksum] = if missing { &[1, 2, 3, 4, 5] } else { &[1, 2, 4, 5] };
+            assert_eq!(checksums(&choice.blocks), expected);
+            assert!(choice.contradictions.iter().all(|(out, _)| out.checksum == 30));
+            assert!(!choice.contradictions.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_block_that_fits_nowhere_and_claims_a_later_start_does_not_write_over_the_log() {
+        let mut seen = five();
+        seen.push(block(2, 4, 9, 77, 30));
+        let choice = chosen(&seen, 1);
+        assert_eq!(checksums(&choice.blocks), [1, 2, 3, 4, 5]);
+        assert_eq!(checksums(&choice.contradictions.iter().map(|(out, _)| *out).collect::<Vec<_>>()), [30]);
+    }
+
+    #[test]
+    fn of_two_that_have_an_equal_right_neither_counts() {
+        let mut seen = five();
+        // The same place in the same start, each of them linked to a neighbour.
+        seen.push(block(5, 6, 1, 4, 50));
+        let choice = chosen(&seen, 1);
+        assert_eq!(checksums(&choice.blocks), [1, 2, 3, 4]);
+        let mut out: Vec<_> = choice.contradictions.iter().map(|(out, _)| out.checksum).collect();
+        out.sort_unstable();
+        assert_eq!(out, [5, 50]);
+    }
+}

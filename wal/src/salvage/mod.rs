@@ -1,0 +1,227 @@
+//! What can be rescued of a log that cannot be opened, and a new log made of it.
+//!
+//! Nothing is asked of the engine, and nothing is written to the damaged directory. Every whole block that lies anywhere in its
+//! files is found by its own bytes, the log's own numbers decide which of them count, and what is missing is told by
+//! the numbers that are left out.
+//!
+//! ```text
+//!  files ─ scan ─► whole blocks ─ choose ─► blocks of the log ─ arrange ─► records and gaps, in order
+//!                                                                               │
+//!                                                            Rebuild ◄──────────┘ the caller says what stands in a gap
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `scan` | every whole block in the files |
+//! | `choose` | which of them are the log |
+//! | `arrange` | records and gaps, in order |
+//! | `rebuild` | a new log in another directory |
+
+mod arrange;
+mod choose;
+mod rebuild;
+mod scan;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+pub use self::arrange::Missing;
+use self::arrange::Piece;
+use self::choose::Choice;
+pub use self::rebuild::Rebuild;
+use self::scan::{Place, Seen, Sighting};
+use crate::error::OpenError;
+use crate::lsn::Lsn;
+use crate::open::witnessed;
+use crate::store::files::Files;
+pub use crate::store::files::new_node;
+
+/// A damaged log that was looked through. Holds the lock of its directory.
+pub struct Salvage {
+    seen: Seen,
+    pieces: Vec<Piece>,
+    findings: Findings,
+    _lock: Option<File>,
+}
+
+/// What was found out about the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Findings {
+    /// The identity in the marker; `None` where it cannot be read.
+    pub marker: Option<u32>,
+    /// What the witness says; `None` where it cannot be read.
+    pub witness: Option<Witnessed>,
+    /// The latest start of the node that anything tells of.
+    pub epoch: u64,
+    /// The first record that was rescued.
+    pub low: Option<Lsn>,
+    /// The last record that was rescued.
+    pub high: Option<Lsn>,
+    /// How many records were rescued.
+    pub records: u64,
+    /// What is missing, in order.
+    pub missing: Vec<Missing>,
+    /// Whole blocks that cannot be in the same log.
+    pub contradictions: Vec<Contradiction>,
+    /// Whole blocks that a later start of the node wrote over. They were never acknowledged, or had been given up.
+    pub superseded: Vec<Spot>,
+    /// What the disk refused to read.
+    pub refused: Vec<Spot>,
+}
+
+/// What the witness says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Witnessed {
+    /// No record below it was kept.
+    pub low: Lsn,
+    /// The last record that was acknowledged, as far as it knows.
+    pub high: Option<Lsn>,
+    /// The identity of the log.
+    pub node: u32,
+}
+
+/// A place in the files, and the records that are there or were.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    /// Which file, from the directory of the log.
+    pub file: PathBuf,
+    /// Bytes before it.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: usize,
+    /// First and last of its records, where that is known.
+    pub records: Option<(Lsn, Lsn)>,
+}
+
+/// Two whole blocks that do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The one that was left out.
+    pub left_out: Spot,
+    /// One that it does not fit to.
+    pub other: Spot,
+}
+
+/// One thing after the other, as the log had them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// A record, as it was written.
+    Record(Lsn, &'a [u8]),
+    /// These records are missing, first and last.
+    Missing(Lsn, Lsn),
+}
+
+/// Looks through the log in a directory. A log that a node works with gives [`OpenError::Locked`].
+pub fn look(directory: &Path) -> Result<Salvage, OpenError> {
+    let files = Files::new(directory);
+    let lock = files.lock_shared()?;
+    files.refuse_open_store()?;
+    let marker = match files.node() {
+        Ok(marker) => marker,
+        Err(OpenError::Damage(_)) => None,
+        Err(error) => return Err(error),
+    };
+    let witness = witnessed(&files)?;
+    let seen = scan::search(&files.store())?;
+    if marker.is_none() && witness.is_none() && seen.blocks.is_empty() && seen.remains.is_empty() {
+        return Err(OpenError::Absent { directory: directory.to_owned() });
+    }
+    let (low, acknowledged) = (witness.map(|witness| witness.low), witness.and_then(|witness| witness.high));
+    let choice = choose::choose(seen.blocks.clone(), low);
+    let pieces = arrange::arrange(&choice.blocks, low, acknowledged);
+    let mut findings = Findings::of(&seen, &choice, &pieces, directory);
+    findings.marker = marker;
+    findings.witness =
+        witness.map(|witness| Witnessed { low: witness.low, high: witness.high, node: witness.node });
+    findings.epoch = findings.epoch.max(witness.map_or(0, |witness| witness.epoch));
+    Ok(Salvage { seen, pieces, findings, _lock: lock })
+}
+
+impl Salvage {
+    /// What was found out.
+    #[must_use]
+    pub const fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// Gives every record and every gap to `take`, in order. Reads the files again, a block at a time.
+    pub fn each<E: From<OpenError>>(&self, mut take: impl FnMut(Item<'_>) -> Result<(), E>) -> Result<(), E> {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Missing(first, last) => take(Item::Missing(*first, *last))?,
+                Piece::Block(block) => self.seen.block(block, |block| {
+                    block.frames().try_for_each(|(lsn, frame)| take(Item::Record(lsn, frame.payload)))
+                })??,
+                Piece::Long(parts) => {
+                    let (mut payload, mut lsn) = (Vec::new(), Lsn::FIRST);
+                    for part in parts {
+                        lsn = part.key.first;
+                        self.seen.block(part, |block| {
+                            block.frames().for_each(|(_, frame)| payload.extend_from_slice(frame.payload));
+                        })?;
+                    }
+                    take(Item::Record(lsn, &payload))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Findings {
+    fn of(seen: &Seen, choice: &Choice, pieces: &[Piece], directory: &Path) -> Self {
+        let spot = |place: Place, records| Spot {
+            file: seen.path(place).strip_prefix(directory).unwrap_or(seen.path(place)).to_owned(),
+            offset: place.offset,
+            len: place.len,
+            records,
+        };
+        let of_block = |block: &Sighting| spot(block.place, Some((block.key.first, block.last())));
+        let remains = seen.remains.iter().map(|remains| {
+            let records = remains.claims.map(|(first, count)| (first, first.plus(u64::from(count) - 1)));
+            spot(remains.place, records)
+        });
+        let records = pieces.iter().filter_map(Piece::records);
+        Self {
+            marker: None,
+            witness: None,
+            epoch: choice.blocks.iter().map(|block| block.epoch).max().unwrap_or(0),
+            low: records.clone().map(|(first, _)| first).next(),
+            high: records.clone().map(|(_, last)| last).next_back(),
+            records: records.map(|(first, last)| last.get() - first.get() + 1).sum(),
+            missing: arrange::missing(pieces, &remains.collect::<Vec<_>>()),
+            contradictions: choice
+                .contradictions
+                .iter()
+                .map(|(out, other)| Contradiction { left_out: of_block(out), other: of_block(other) })
+                .collect(),
+            superseded: choice.superseded.iter().map(of_block).collect(),
+            refused: seen.refused.iter().map(|place| spot(*place, None)).collect(),
+        }
+    }
+
+    /// Whether the records that were rescued are known to reach to the end of the log.
+    #[must_use]
+    pub fn is_end_known(&self) -> bool {
+        self.witness.is_some_and(|witness| witness.high <= self.high)
+    }
+
+    /// Whether the records that were rescued are known to begin where the log began.
+    #[must_use]
+    pub fn is_beginning_known(&self) -> bool {
+        self.witness.is_some() || self.low == Some(Lsn::FIRST)
+    }
+
+    /// Whether every record is there, and nothing speaks against any.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let is_sound = self.missing.is_empty() && self.contradictions.is_empty() && self.refused.is_empty();
+        is_sound && self.is_end_known() && self.is_beginning_known()
+    }
+}
+
+impl std::fmt::Debug for Salvage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Salvage").field("findings", &self.findings).finish_non_exhaustive()
+    }
+}

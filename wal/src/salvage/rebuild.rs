@@ -1,0 +1,95 @@
+//! A new log in an empty directory, written record by record under given numbers.
+//!
+//! The marker is written last: a rebuild that was interrupted leaves a directory that no node opens.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::OpenError;
+use crate::lsn::Lsn;
+use crate::pack::{Packer, Tail};
+use crate::store::files::Files;
+use crate::store::sled_store::{Guard, SledStore};
+use crate::store::{Store, StoreError};
+use crate::witness::{Keeper, Witness};
+
+/// Bytes that are written between two syncs.
+const BYTES_PER_SYNC: usize = 1024 * 1024;
+
+/// A log that is being written.
+pub struct Rebuild {
+    files: Files,
+    store: Arc<SledStore>,
+    witness: Witness,
+    packer: Packer,
+    next: Lsn,
+    /// Bytes that are not written yet.
+    waiting: usize,
+}
+
+impl Rebuild {
+    /// Begins a log with the identity of another one, whose first record gets the number `low`. No start of the node up to
+    /// `epoch` may count as a new one. The directory must be empty, or not be there.
+    pub fn create(directory: &Path, node: u32, epoch: u64, low: Lsn) -> Result<Self, OpenError> {
+        let io = OpenError::io("list", directory);
+        match fs::read_dir(directory) {
+            Ok(mut entries) => {
+                if let Some(stranger) = entries.next() {
+                    let stranger = stranger.map_err(&io)?.file_name().to_string_lossy().into_owned();
+                    return Err(OpenError::NotEmpty { directory: directory.to_owned(), stranger });
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(io(error)),
+        }
+        let files = Files::new(directory);
+        let lock = files.create_and_lock()?;
+        let guard = Guard::Lock { _file: lock, aside: None };
+        let store = Arc::new(SledStore::open(files.clone(), guard)?);
+        let witness = Witness { low, epoch, ..Witness::new(node) };
+        let packer = Packer::new(Tail { next: low, checksum: 0 }, epoch);
+        Ok(Self { files, store, witness, packer, next: low, waiting: 0 })
+    }
+
+    /// Writes the next record.
+    pub fn push(&mut self, payload: &[u8]) -> Result<(), StoreError> {
+        self.next = self.packer.push(payload).next();
+        self.waiting += payload.len();
+        if self.waiting < BYTES_PER_SYNC {
+            return Ok(());
+        }
+        self.write()
+    }
+
+    /// The number that the next record gets.
+    #[must_use]
+    pub const fn next(&self) -> Lsn {
+        self.next
+    }
+
+    /// Writes what is left, and makes a log of it.
+    pub fn finish(mut self) -> Result<(), OpenError> {
+        self.write()?;
+        let high = self.next.before().filter(|high| *high >= self.witness.low);
+        let witness = Witness { high, ..self.witness };
+        Keeper::begin(self.store.clone(), witness).record(|_| {}, tokio::time::Instant::now())?;
+        self.files.sync_all()?;
+        self.files.write_marker(witness.node)
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        self.waiting = 0;
+        for block in self.packer.take() {
+            self.store.put(block.key, &block.bytes)?;
+        }
+        self.store.sync()
+    }
+}
+
+impl std::fmt::Debug for Rebuild {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rebuild").field("next", &self.next).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,316 @@
+//! Every whole block that is anywhere in the files of the store, whatever the engine makes of them.
+//!
+//! The engine is not asked: its own headers may be what is damaged. A block begins with its magic bytes, says how long it is and
+//! has a checksum over all of it, so that it is known wherever it lies. The engine does not compress, and a
+//! block never leaves its log for a file of its own; those files are looked into all the same.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use memchr::memmem;
+
+use crate::block::{self, BLOCK_MAX, BlockKey, Checksum, HEADER_LEN};
+use crate::damage::{Damage, DamageKind};
+use crate::error::OpenError;
+use crate::frame::Kind;
+use crate::lsn::Lsn;
+
+/// Bytes of a file that are searched at once, beside the longest block that may begin in them.
+const STEP: usize = 8 * 1024 * 1024;
+
+/// What a disk can refuse to give back on its own.
+const SECTOR: usize = 4096;
+
+/// Where something lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// Which of the files.
+    pub(super) file: usize,
+    /// Bytes before it.
+    pub(super) offset: u64,
+    /// Its length in bytes.
+    pub(super) len: usize,
+}
+
+/// A whole block, as it was seen somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sighting {
+    pub(super) key: BlockKey,
+    /// The key that the block after it must have.
+    pub(super) next: BlockKey,
+    pub(super) epoch: u64,
+    pub(super) previous: Checksum,
+    pub(super) checksum: Checksum,
+    pub(super) place: Place,
+}
+
+/// What begins like a block and is not whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Remains {
+    /// The records that it says it held; nothing proves that.
+    pub(super) claims: Option<(Lsn, u32)>,
+    pub(super) place: Place,
+}
+
+/// All that was seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) files: Vec<PathBuf>,
+    pub(super) blocks: Vec<Sighting>,
+    pub(super) remains: Vec<Remains>,
+    /// What the disk refused to read.
+    pub(super) refused: Vec<Place>,
+}
+
+/// Searches every file below a directory.
+pub(super) fn search(directory: &Path) -> Result<Seen, OpenError> {
+    let mut seen = Seen::default();
+    list(directory, &mut seen.files).map_err(OpenError::io("list", directory))?;
+    seen.files.sort();
+    for (number, path) in seen.files.clone().iter().enumerate() {
+        let file = File::open(path).map_err(OpenError::io("open", path))?;
+        let read = |bytes: &mut [u8], at: u64| file.read_at(bytes, at);
+        search_file(number, &read, &mut seen).map_err(|error| match error {
+            Failed::Read(cause) => OpenError::io("read", path)(cause),
+            Failed::Newer(damage) => OpenError::NewerVersion(damage),
+        })?;
+    }
+    Ok(seen)
+}
+
+enum Failed {
+    Read(io::Error),
+    /// The checksums are right and the format is unknown.
+    Newer(Damage),
+}
+
+type ReadAt<'a> = &'a dyn Fn(&mut [u8], u64) -> io::Result<usize>;
+
+fn list(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            list(&entry.path(), files)?;
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn search_file(file: usize, read: ReadAt<'_>, seen: &mut Seen) -> Result<(), Failed> {
+    let (mut bytes, mut at, mut from) = (vec![0; STEP + BLOCK_MAX], 0, 0);
+    loop {
+        let filled = fill(file, read, &mut bytes, at, &mut seen.refused).map_err(Failed::Read)?;
+        let window = bytes.get(..filled).unwrap_or_default();
+        let is_last = filled < STEP + BLOCK_MAX;
+        let end = if is_last { filled } else { STEP };
+        // A block that was found may reach over the end of the step.
+        from = search_window(file, window, at, from..end, seen)?.saturating_sub(STEP);
+        if is_last {
+            return Ok(());
+        }
+        at += STEP as u64;
+    }
+}
+
+/// Finds what begins in `range` of the window, and gives the place at which to go on.
+fn search_window(
+    file: usize,
+    window: &[u8],
+    at: u64,
+    range: std::ops::Range<usize>,
+    seen: &mut Seen,
+) -> Result<usize, Failed> {
+    let mut from = range.start;
+    while let Some(found) = memmem::find(window.get(from..).unwrap_or_default(), &block::MAGIC) {
+        let start = from + found;
+        if start >= range.end {
+            break;
+        }
+        let rest = window.get(start..).unwrap_or_default();
+        let place = |len| Place { file, offset: at + start as u64, len };
+        let whole = block::claimed_len(rest).and_then(|len| rest.get(..len));
+        match whole.map(block::decode) {
+            Some(Ok(block)) => {
+                let len = whole.map_or(0, <[u8]>::len);
+                seen.blocks.push(sighting(&block, place(len)));
+                from = start + len;
+                continue;
+            }
+            Some(Err(damage)) if damage.is_newer_version() => return Err(Failed::Newer(damage)),
+            Some(Err(_)) | None => {
+                let len = block::claimed_len(rest).unwrap_or(HEADER_LEN).min(rest.len());
+                seen.remains.push(Remains { claims: block::claimed_records(rest), place: place(len) });
+            }
+        }
+        from = start + 1;
+    }
+    Ok(from.max(range.end))
+}
+
+fn sighting(block: &block::Block<'_>, place: Place) -> Sighting {
+    let header = block.header;
+    let BlockKey { first, part } = header.key;
+    let ends = block.frames().next().is_none_or(|(_, frame)| matches!(frame.kind, Kind::Whole | Kind::Last));
+    let next = if ends {
+        BlockKey::of(first.plus(header.count.into()))
+    } else {
+        BlockKey { first, part: part.saturating_add(1) }
+    };
+    let (epoch, previous, checksum) = (header.epoch, header.previous, block.checksum);
+    Sighting { key: header.key, next, epoch, previous, checksum, place }
+}
+
+/// Fills the window as far as the file goes. Where the disk refuses, goes on sector by sector with zeros in place of what it
+/// does not give.
+fn fill(
+    file: usize,
+    read: ReadAt<'_>,
+    bytes: &mut [u8],
+    at: u64,
+    refused: &mut Vec<Place>,
+) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let offset = at + filled as u64;
+        match read(rest, offset) {
+            Ok(0) => break,
+            Ok(more) => filled += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => {
+                let len = rest.len().min(SECTOR - usize::try_from(offset).unwrap_or(0) % SECTOR);
+                let sector = rest.get_mut(..len).unwrap_or_default();
+                match read(sector, offset) {
+                    Ok(0) => break,
+                    Ok(more) => filled += more,
+                    Err(error) if error.raw_os_error() == Some(EIO) => {
+                        sector.fill(0);
+                        note_refused(refused, Place { file, offset, len });
+                        filled += len;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+    Ok(filled)
+}
+
+/// What a disk says of a sector that it cannot give back.
+const EIO: i32 = 5;
+
+/// Windows overlap, and neighbours are told of as one.
+fn note_refused(refused: &mut Vec<Place>, place: Place) {
+    let end = place.offset + place.len as u64;
+    match refused.last_mut() {
+        Some(last) if last.file == place.file && last.offset + last.len as u64 >= end => {}
+        Some(last) if last.file == place.file && last.offset + last.len as u64 == place.offset => {
+            last.len += place.len;
+        }
+        Some(_) | None => refused.push(place),
+    }
+}
+
+impl Seen {
+    /// Reads what lies at a place.
+    pub(super) fn read(&self, place: Place) -> Result<Vec<u8>, OpenError> {
+        let path = self.path(place);
+        let mut bytes = vec![0; place.len];
+        File::open(path)
+            .and_then(|file| file.read_exact_at(&mut bytes, place.offset))
+            .map_err(OpenError::io("read", path))?;
+        Ok(bytes)
+    }
+
+    pub(super) fn path(&self, place: Place) -> &Path {
+        self.files.get(place.file).expect("a place is in one of the files that were searched")
+    }
+
+    /// Reads a block that was whole when it was seen.
+    pub(super) fn block<T>(
+        &self,
+        sighting: &Sighting,
+        look: impl FnOnce(&block::Block<'_>) -> T,
+    ) -> Result<T, OpenError> {
+        let bytes = self.read(sighting.place)?;
+        match block::decode(&bytes) {
+            Ok(block) if block.checksum == sighting.checksum => Ok(look(&block)),
+            Ok(_) | Err(_) => {
+                let kind = DamageKind::Store("a block changed while it was looked at".to_owned());
+                Err(Damage::at(sighting.key.first, kind).into())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack::{Packer, Tail};
+
+    fn blocks(count: u64, len: usize) -> Vec<Vec<u8>> {
+        let mut tail = Tail { next: Lsn::FIRST, checksum: 0 };
+        let mut blocks = Vec::new();
+        for _ in 0..count {
+            let mut packer = Packer::new(tail, 1);
+            packer.push(&vec![7; len]);
+            let (made, next) = packer.finish();
+            tail = next;
+            blocks.extend(made.into_iter().map(|block| block.bytes));
+        }
+        blocks
+    }
+
+    fn search_in(bytes: &[u8], bad: &std::ops::Range<u64>) -> Seen {
+        let mut seen = Seen::default();
+        let read = |into: &mut [u8], at: u64| {
+            let end = at + into.len() as u64;
+            if at < bad.end && bad.start < end {
+                return Err(io::Error::from_raw_os_error(EIO));
+            }
+            let rest = bytes.get(usize::try_from(at).unwrap()..).unwrap_or_default();
+            let len = rest.len().min(into.len());
+            into[..len].copy_from_slice(&rest[..len]);
+            Ok(len)
+        };
+        assert!(search_file(0, &read, &mut seen).is_ok());
+        seen
+    }
+
+    #[test]
+    fn blocks_are_found_wherever_they_lie_and_each_once() {
+        let mut bytes = vec![0; STEP - 30_000];
+        let blocks = blocks(10, 60_000);
+        for (number, block) in blocks.iter().enumerate() {
+            bytes.extend_from_slice(block);
+            bytes.resize(bytes.len() + number * 7, b'U');
+        }
+        let seen = search_in(&bytes, &(0..0));
+        assert_eq!(
+            seen.blocks.iter().map(|seen| seen.key.first.get()).collect::<Vec<_>>(),
+            (1..=10).collect::<Vec<_>>()
+        );
+        assert_eq!(seen.remains, []);
+        bytes[STEP + 5_000] ^= 1;
+        let seen = search_in(&bytes, &(0..0));
+        assert_eq!((seen.blocks.len(), seen.remains[0].claims), (9, Some((Lsn::FIRST, 1))));
+    }
+
+    #[test]
+    fn what_the_disk_refuses_is_named_and_the_rest_is_read() {
+        let blocks = blocks(40, 1_000);
+        let bytes = blocks.concat();
+        let seen = search_in(&bytes, &(8_192..16_384));
+        assert_eq!(seen.refused, [Place { file: 0, offset: 8_192, len: 8_192 }]);
+        let lost = 40 - seen.blocks.len();
+        assert!((8..=10).contains(&lost), "{lost}");
+    }
+}

@@ -1,0 +1,236 @@
+//! What is rescued of a damaged log: every whole record under its own number, nothing else, and never in place.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what goes wrong in a helper ends the test that called it"
+)]
+
+mod common;
+
+use std::path::Path;
+
+use common::{Records, copy_tree, files_below, lsn, payload, start, try_read};
+use unanimous_wal::salvage::{self, Findings, Item, Rebuild};
+use unanimous_wal::{Lsn, OpenError, Options, PAYLOAD_MAX};
+
+/// What stands in the new log where a record is missing.
+const NOTHING: &[u8] = b"missing";
+
+/// Rescues what can be into another directory.
+fn rescue(from: &Path, to: &Path) -> Result<Findings, OpenError> {
+    let before = files_below(from);
+    let salvage = salvage::look(from)?;
+    let findings = salvage.findings().clone();
+    let node = findings.marker.or(findings.witness.map(|witness| witness.node)).unwrap_or(1);
+    let low = findings.witness.map(|witness| witness.low).or(findings.low).unwrap_or(Lsn::FIRST);
+    let mut new = Rebuild::create(to, node, findings.epoch, low)?;
+    salvage.each(|item| match item {
+        Item::Record(lsn, payload) => {
+            assert_eq!(new.next(), lsn, "no number is left out");
+            Ok::<_, OpenError>(new.push(payload)?)
+        }
+        Item::Missing(first, last) => {
+            (first.get()..=last.get()).try_for_each(|_| new.push(NOTHING)).map_err(OpenError::from)
+        }
+    })?;
+    new.finish()?;
+    assert!(files_below(from) == before, "nothing was changed");
+    Ok(findings)
+}
+
+/// What the new log holds, when a node opens it.
+fn rescued(from: &Path) -> (Findings, Records) {
+    let to = tempfile::tempdir().unwrap();
+    let findings = rescue(from, to.path()).unwrap();
+    (findings, start(to.path()).1)
+}
+
+/// A log of several starts, with long records and with retired ones. Its records that count.
+async fn a_log(directory: &Path) -> Records {
+    let mut records = Records::new();
+    for epoch in 1..=3_u64 {
+        let (wal, _) = start(directory);
+        for n in 1..=30 {
+            let bytes = payload(epoch * 1000 + n, if n == 7 { 150_000 } else { 300 });
+            let lsn = wal.append(bytes.clone(), ()).await.unwrap().lsn().unwrap();
+            records.push((lsn, bytes));
+        }
+        if epoch == 2 {
+            wal.retire(lsn(20)).await.unwrap();
+            records.retain(|(at, _)| *at >= lsn(20));
+        }
+        wal.close().await.unwrap();
+    }
+    records
+}
+
+/// Flips a bit in every copy of these bytes.
+fn damage(directory: &Path, pattern: &[u8]) -> usize {
+    let data = directory.join("store/db");
+    let mut bytes = std::fs::read(&data).unwrap();
+    let places: Vec<usize> = bytes
+        .windows(pattern.len())
+        .enumerate()
+        .filter(|(_, seen)| *seen == pattern)
+        .map(|(at, _)| at)
+        .collect();
+    for place in &places {
+        bytes[*place] ^= 1;
+    }
+    std::fs::write(&data, bytes).unwrap();
+    places.len()
+}
+
+#[tokio::test]
+async fn a_sound_log_is_rescued_whole_and_goes_on_under_its_own_numbers() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let records = a_log(from.path()).await;
+    let findings = rescue(from.path(), to.path()).unwrap();
+    assert!(findings.is_whole(), "{findings:?}");
+    assert_eq!((findings.records, findings.epoch), (records.len() as u64, 3));
+    let (wal, found) = start(to.path());
+    assert!(found == records);
+    assert_eq!((wal.epoch(), wal.node()), (4, findings.marker.unwrap()));
+    assert_eq!(wal.append(payload(9, 9), ()).await.unwrap().lsn(), Some(lsn(91)));
+    wal.close().await.unwrap();
+    assert_eq!(start(to.path()).1.len(), records.len() + 1);
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_missing_and_every_other_one_is_rescued() {
+    let from = tempfile::tempdir().unwrap();
+    let mut records = a_log(from.path()).await;
+    assert!(damage(from.path(), b"payload-00002022-") > 0);
+    let at = records.iter().position(|(_, bytes)| bytes.starts_with(b"payload-00002022-")).unwrap();
+    records[at].1 = NOTHING.to_vec();
+    let (findings, found) = rescued(from.path());
+    assert!(found == records);
+    assert_eq!(findings.missing.len(), 1);
+    let missing = &findings.missing[0];
+    assert_eq!((missing.first, missing.last), (records[at].0, records[at].0));
+    let remains = &missing.remains[0];
+    assert_eq!(
+        (remains.file.to_str(), remains.records),
+        (Some("store/db"), Some((missing.first, missing.last)))
+    );
+    assert!(!findings.is_whole() && findings.is_end_known());
+}
+
+#[tokio::test]
+async fn a_long_record_of_which_a_part_is_damaged_is_missing_as_a_whole() {
+    let from = tempfile::tempdir().unwrap();
+    let (wal, _) = start(from.path());
+    wal.append(payload(1, 10), ()).await.unwrap();
+    let mut long = payload(2, PAYLOAD_MAX);
+    long[1_000_000..1_000_016].copy_from_slice(b"in one part only");
+    wal.append(long, ()).await.unwrap();
+    wal.append(payload(3, 10), ()).await.unwrap();
+    wal.close().await.unwrap();
+    assert!(damage(from.path(), b"in one part only") > 0);
+    let (findings, found) = rescued(from.path());
+    assert_eq!(found, [(lsn(1), payload(1, 10)), (lsn(2), NOTHING.to_vec()), (lsn(3), payload(3, 10))]);
+    assert_eq!((findings.missing[0].first, findings.missing[0].last), (lsn(2), lsn(2)));
+}
+
+#[tokio::test]
+async fn nothing_of_the_engine_is_needed() {
+    let from = tempfile::tempdir().unwrap();
+    let records = a_log(from.path()).await;
+    // The header of its first segment, its settings, its snapshots.
+    let data = from.path().join("store/db");
+    let mut bytes = std::fs::read(&data).unwrap();
+    bytes[..20].fill(0xa5);
+    std::fs::write(&data, bytes).unwrap();
+    for entry in std::fs::read_dir(from.path().join("store")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() && !path.ends_with("db") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    assert!(try_read(from.path(), Options::default()).is_err(), "it cannot be opened");
+    let (findings, found) = rescued(from.path());
+    assert!(findings.is_whole() && found == records, "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_lost_end_is_known_by_the_witness_and_unknown_without_it() {
+    let from = tempfile::tempdir().unwrap();
+    let mut records = a_log(from.path()).await;
+    assert!(damage(from.path(), b"payload-00003030-") > 0);
+    records.last_mut().unwrap().1 = NOTHING.to_vec();
+    let (findings, found) = rescued(from.path());
+    assert!(found == records && !findings.is_end_known());
+    assert_eq!((findings.missing[0].first, findings.missing[0].last), (lsn(90), lsn(90)));
+    std::fs::remove_file(from.path().join("witness")).unwrap();
+    let (findings, found) = rescued(from.path());
+    assert!(!findings.is_end_known());
+    // Without it nobody knows either what was retired, and some of that is still in the files.
+    let kept: Records = found.into_iter().filter(|(at, _)| *at >= lsn(20)).collect();
+    assert!(kept == records[..records.len() - 1]);
+}
+
+#[tokio::test]
+async fn marker_and_witness_may_both_be_gone() {
+    let from = tempfile::tempdir().unwrap();
+    let records = a_log(from.path()).await;
+    for name in ["INIT", "witness", "LOCK"] {
+        std::fs::remove_file(from.path().join(name)).unwrap();
+    }
+    let (findings, found) = rescued(from.path());
+    assert_eq!((findings.marker, findings.witness, findings.epoch), (None, None, 3));
+    assert!(found.ends_with(&records) && !findings.is_whole());
+}
+
+#[tokio::test]
+async fn a_node_that_runs_is_left_alone_also_where_its_lock_is_gone() {
+    let from = tempfile::tempdir().unwrap();
+    let (wal, _) = start(from.path());
+    assert!(matches!(salvage::look(from.path()), Err(OpenError::Locked { .. })));
+    std::fs::remove_file(from.path().join("LOCK")).unwrap();
+    assert!(matches!(salvage::look(from.path()), Err(OpenError::Locked { .. })));
+    wal.close().await.unwrap();
+    let salvage = salvage::look(from.path()).unwrap();
+    assert!(salvage.findings().is_whole());
+    let other = tempfile::tempdir().unwrap();
+    start(other.path()).0.close().await.unwrap();
+    let salvage = salvage::look(other.path()).unwrap();
+    let refused = unanimous_wal::open(other.path(), Options::default());
+    assert!(matches!(refused, Err(OpenError::Locked { .. })), "and no node begins meanwhile");
+    drop(salvage);
+    assert!(matches!(salvage::look(&other.path().join("nowhere")), Err(OpenError::Absent { .. })));
+}
+
+#[tokio::test]
+async fn a_new_log_is_made_only_where_nothing_is_and_counts_only_when_it_is_whole() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    a_log(from.path()).await;
+    std::fs::write(to.path().join("thesis.txt"), b"years of work").unwrap();
+    let refused = rescue(from.path(), to.path()).unwrap_err();
+    assert!(
+        matches!(&refused, OpenError::NotEmpty { stranger, .. } if stranger == "thesis.txt"),
+        "{refused}"
+    );
+    assert_eq!(files_below(to.path()).len(), 1);
+    let half = to.path().join("half");
+    let mut new = Rebuild::create(&half, 7, 1, lsn(5)).unwrap();
+    (0..200).try_for_each(|n| new.push(&payload(n, 10_000))).unwrap();
+    drop(new);
+    let refused = try_read(&half, Options::default()).unwrap_err();
+    assert!(refused.contains("`INIT`"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_newer_block_is_no_damage_and_nothing_is_made_of_the_log() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    copy_tree(from.path(), to.path());
+    let mut block = vec![0; 60];
+    block[..4].copy_from_slice(b"UWAL");
+    block[4] = 2;
+    block[20] = 20;
+    let sum = crc32fast::hash(&[&block[..36], &block[40..]].concat());
+    block[36..40].copy_from_slice(&sum.to_le_bytes());
+    std::fs::create_dir(from.path().join("store")).unwrap();
+    std::fs::write(from.path().join("store/db"), block).unwrap();
+    assert!(matches!(salvage::look(from.path()), Err(OpenError::NewerVersion(_))));
+}
