@@ -88,7 +88,11 @@ pub async fn run(args: &Args, out: &mut dyn Write) -> Result<(), DumpError> {
 
 /// What an error in opening the log of a stopped node means to the person at the keyboard.
 pub(super) fn offline(error: OpenError, command: &str) -> DumpError {
-    let hint = if command == "verify" { "; it verified its log when it started" } else { "" };
+    let hint = match command {
+        "verify" => "; it verified its log when it started",
+        "salvage" => "; what it can open needs no salvage",
+        _ => "",
+    };
     if error.is_locked() { DumpError::Locked { hint, source: error } } else { DumpError::Log(error) }
 }
 

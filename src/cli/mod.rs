@@ -9,6 +9,7 @@ pub mod completions;
 pub mod conformance;
 pub mod demo;
 pub mod dump;
+pub mod salvage;
 pub mod serve;
 pub mod tx;
 pub mod verify;
@@ -52,6 +53,7 @@ enum Command {
     Check(check::Args),
     Dump(dump::Args),
     Verify(verify::Args),
+    Salvage(salvage::Args),
     #[command(subcommand)]
     Tx(tx::Command),
     Conformance(Box<conformance::Args>),
@@ -78,6 +80,8 @@ enum Failure {
     Verify(#[from] verify::VerifyError),
     #[error(transparent)]
     Conformance(#[from] ConformanceError),
+    #[error(transparent)]
+    Salvage(#[from] salvage::RescueError),
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error("the result cannot be printed: {0}")]
@@ -111,6 +115,7 @@ async fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure>
         Command::Check(args) => check::run(&args, out)?,
         Command::Dump(args) => dump::run(&args, out).await?,
         Command::Verify(args) => return Ok(verify::run(&args, out)?),
+        Command::Salvage(args) => return Ok(salvage::run(&args, out)?),
         Command::Tx(command) => tx::run(command, out).await?,
         Command::Conformance(args) => return Ok(conformance::run(&args, out).await?),
         Command::Completions(args) => completions::run(&args, &mut Cli::command(), out)?,
@@ -140,7 +145,8 @@ fn exit_code(failure: &Failure) -> ExitCode {
         Failure::Serve(ServeError::Config(_))
         | Failure::Check(CheckError::Config(_))
         | Failure::Conformance(ConformanceError::Config(_)) => 78,
-        Failure::Serve(ServeError::Node(Stopped::Log { .. } | Stopped::LogFailed(_))) => 74,
+        Failure::Serve(ServeError::Node(Stopped::Log { .. } | Stopped::LogFailed(_)))
+        | Failure::Salvage(salvage::RescueError::Write(_)) => 74,
         Failure::Serve(ServeError::Node(Stopped::AtOnce)) => 130,
         Failure::Dump(DumpError::Usage(_)) | Failure::Conformance(ConformanceError::Usage(_)) => 2,
         Failure::Serve(_)
@@ -150,6 +156,7 @@ fn exit_code(failure: &Failure) -> ExitCode {
         | Failure::Dump(_)
         | Failure::Verify(_)
         | Failure::Conformance(_)
+        | Failure::Salvage(_)
         | Failure::Admin(_)
         | Failure::Output(_) => 1,
     };

@@ -187,7 +187,7 @@ impl<P: Participants> Coordinator<P> {
 
     /// Goes on with a transaction that the log left unfinished.
     pub fn resume(&self, logged: Durable<Logged>) {
-        let Logged { id, plan, txn, kept, parked, resolved, fault, since } = logged.get().clone();
+        let Logged { id, plan, txn, kept, parked, resolved, fault, since, .. } = logged.get().clone();
         let view = View { kept, parked, resolved, ..View::new(id, plan, txn) };
         let (mut open, seats) = self.open(view);
         open.since = since.get().into();

@@ -184,15 +184,15 @@ impl Journal {
 struct Known {
     plan: Arc<Plan>,
     past: Option<Past>,
-    /// How many branches were settled by an operator although nothing is known to be decided.
-    by_hand: usize,
+    /// Branches that an operator settled although nothing is known to be decided.
+    by_hand: Vec<(Branch, Decision)>,
 }
 
 impl Known {
     /// What a record says with which the log can begin to tell of a transaction.
     fn begin(record: Record) -> Option<Self> {
         match record {
-            Record::Begun(plan) => Some(Self { plan, past: None, by_hand: 0 }),
+            Record::Begun(plan) => Some(Self { plan, past: None, by_hand: Vec::new() }),
             Record::Carried(carried) => Some(Self::carried(*carried, Vec::new())),
             Record::CarriedResolved(carried, resolved) => Some(Self::carried(*carried, resolved)),
             Record::Opened { .. }
@@ -216,7 +216,7 @@ impl Known {
             resolved,
             ended: None,
         });
-        Self { plan, past, by_hand: 0 }
+        Self { plan, past, by_hand: Vec::new() }
     }
 
     fn take(&mut self, time: Timestamp, record: Record) {
@@ -227,9 +227,15 @@ impl Known {
             }
             Record::Resolved { branch, decision, .. } => match &mut self.past {
                 Some(past) => past.resolved.push((branch, decision)),
-                None => self.by_hand += 1,
+                None => self.by_hand.push((branch, decision)),
             },
-            Record::Ended(_) => self.past.iter_mut().for_each(|past| past.ended = Some(time)),
+            Record::Ended(decision) => {
+                let (plan, resolved) = (self.plan.clone(), std::mem::take(&mut self.by_hand));
+                // Its decision is missing, and its end says what it was.
+                let (votes, reason, kept) = (Votes::default(), None, None);
+                let from_end = || Past { plan, decision, votes, reason, kept, resolved, ended: None };
+                self.past.get_or_insert_with(from_end).ended = Some(time);
+            }
             // Whoever read the records before a `carried` knows all that it says.
             Record::Carried(_)
             | Record::CarriedResolved(..)
@@ -243,7 +249,7 @@ impl Known {
     }
 
     fn is_settled_by_hand(&self) -> bool {
-        self.by_hand == self.plan.branches.len()
+        self.by_hand.len() == self.plan.branches.len()
     }
 
     fn has_ended(&self) -> bool {

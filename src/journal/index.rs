@@ -107,13 +107,22 @@ impl Index {
 
     /// Records that followed the latest one, up to this time, were given up.
     pub fn note_given_up(&mut self, to: Timestamp) {
-        self.given_up.push((self.latest, to));
+        match self.given_up.last_mut() {
+            Some((_, last)) if *last >= self.latest => *last = to.max(*last),
+            Some(_) | None => self.given_up.push((self.latest, to)),
+        }
     }
 
     /// Whether a record that was written between these times can be among those that were given up.
     #[must_use]
     pub fn was_given_up(&self, from: Timestamp, to: Timestamp) -> bool {
         self.given_up.iter().any(|(first, last)| *first <= to && from <= *last)
+    }
+
+    /// Whether no records were given up.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.given_up.is_empty()
     }
 
     /// The latest time that was noted.

@@ -41,10 +41,10 @@ pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
         Err(error @ ReadAllError::Visit { .. }) => audit.faults.push(error.to_string()),
         Err(error @ (ReadAllError::NewerVersion(_) | ReadAllError::Store(_))) => return Err(error.into()),
     }
-    let (_, unfinished, found) = replay.into_parts();
+    let (index, unfinished, found) = replay.into_parts();
     let faults = unfinished.iter().filter_map(|logged| Some((logged.id, logged.fault.as_ref()?)));
     audit.faults.extend(faults.map(|(id, fault)| format!("record {} of {id}: {}", fault.lsn, fault.why)));
-    if found.strays > 0 && first == Some(Lsn::FIRST) {
+    if found.strays > 0 && first == Some(Lsn::FIRST) && index.is_whole() {
         audit.faults.push(format!("{} records belong to transactions that never began", found.strays));
     }
     Ok(Audit { records: found.records, finished: found.finished, unfinished: unfinished.len(), ..audit })

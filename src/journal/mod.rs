@@ -19,6 +19,7 @@
 //! | [`inspect`] | a log that no node works with, looked at without changing it |
 //! | [`opening`] | a disk that does not answer while the log is opened |
 //! | [`room`] | the floor below which nothing new is begun |
+//! | [`salvage`] | a new log of what can be rescued of a damaged one |
 //! | [`mod@line`] | records as people and programs read them |
 
 pub mod codec;
@@ -31,6 +32,7 @@ pub mod options;
 pub mod record;
 pub mod replay;
 mod room;
+pub mod salvage;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -301,6 +303,12 @@ impl OpenError {
     #[must_use]
     pub fn is_locked(&self) -> bool {
         matches!(self, Self::Log(unanimous_wal::OpenError::Locked { .. }))
+    }
+
+    /// Whether something is where a new log was to be made.
+    #[must_use]
+    pub fn is_not_empty(&self) -> bool {
+        matches!(self, Self::Log(unanimous_wal::OpenError::NotEmpty { .. }))
     }
 }
 

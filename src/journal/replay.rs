@@ -34,8 +34,11 @@ pub struct Logged {
     pub resolved: Vec<(Branch, Decision)>,
     /// Its oldest record that counts.
     pub since: Lsn,
-    /// What is wrong with its records, where no run can have written them in this order.
+    /// What is wrong with its records, where no run can have written them in this order, or some of them are missing and may
+    /// have held the decision.
     pub fault: Option<Fault>,
+    /// Records of it may be missing: those that are there need not follow each other step by step.
+    pub has_gap: bool,
 }
 
 /// What is wrong with the records of a transaction.
@@ -45,6 +48,8 @@ pub struct Fault {
     pub lsn: Lsn,
     /// Why it does not.
     pub why: String,
+    /// Only that records are missing. One that comes later may tell what they held.
+    pub is_gap: bool,
     /// Branches that an operator has settled since.
     pub resolved: Branches,
 }
@@ -114,6 +119,12 @@ impl Replay {
         }
     }
 
+    /// A transaction that has not ended, as far as was taken.
+    #[must_use]
+    pub fn open(&self, id: TransactionId) -> Option<&Logged> {
+        self.open.get(&id)
+    }
+
     /// What is left when everything has been taken.
     #[must_use]
     pub fn finish(self, readable: &Readable) -> (Index, Found) {
@@ -131,14 +142,15 @@ impl Replay {
     }
 
     /// Records up to this time are missing. A decision that is in the log stands; whether there was one for the others
-    /// nobody knows any more.
+    /// nobody knows, unless a record that comes later tells.
     fn give_up(&mut self, lsn: Lsn, to: Timestamp, damage: &str) {
         self.index.note_given_up(to);
-        for logged in self.open.values_mut().filter(|logged| logged.txn.decision().is_none()) {
-            logged.is_wrong(
-                lsn,
-                format!("what was decided may have been lost with what was given up: {damage}"),
-            );
+        for logged in self.open.values_mut().filter(|logged| logged.fault.is_none()) {
+            logged.has_gap = true;
+            if logged.txn.decision().is_none() {
+                let why = format!("what was decided may have been lost with what was given up: {damage}");
+                logged.fault = Some(Fault { lsn, why, is_gap: true, resolved: Branches::NONE });
+            }
         }
     }
 
@@ -153,7 +165,17 @@ impl Replay {
             Slot::Vacant(slot) => {
                 let txn = Txn::begin(shape);
                 let (kept, parked, resolved, fault) = (None, None, Vec::new(), None);
-                slot.insert(Logged { id, plan, txn, kept, parked, resolved, since: lsn, fault });
+                slot.insert(Logged {
+                    id,
+                    plan,
+                    txn,
+                    kept,
+                    parked,
+                    resolved,
+                    since: lsn,
+                    fault,
+                    has_gap: false,
+                });
             }
             Slot::Occupied(mut slot) => slot.get_mut().is_wrong(lsn, "it begins a second time".to_owned()),
         }
@@ -169,7 +191,7 @@ impl Replay {
             self.found.strays += 1;
             return;
         };
-        let wrong = |why: String| Some(Fault { lsn, why, resolved: Branches::NONE });
+        let wrong = |why: String| Some(Fault { lsn, why, is_gap: false, resolved: Branches::NONE });
         let is_in_it = |branch| shape.branches.has(branch);
         let misfit = !txn.is_of(shape)
             || !kept.iter().flat_map(Kept::branches).all(is_in_it)
@@ -178,19 +200,18 @@ impl Replay {
             if misfit { (Txn::begin(shape), None, Vec::new()) } else { (txn, kept, resolved) };
         let fault = match self.open.get(&id) {
             _ if misfit => wrong("it is carried with other branches than it has".to_owned()),
-            Some(before) if before.fault.is_some() => before.fault.clone(),
-            Some(before) if before.txn != txn => wrong(format!(
-                "it is carried as {} and was {}",
-                txn.state().name(),
-                before.txn.state().name()
-            )),
+            Some(before) if before.fault.as_ref().is_some_and(|fault| !fault.is_gap) => before.fault.clone(),
+            Some(before) if before.txn != txn && !(before.has_gap && before.txn.may_become(&txn)) => wrong(
+                format!("it is carried as {} and was {}", txn.state().name(), before.txn.state().name()),
+            ),
             // Only what is unfinished is ever carried.
             Some(_) | None if txn.state().is_final() => {
                 wrong(format!("it is carried although it is {}", txn.state().name()))
             }
             Some(_) | None => None,
         };
-        self.open.insert(id, Logged { id, plan, txn, kept, parked, resolved, since: lsn, fault });
+        let has_gap = false;
+        self.open.insert(id, Logged { id, plan, txn, kept, parked, resolved, since: lsn, fault, has_gap });
     }
 
     fn step(&mut self, lsn: Lsn, id: TransactionId, step: Transition, and: impl FnOnce(&mut Logged)) {
@@ -201,9 +222,13 @@ impl Replay {
         };
         logged.take(lsn, step);
         and(logged);
-        let settled =
-            logged.fault.as_ref().is_some_and(|fault| fault.resolved.covers(logged.txn.shape().branches));
-        let ended = logged.fault.is_none() && logged.txn.state().is_final();
+        let fault = logged.fault.as_ref();
+        let settled = fault.is_some_and(|fault| fault.resolved.covers(logged.txn.shape().branches));
+        let ended = match fault {
+            None => logged.txn.state().is_final(),
+            // Whatever is missing: everybody confirmed it.
+            Some(fault) => fault.is_gap && step == Transition::Ended,
+        };
         if ended || settled {
             self.open.remove(&id);
             self.found.finished += 1;
@@ -219,23 +244,33 @@ impl Replay {
 
 impl Logged {
     fn take(&mut self, lsn: Lsn, step: Transition) {
+        let next = if self.has_gap { self.txn.bridge(step) } else { self.txn.apply(step).ok() };
         match (&mut self.fault, step) {
             (Some(fault), Transition::Resolved(branch, _)) => fault.resolved = fault.resolved.with(branch),
+            // Nothing of it was decided in what is missing: this is what came next, or the decision itself.
+            (Some(fault), Transition::Preparing { .. } | Transition::Decided { .. })
+                if fault.is_gap && fault.resolved.is_empty() =>
+            {
+                (self.fault, self.has_gap) = (None, false);
+                self.go_to(next, lsn, step);
+            }
             (Some(_), _) => {}
-            (None, step) => match self.txn.apply(step) {
-                Ok(next) => {
-                    self.txn = next;
-                    if next.telling().parked.is_empty() {
-                        self.parked = None;
-                    }
-                }
-                Err(illegal @ Illegal { .. }) => self.is_wrong(lsn, illegal.to_string()),
-            },
+            (None, _) => self.go_to(next, lsn, step),
+        }
+    }
+
+    fn go_to(&mut self, next: Option<Txn>, lsn: Lsn, step: Transition) {
+        let Some(next) = next else {
+            return self.is_wrong(lsn, Illegal { step, state: self.txn.state().name() }.to_string());
+        };
+        self.txn = next;
+        if next.telling().parked.is_empty() {
+            self.parked = None;
         }
     }
 
     fn is_wrong(&mut self, lsn: Lsn, why: String) {
-        self.fault.get_or_insert(Fault { lsn, why, resolved: Branches::NONE });
+        self.fault.get_or_insert(Fault { lsn, why, is_gap: false, resolved: Branches::NONE }).is_gap = false;
     }
 }
 

@@ -92,7 +92,8 @@ impl TransactionId {
     }
 
     /// The node in it, where its checksum holds.
-    fn node(self) -> Option<u32> {
+    #[must_use]
+    pub fn node(self) -> Option<u32> {
         let unsigned = self.0 & !0xffff;
         let is_ours = self.0 & 0xffff == u128::from(checksum(unsigned));
         is_ours.then(|| u32::try_from(self.0 >> 16 & 0xffff_ffff).unwrap_or_default())

@@ -100,7 +100,7 @@ impl Txn {
     }
 
     /// The same decision with others still to be told.
-    fn telling_on(&self, telling: Telling) -> Self {
+    pub(super) fn telling_on(&self, telling: Telling) -> Self {
         let state = match self.state {
             State::Committing(_) => State::Committing(telling),
             State::Aborting(reason, _) => State::Aborting(reason, telling),

@@ -17,10 +17,11 @@
 //! state owes the world. A live step runs what the new state owes and the old one did not; a
 //! restart runs all that the replayed state owes. Recovery is therefore not a second protocol.
 //!
-//! Reading order: [`branch`], [`event`], [`transition`], [`machine`], `propose`, `apply`.
+//! Reading order: [`branch`], [`event`], [`transition`], [`machine`], `propose`, `apply`, `bridge`.
 
 mod apply;
 pub mod branch;
+mod bridge;
 pub mod event;
 pub mod machine;
 mod propose;
