@@ -1,6 +1,6 @@
 //! The format of records: bytes that must not change, and logs of every format version ever written.
 //!
-//! `UPDATE_FIXTURES=1 cargo test --test journal_format` writes both anew. Do that only with a new
+//! `UPDATE_FIXTURES=1 cargo test --test journal_format` writes the newest anew. Do that only with a new
 //! format version: what is written here is on the disks of users.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -22,7 +22,10 @@ use journal::every_record;
 
 const GOLDEN: &str = "tests/journal/golden-v1.txt";
 const LINES: &str = "tests/journal/lines-v1.jsonl";
+/// Made by a program that knew no mirror ring, so that nothing can write it anew.
 const LOG: &str = "tests/journal/log-v1";
+/// The ring of such a log, with all that lies beside it but the store.
+const RING: &str = "tests/journal/ring-v1";
 
 #[test]
 fn the_bytes_of_every_record_are_those_that_version_1_writes() {
@@ -78,9 +81,6 @@ proptest! {
 
 #[tokio::test]
 async fn a_log_of_version_1_is_read_and_gone_on_with() {
-    if std::env::var_os("UPDATE_FIXTURES").is_some() {
-        write_log(Path::new(LOG)).await;
-    }
     let directory = tempfile::tempdir().unwrap();
     copy(Path::new(LOG), directory.path());
 
@@ -94,6 +94,7 @@ async fn a_log_of_version_1_is_read_and_gone_on_with() {
 
     let found = audit(directory.path()).unwrap();
     assert_eq!((found.faults, found.finished, found.unfinished), (vec![], 2, 0));
+    assert_eq!(found.notes, ["there is no mirror ring; the next start makes one"]);
 
     let clock = Arc::new(SystemClock);
     let (journal, found) =
@@ -102,12 +103,50 @@ async fn a_log_of_version_1_is_read_and_gone_on_with() {
     let (_, entry) = every_record().remove(5);
     journal.append(entry.transaction, entry.record, ()).await.unwrap();
     journal.close().await.unwrap();
-    assert_eq!(audit(directory.path()).unwrap().unfinished, 1);
+    let found = audit(directory.path()).unwrap();
+    assert_eq!((found.faults, found.notes, found.unfinished), (vec![], vec![], 1), "now there is one");
+}
+
+#[tokio::test]
+async fn a_mirror_ring_of_version_1_is_enough_to_read_the_log_and_go_on() {
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        write_ring(Path::new(RING)).await;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    copy(Path::new(RING), directory.path());
+
+    let mut lines = String::new();
+    records(directory.path(), Wanted::default(), |lsn, entry| {
+        writeln!(lines, "{}", line::json(lsn, entry)).unwrap();
+        true
+    })
+    .unwrap();
+    assert_eq!(lines, fs::read_to_string(LINES).unwrap());
+    let found = audit(directory.path()).unwrap();
+    assert!(found.faults[0].contains("the store has lost or damaged records 1 to 12"), "{:?}", found.faults);
+
+    let (journal, _) =
+        Journal::open(directory.path(), &LogOptions::default(), Arc::new(SystemClock), "test").await.unwrap();
+    journal.close().await.unwrap();
+    assert_eq!(audit(directory.path()).unwrap().faults, Vec::<String>::new(), "both copies are whole");
+}
+
+/// What is left of a log when its store is taken away. The ring is cut where only zeros follow.
+async fn write_ring(directory: &Path) {
+    let log = tempfile::tempdir().unwrap();
+    write_log(log.path()).await;
+    fs::create_dir_all(directory).unwrap();
+    for name in ["INIT", "witness", "ring"] {
+        let mut bytes = fs::read(log.path().join(name)).unwrap();
+        if name == "ring" {
+            bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1);
+        }
+        fs::write(directory.join(name), bytes).unwrap();
+    }
 }
 
 /// A log whose records were all written at the times that the golden lines show.
 async fn write_log(directory: &Path) {
-    let _ = fs::remove_dir_all(directory);
     let clock = Arc::new(Ticking(std::sync::atomic::AtomicU64::new(0)));
     let (journal, _) = Journal::open(directory, &LogOptions::default(), clock, "0.1.0").await.unwrap();
     // These two have no place in the story that the log tells.
@@ -117,7 +156,6 @@ async fn write_log(directory: &Path) {
         journal.append(entry.transaction, entry.record, ()).await.unwrap();
     }
     journal.close().await.unwrap();
-    fs::remove_file(directory.join("LOCK")).unwrap();
 }
 
 /// A second later whenever it is asked.

@@ -56,6 +56,23 @@ impl Store for Nothing {
         Ok(())
     }
 
+    fn ring_pages(&self) -> u64 {
+        1024
+    }
+
+    fn read_ring(&self, _: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
+        bytes.fill(0);
+        Ok(())
+    }
+
+    fn write_ring(&self, _: u64, _: &[u8]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn sync_ring(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn room(&self) -> Result<Room, StoreError> {
         Ok(Room::ENDLESS)
     }

@@ -40,6 +40,9 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, VerifyError> {
         audit.finished,
         audit.unfinished
     )?;
+    for note in &audit.notes {
+        writeln!(out, "note: {note}")?;
+    }
     for fault in &audit.faults {
         writeln!(out, "WRONG: {fault}")?;
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use unanimous_wal::{Lsn, ReadAllError, verify};
+use unanimous_wal::{Lsn, ReadAllError, RingState, verify};
 
 use super::OpenError;
 use super::codec::{self, CodecError};
@@ -22,8 +22,10 @@ pub struct Audit {
     pub finished: u64,
     /// Transactions that did not.
     pub unfinished: usize,
-    /// Everything that is wrong, as sentences. Empty: every record is there and makes sense.
+    /// Everything that is wrong, as sentences. Empty: every record is there and makes sense, in both copies.
     pub faults: Vec<String>,
+    /// What is worth a word and not wrong.
+    pub notes: Vec<String>,
 }
 
 /// Checks every record: checksum, sequence, encoding, legal order.
@@ -36,7 +38,12 @@ pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
         replay.read(lsn, bytes)
     });
     match read {
-        Ok(_) => {}
+        Ok(summary) => {
+            audit.faults.extend(summary.copies.faults());
+            if summary.copies.ring == RingState::Missing {
+                audit.notes.push("there is no mirror ring; the next start makes one".to_owned());
+            }
+        }
         Err(ReadAllError::Damage(damage)) => audit.faults.push(damage.to_string()),
         Err(error @ ReadAllError::Visit { .. }) => audit.faults.push(error.to_string()),
         Err(error @ (ReadAllError::NewerVersion(_) | ReadAllError::Store(_))) => return Err(error.into()),

@@ -4,7 +4,10 @@
 //! cargo run --release -p unanimous-wal --example measure -- appenders <dir> <clients> <seconds> <think-us>
 //! cargo run --release -p unanimous-wal --example measure -- fill <dir> <records> <records at a time>
 //! cargo run --release -p unanimous-wal --example measure -- open <dir>
+//! cargo run --release -p unanimous-wal --example measure -- ring <dir> <rounds>
 //! ```
+//!
+//! `ring` compares a log with the mirror ring and one with the witness alone. They take turns, a hundred commits each.
 
 #![allow(clippy::print_stdout, reason = "it is all that this program is for")]
 #![allow(clippy::disallowed_methods, reason = "nothing else runs here that would have to wait for its tasks")]
@@ -33,7 +36,8 @@ async fn main() -> Outcome {
             fill(Path::new(directory), records.parse()?, at_a_time.parse()?).await
         }
         ["open", directory] => open(Path::new(directory)),
-        _ => Err("one of: appenders, fill, open (see the head of the file)".into()),
+        ["ring", directory, rounds] => ring(Path::new(directory), rounds.parse()?).await,
+        _ => Err("one of: appenders, fill, open, ring (see the head of the file)".into()),
     }
 }
 
@@ -124,8 +128,59 @@ fn open(directory: &Path) -> Outcome {
     Ok(())
 }
 
+async fn ring(directory: &Path, rounds: u32) -> Outcome {
+    let logs = [
+        start_with(&directory.join("alone"), Options { mirror: false, ..Options::default() })?,
+        start_with(&directory.join("mirrored"), Options::default())?,
+    ];
+    println!("us a commit    p50 alone  p50 mirrored   p99 alone  p99 mirrored   added p50   added p99");
+    for records in [1, 16, 64, 256] {
+        let mut waits = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            for (wal, waits) in logs.iter().zip(&mut waits) {
+                commits(wal, records, waits).await?;
+            }
+        }
+        let [alone, mirrored] = waits.map(|mut waits| {
+            waits.sort_unstable();
+            [50, 99].map(|per_cent| {
+                waits
+                    .get(waits.len() * per_cent / 100)
+                    .map_or(0.0, |wait: &Duration| wait.as_secs_f64() * 1e6)
+            })
+        });
+        let ([a50, a99], [m50, m99]) = (alone, mirrored);
+        println!(
+            "{records:>3} records  {a50:>11.0}  {m50:>12.0}  {a99:>10.0}  {m99:>12.0}  {:>10.0}  {:>10.0}",
+            m50 - a50,
+            m99 - a99
+        );
+    }
+    for wal in logs {
+        wal.close().await?;
+    }
+    Ok(())
+}
+
+/// A hundred commits of so many records.
+async fn commits(wal: &Wal, records: u32, waits: &mut Vec<Duration>) -> Outcome {
+    for _ in 0..100 {
+        for _ in 1..records {
+            drop(wal.append_lazily(vec![7; 200], ()).await?);
+        }
+        let began = Instant::now();
+        wal.append(vec![7; 200], ()).await?;
+        waits.push(began.elapsed());
+    }
+    Ok(())
+}
+
 fn start(directory: &Path) -> Result<Wal, Box<dyn Error + Send + Sync>> {
-    let log = unanimous_wal::open(directory, Options::default())?;
+    start_with(directory, Options::default())
+}
+
+fn start_with(directory: &Path, options: Options) -> Result<Wal, Box<dyn Error + Send + Sync>> {
+    let log = unanimous_wal::open(directory, options)?;
     Ok(log.read_all(|_, _| Ok::<_, Infallible>(()))?.start()?)
 }
 

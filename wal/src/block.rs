@@ -85,6 +85,15 @@ impl BlockKey {
         Self { first, part: u16::MAX }
     }
 
+    /// The greatest key below this one.
+    pub(crate) const fn before(self) -> Option<Self> {
+        match (self.part.checked_sub(1), self.first.before()) {
+            (Some(part), _) => Some(Self { part, ..self }),
+            (None, Some(first)) => Some(Self::last_of(first)),
+            (None, None) => None,
+        }
+    }
+
     /// As stored: big endian, so that bytes sort like keys.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 10] {

@@ -1,8 +1,9 @@
-//! Group commit: takes what waits, frames it, puts it, syncs once, answers everybody.
+//! Group commit: takes what waits, frames it, puts it in both copies, syncs them at once, answers everybody.
 //!
 //! A plain value without a thread or a clock of its own. [`drive`](crate::drive) runs it, on a thread in
 //! production and as a task in a simulation.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use crate::block::BlockKey;
 use crate::gather::{Decision, Gather};
 use crate::lsn::Lsn;
+use crate::mirror::Mirror;
 use crate::pack::{Packer, Tail};
 use crate::poisoned::Poisoned;
 use crate::request::{Batch, Done, Request};
@@ -25,6 +27,7 @@ pub(crate) struct Committer {
     store: Arc<dyn Store>,
     shared: Arc<Shared>,
     keeper: Keeper,
+    mirror: Mirror,
     tail: Tail,
     gather: Gather,
     /// A retirement that gave way to a commit. Only one is taken on at a time, so that they stay in order.
@@ -55,8 +58,19 @@ pub(crate) enum Ended {
 }
 
 impl Committer {
-    pub(crate) fn new(store: Arc<dyn Store>, shared: Arc<Shared>, keeper: Keeper, tail: Tail) -> Self {
-        Self { store, shared, keeper, tail, gather: Gather::new(), removal: None }
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        shared: Arc<Shared>,
+        keeper: Keeper,
+        mirror: Mirror,
+        tail: Tail,
+    ) -> Self {
+        Self { store, shared, keeper, mirror, tail, gather: Gather::new(), removal: None }
+    }
+
+    /// For a committer that has a thread of its own.
+    pub(crate) fn mirror_on_a_thread(&mut self) -> io::Result<()> {
+        self.mirror.use_thread()
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
@@ -122,12 +136,17 @@ impl Committer {
         let mut packer = Packer::new(self.tail, self.keeper.now().epoch);
         let numbers: Vec<Lsn> = batch.payloads.iter().map(|payload| packer.push(payload)).collect();
         let (blocks, tail) = packer.finish();
-        let mut bytes = 0;
-        for block in &blocks {
-            self.store.put(block.key, &block.bytes)?;
-            bytes += block.bytes.len() as u64;
+        let mut left = blocks.as_slice();
+        while !left.is_empty() {
+            let (round, rest) = self.mirror.round(left);
+            self.mirror.begin(round)?;
+            for block in round {
+                self.store.put(block.key, &block.bytes)?;
+            }
+            self.store.sync()?;
+            self.mirror.finish()?;
+            left = rest;
         }
-        self.store.sync()?;
         // Nothing from here to the answers may be lost: whoever is told must be found in the witness.
         let Some(high) = numbers.last().copied() else { return Ok(true) };
         let ended = Instant::now();
@@ -136,6 +155,7 @@ impl Committer {
         self.tail = tail;
         self.shared.raise_high(high);
         self.gather.committed(batch.waited, batch.span);
+        let bytes = blocks.iter().map(|block| block.bytes.len() as u64).sum();
         self.shared.counters.committed(numbers.len() as u64, blocks.len() as u64, bytes, ended - began);
         for (answer, lsn) in answers.into_iter().zip(&numbers) {
             // Whoever hung up meanwhile has a durable record all the same.

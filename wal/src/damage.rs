@@ -68,6 +68,20 @@ pub enum DamageKind {
         /// The highest number that the store holds.
         found: Option<Lsn>,
     },
+    /// Both copies hold the block whole, and they differ.
+    #[error(
+        "the store and the mirror ring both hold it whole and they differ (checksum {store:08x} in the store, \
+         {ring:08x} in the ring): one of them is from another time or another log"
+    )]
+    Contradiction {
+        /// The checksum of the block in the store.
+        store: u32,
+        /// The checksum of the block in the ring.
+        ring: u32,
+    },
+    /// The mirror ring is not that of this log.
+    #[error("the file `ring`, which mirrors the last blocks, {0}")]
+    Ring(&'static str),
     /// Neither copy of the witness can be read.
     #[error("the file `witness`, which says what was acknowledged, cannot be read")]
     Witness,

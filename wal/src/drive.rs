@@ -18,8 +18,9 @@ use crate::store::sled_store::panic_message;
 /// How many looks the watchdog takes in the time after which it gives up.
 const LOOKS: u32 = 10;
 
-/// Starts the two threads of the log. A call to the disk that takes longer than `limit` counts as failed.
-pub(crate) fn on_threads(committer: Committer, limit: Duration) -> io::Result<()> {
+/// Starts the threads of the log. A call to the disk that takes longer than `limit` counts as failed.
+pub(crate) fn on_threads(mut committer: Committer, limit: Duration) -> io::Result<()> {
+    committer.mirror_on_a_thread()?;
     let shared = committer.shared().clone();
     thread::Builder::new().name("wal-watchdog".to_owned()).spawn(move || watch(&shared, limit))?;
     // If this fails, the committer is dropped and ends what the watchdog looks at.

@@ -11,7 +11,8 @@
 //!            open ─► Log ─ read_all ─► Readable ─ start ─► Wal           the order is a type
 //!
 //!  append(payload, then) ─► queue ─► committer ─► pack ─► Store ─ put, sync ─► disk
-//!        ▲                              │                   └─ witness: low, high, epoch
+//!        ▲                              │                   ├─ ring: the last blocks once more
+//!        │                              │                   └─ witness: low, high, epoch
 //!        └────── Durable<then> ◄────────┘ one sync for all that waited
 //!
 //!  one group commit = blocks ; one block = header + frames ; one frame = one payload (or a part of a long one)
@@ -22,6 +23,7 @@
 //! |---|---|
 //! | [`block`], [`frame`] | the bytes on disk |
 //! | `pack`, `walk` | records into blocks, and back, believing nothing |
+//! | `ring`, `mirror`, `merge` | the second copy of the last blocks: its bytes, its writing, and the walk over both copies |
 //! | [`store`] | the seam to the disk: sled, or [`sim`] |
 //! | `witness` | what the store alone could not tell |
 //! | `request`, `queue`, `gather`, `committer`, `drive` | group commit |
@@ -39,6 +41,8 @@ mod durable;
 mod error;
 mod gather;
 mod lsn;
+mod merge;
+mod mirror;
 mod open;
 mod pack;
 mod poisoned;
@@ -46,6 +50,7 @@ mod queue;
 mod readable;
 mod reader;
 mod request;
+mod ring;
 mod shared;
 mod stats;
 mod sync;
@@ -67,6 +72,7 @@ pub use open::{Log, Options, create_in, open, time_to_read};
 pub use poisoned::{AppendError, Poisoned};
 pub use readable::Readable;
 pub use reader::Reader;
+pub use ring::{Copies, RingState};
 pub use stats::{BATCH_SIZES, COMMIT_SECONDS, Stats};
 pub use store::Room;
 pub use wal::{PAYLOAD_MAX, Wal};

@@ -18,13 +18,15 @@ use crate::block::BlockKey;
 use crate::damage::{Damage, DamageKind};
 use crate::error::{OpenError, ReadAllError};
 use crate::lsn::Lsn;
+use crate::merge::{self, Merged};
 use crate::readable::{Cut, Readable};
+use crate::ring::{self, Held, Ring};
 use crate::store::files::{Files, new_node};
 use crate::store::sim::SimDisk;
 use crate::store::sled_store::{Guard, SledStore, survey};
 use crate::store::{Store, StoreError};
 use crate::verify;
-use crate::walk::{End, Stop, Walker};
+use crate::walk::Walker;
 use crate::witness::{self, Keeper, Witness};
 
 /// How a log is opened and run.
@@ -38,6 +40,9 @@ pub struct Options {
     /// Start with what can be read before the first damage, and give up the rest. An explicit choice for a log
     /// that cannot be restored; the whole of it is copied aside first.
     pub accept_damage: bool,
+    /// Keep the last blocks in the mirror ring as well. Off only to measure what that costs: the next start with it
+    /// finds the ring behind, and fills it again.
+    pub mirror: bool,
 }
 
 /// A log that is open and not yet read.
@@ -49,7 +54,7 @@ pub struct Log {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue_max: 4096, commit_limit: Duration::from_secs(5), accept_damage: false }
+        Self { queue_max: 4096, commit_limit: Duration::from_secs(5), accept_damage: false, mirror: true }
     }
 }
 
@@ -68,7 +73,7 @@ pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
     let node = new_node();
     let guard = Guard::Lock { _file: lock, aside: None };
     let store = Arc::new(SledStore::open(files.clone(), guard)?);
-    begin_witness(store.clone(), node)?;
+    begin(store.clone(), node)?;
     files.sync_all()?;
     files.write_marker(node)?;
     tracing::info!(directory = %directory.display(), node, "made a new log");
@@ -84,7 +89,7 @@ pub fn time_to_read(directory: &Path) -> Duration {
 
 /// A new log in an empty store of one's own: for measurements against a store that keeps nothing.
 pub fn create_in(store: Arc<dyn Store>, node: u32, options: Options) -> Result<Log, OpenError> {
-    begin_witness(store.clone(), node)?;
+    begin(store.clone(), node)?;
     Ok(Log { store, node, options })
 }
 
@@ -95,7 +100,7 @@ pub(crate) fn open_sim(disk: &SimDisk, options: Options) -> Result<Log, OpenErro
         return Ok(Log { store, node, options });
     }
     let node = disk.new_node();
-    begin_witness(store.clone(), node)?;
+    begin(store.clone(), node)?;
     disk.made(node);
     Ok(Log { store, node, options })
 }
@@ -119,7 +124,9 @@ impl Log {
             let kind = DamageKind::Marker("belongs to another log than the witness");
             return Err(Damage::new(None, kind).into());
         }
-        let (end, damage) = self.walk(Some(witness.low), witness.epoch, &mut visit)?;
+        let held = self.hold()?;
+        let (merged, damage) = self.walk(&held, Some(witness.low), witness.epoch, &mut visit)?;
+        let end = merged.end;
         let found = end.tail.next.before().filter(|high| *high >= witness.low);
         let missing = match witness.high {
             Some(acknowledged) if damage.is_none() && found.is_none_or(|found| found < acknowledged) => {
@@ -127,7 +134,7 @@ impl Log {
             }
             _ => None,
         };
-        self.conclude(keeper, end, damage.or(missing))
+        self.conclude(keeper, &held, merged, damage.or(missing))
     }
 
     fn read_without_witness<E>(
@@ -141,52 +148,53 @@ impl Log {
             low = Some(key.first);
             ControlFlow::Break(())
         })?;
-        let (end, damage) = self.walk(low, u64::MAX, &mut visit)?;
+        let held = self.hold()?;
+        let (merged, damage) = self.walk(&held, low, u64::MAX, &mut visit)?;
+        let end = merged.end;
         let low = low.unwrap_or(Lsn::FIRST);
         let high = end.tail.next.before();
         let witness = Witness { low, high, epoch: end.epoch, node: self.node, given_up: None };
         let keeper = Keeper::begin(self.store.clone(), witness);
         // Even if all of it can be read: nobody knows what followed.
-        self.conclude(keeper, end, Some(damage.unwrap_or_else(|| unwitnessed.clone())))
+        self.conclude(keeper, &held, merged, Some(damage.unwrap_or_else(|| unwitnessed.clone())))
     }
 
-    /// Walks over all blocks, to the end or to the first damage.
+    /// Reads the ring.
+    fn hold<E>(&self) -> Result<Held, ReadAllError<E>> {
+        match Held::read(&*self.store, self.node) {
+            Err(damage) if self.accepts(&damage) => Ok(Held::refused(&damage)),
+            held => Ok(held?),
+        }
+    }
+
+    /// Walks over all blocks of both copies, to the end or to the first damage.
     fn walk<E>(
         &self,
+        held: &Held,
         low: Option<Lsn>,
         epoch_max: u64,
         visit: &mut impl FnMut(Lsn, &[u8]) -> Result<(), E>,
-    ) -> Result<(End, Option<Damage>), ReadAllError<E>> {
-        let mut walker = Walker::new(low, epoch_max);
-        let mut stop = None;
-        let scanned =
-            self.store.scan(BlockKey::of(low.unwrap_or(Lsn::FIRST)), &mut |key, bytes| match walker
-                .step(key, bytes, visit)
-            {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(reason) => {
-                    stop = Some(reason);
-                    ControlFlow::Break(())
-                }
-            });
-        let end = walker.end();
-        let damage = match (stop, scanned) {
-            (Some(Stop::Visit(lsn, cause)), _) => return Err(ReadAllError::Visit { lsn, cause }),
-            (Some(Stop::Damage(damage)), _) => Some(damage),
-            (None, Err(error)) => Some(in_store(error, end.tail.next)?),
-            (None, Ok(())) => None,
+    ) -> Result<(Merged, Option<Damage>), ReadAllError<E>> {
+        let walker = Walker::new(low, epoch_max);
+        let mut merged = merge::walk(&*self.store, held, walker, low, visit)
+            .map_err(|(lsn, cause)| ReadAllError::Visit { lsn, cause })?;
+        let damage = match (merged.stop.take(), merged.broken.take()) {
+            (Some(damage), _) => Some(damage),
+            (None, Some(error)) => Some(in_store(error, merged.end.tail.next)?),
+            (None, None) => None,
         };
-        Ok((end, damage))
+        Ok((merged, damage))
     }
 
     /// Decides what the end of the walk means.
     fn conclude<E>(
         self,
         keeper: Keeper,
-        end: End,
+        held: &Held,
+        merged: Merged,
         damage: Option<Damage>,
     ) -> Result<Readable, ReadAllError<E>> {
-        let cut = match (damage, end.torn) {
+        let cut = match (damage, merged.end.torn) {
             (None, None) => None,
             // The last parts never got to the disk, and the witness saw no answer: nobody was told that it is durable.
             (None, Some(lsn)) => Some(Cut::Torn(lsn)),
@@ -194,7 +202,7 @@ impl Log {
         };
         match cut {
             Some(Cut::Damage(damage)) if !self.accepts(&damage) => Err(damage.into()),
-            cut => Ok(Readable::new(self, keeper, end, cut)),
+            cut => Ok(Readable::new(self, keeper, held, merged, cut)),
         }
     }
 
@@ -213,7 +221,10 @@ impl std::fmt::Debug for Log {
     }
 }
 
-fn begin_witness(store: Arc<dyn Store>, node: u32) -> Result<(), StoreError> {
+/// Makes what lies beside the store of a new log.
+fn begin(store: Arc<dyn Store>, node: u32) -> Result<(), StoreError> {
+    let first = BlockKey::of(Lsn::FIRST);
+    Ring::renew(&*store, node, 0, first..=first)?;
     Keeper::begin(store, Witness::new(node)).record(|_| {}, tokio::time::Instant::now())
 }
 
@@ -234,6 +245,8 @@ fn look_first(files: &Files, node: u32, options: Options) -> Result<Option<PathB
         "sled may not come to every record that was acknowledged; looking at a copy of the log first"
     );
     match verify::copy_of(files, node)?.read_all(|_, _| Ok::<_, Infallible>(())) {
+        // What sled does not read the ring holds; but it stays with the copy until somebody has looked at it.
+        Ok(readable) if readable.copies().is_store_damaged => files.set_aside().map(Some),
         Ok(_) => Ok(None),
         Err(ReadAllError::Damage(_)) if options.accept_damage => files.set_aside().map(Some),
         Err(ReadAllError::Damage(damage) | ReadAllError::NewerVersion(damage)) => Err(damage.into()),
@@ -249,8 +262,9 @@ pub(crate) fn identity(files: &Files, accept_damage: bool) -> Result<Option<u32>
     }
     // Without its marker a log never acknowledged anything, unless somebody took the marker away.
     let witness = witnessed(files)?.filter(|witness| witness.high.is_some());
-    let data = files.data();
+    let (data, ring) = (files.data(), read_if_there(&files.ring())?);
     if witness.is_none()
+        && !ring.is_some_and(|file| ring::holds_anything(&file))
         && !(data.exists() && survey::finds_anything(&data).map_err(OpenError::io("read", &data))?)
     {
         return Ok(None);
@@ -270,14 +284,16 @@ pub(crate) fn identity(files: &Files, accept_damage: bool) -> Result<Option<u32>
 
 /// What the file of a witness says.
 pub(crate) fn witnessed(files: &Files) -> Result<Option<Witness>, OpenError> {
-    let path = files.witness();
-    match fs::read(&path) {
-        Ok(bytes) => {
-            let slot = |at: usize| bytes.get(at..).and_then(|rest| rest.get(..64)).unwrap_or_default();
-            Ok(witness::peek([slot(0), slot(4096)]))
-        }
+    let bytes = read_if_there(&files.witness())?.unwrap_or_default();
+    let slot = |at: usize| bytes.get(at..).and_then(|rest| rest.get(..64)).unwrap_or_default();
+    Ok(witness::peek([slot(0), slot(4096)]))
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(OpenError::io("read", &path)(error)),
+        Err(error) => Err(OpenError::io("read", path)(error)),
     }
 }
 

@@ -13,8 +13,12 @@ use crate::drive;
 use crate::durable::Durable;
 use crate::error::OpenError;
 use crate::lsn::Lsn;
+use crate::merge::Merged;
+use crate::mirror::Mirror;
 use crate::open::{Log, Options};
+use crate::pack::Packed;
 use crate::queue::Queue;
+use crate::ring::{Copies, Held, Ring, RingState};
 use crate::shared::Shared;
 use crate::stats::Counters;
 use crate::store::{Store, StoreError};
@@ -28,6 +32,12 @@ pub struct Readable {
     keeper: Keeper,
     end: End,
     cut: Option<Cut>,
+    /// What the store has to get from the ring.
+    mend: Vec<Packed>,
+    copies: Copies,
+    ring: Option<Ring>,
+    ring_end: Option<BlockKey>,
+    ring_sequence: u64,
     node: u32,
     options: Options,
 }
@@ -45,8 +55,25 @@ pub(crate) enum Cut {
 const REMOVALS_PER_TURN: usize = 1024;
 
 impl Readable {
-    pub(crate) fn new(log: Log, keeper: Keeper, end: End, cut: Option<Cut>) -> Self {
-        Self { store: log.store, keeper, end, cut, node: log.node, options: log.options }
+    pub(crate) fn new(log: Log, keeper: Keeper, held: &Held, merged: Merged, cut: Option<Cut>) -> Self {
+        let acknowledged = keeper.now().high;
+        let mut copies = Copies::of(held.state(merged.last, acknowledged), &merged.mend, acknowledged);
+        if cut.is_some() && copies.ring == RingState::Whole {
+            copies.ring = RingState::Unfinished;
+        }
+        Self {
+            store: log.store,
+            keeper,
+            end: merged.end,
+            mend: merged.mend,
+            copies,
+            ring: held.ring(),
+            ring_end: held.end().filter(|_| cut.is_none()),
+            ring_sequence: held.sequence(),
+            cut,
+            node: log.node,
+            options: log.options,
+        }
     }
 
     /// The first record that is kept, or would be if there were one.
@@ -77,6 +104,12 @@ impl Readable {
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.end.counts
+    }
+
+    /// What store and ring lack of each other; `start` makes both whole.
+    #[must_use]
+    pub const fn copies(&self) -> &Copies {
+        &self.copies
     }
 
     /// The unfinished record at the very end, if there is one: it was never acknowledged, and `start` cuts it off.
@@ -132,6 +165,13 @@ impl Readable {
             let next = self.next();
             self.keeper.record(|witness| witness.given_up = Some(next), Instant::now())?;
         }
+        if self.copies.is_store_damaged || matches!(self.cut, Some(Cut::Damage(_))) {
+            let copy = self.store.set_aside()?;
+            tracing::warn!(?copy, "copied the log aside before anything is repaired or given up");
+        }
+        self.mend_store()?;
+        // Before the cut, of which a power cut can undo a part: what is cut off must not be left in the ring alone.
+        let ring = self.mend_ring()?;
         self.cut_off()?;
         self.drop_retired()?;
         let now = Instant::now();
@@ -148,7 +188,46 @@ impl Readable {
         let queue = Queue::new(self.options.queue_max.max(1));
         let shared = Arc::new(Shared::new(queue, counters, self.node, epoch, self.low(), high, limit));
         let wal = Wal::new(shared.clone(), self.store.clone());
-        Ok((wal, Committer::new(self.store, shared, self.keeper, self.end.tail)))
+        let mirror = Mirror::new(self.store.clone(), ring, self.options.mirror);
+        Ok((wal, Committer::new(self.store, shared, self.keeper, mirror, self.end.tail)))
+    }
+
+    /// Puts into the store what only the ring holds.
+    fn mend_store(&mut self) -> Result<(), StoreError> {
+        let Some((first, last)) = self.copies.only_in_ring else { return Ok(()) };
+        if self.copies.is_store_damaged {
+            tracing::error!(
+                %first, %last,
+                "the store has lost or damaged records that were acknowledged; putting them back from the mirror ring"
+            );
+        } else {
+            tracing::info!(%first, %last, "the last records are in the mirror ring alone; putting them into the store");
+        }
+        for block in std::mem::take(&mut self.mend) {
+            self.store.put(block.key, &block.bytes)?;
+        }
+        self.store.sync()
+    }
+
+    /// Makes the ring what the store is, which is whole by now.
+    fn mend_ring(&self) -> Result<Ring, StoreError> {
+        let end = BlockKey::last_of(self.end.tail.next.before().unwrap_or(Lsn::FIRST));
+        match (&self.copies.ring, self.ring.filter(|_| self.options.mirror)) {
+            (RingState::Whole, Some(ring)) => return Ok(ring),
+            (RingState::Unfinished, Some(ring)) => {
+                let last = self.ring_end.map(|last| ring.catch_up(&*self.store, last, end));
+                if let Some(ring) = last.transpose()?.flatten() {
+                    return Ok(ring);
+                }
+                tracing::info!("the mirror ring was left unfinished; filling it again");
+            }
+            (RingState::Whole | RingState::Unfinished, None) => {}
+            (RingState::Missing, _) => tracing::warn!("there is no mirror ring; making one"),
+            (RingState::Damaged(why), _) => {
+                tracing::error!(%why, "the mirror ring is damaged and the store is whole; filling it again");
+            }
+        }
+        Ring::renew(&*self.store, self.node, self.ring_sequence, BlockKey::of(self.low())..=end)
     }
 
     fn cut_off(&self) -> Result<(), StoreError> {
@@ -158,8 +237,7 @@ impl Readable {
                 tracing::warn!(%lsn, "the last record was never written to its end, nor acknowledged; cutting it off");
             }
             Some(Cut::Damage(damage)) => {
-                let copy = self.store.set_aside()?;
-                tracing::error!(%damage, ?copy, next = %self.end.tail.next, "giving up everything from the damage on");
+                tracing::error!(%damage, next = %self.end.tail.next, "giving up everything from the damage on");
             }
         }
         self.store.remove_from(BlockKey::of(self.end.tail.next))?;

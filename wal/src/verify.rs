@@ -9,6 +9,7 @@ use crate::damage::Damage;
 use crate::error::{OpenError, ReadAllError};
 use crate::lsn::Lsn;
 use crate::open::{Log, Options, identity};
+use crate::ring::Copies;
 use crate::store::files::Files;
 use crate::store::sled_store::{Guard, SledStore};
 use crate::walk::Counts;
@@ -30,6 +31,8 @@ pub struct Report {
     pub torn: Option<Lsn>,
     /// The first damage. `None` means that every acknowledged record is there, as it was written.
     pub damage: Option<Damage>,
+    /// What the two copies of the last blocks lack of each other; `None` if the damage hides it.
+    pub copies: Option<Copies>,
 }
 
 /// A copy of a log that can only be read.
@@ -37,7 +40,7 @@ pub struct Report {
 pub struct Snapshot(Log);
 
 /// What a snapshot holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// The random identity of the log.
     pub node: u32,
@@ -51,6 +54,8 @@ pub struct Summary {
     pub counts: Counts,
     /// A record at the very end that was never finished nor acknowledged.
     pub torn: Option<Lsn>,
+    /// What the two copies of the last blocks lack of each other.
+    pub copies: Copies,
 }
 
 /// Reads the whole log in a directory and says what it found.
@@ -77,6 +82,7 @@ pub fn verify(directory: &Path) -> Result<Report, OpenError> {
             high: whole.high(),
             counts: whole.counts(),
             torn: whole.torn(),
+            copies: Some(whole.copies().clone()),
             ..read
         }),
         Err(ReadAllError::Damage(damage)) => Ok(Report { damage: Some(damage), ..read }),
@@ -105,19 +111,21 @@ impl Snapshot {
     ) -> Result<Summary, ReadAllError<E>> {
         let whole = self.0.read_all(visit)?;
         let (node, epoch, counts, torn) = (whole.node(), whole.epoch(), whole.counts(), whole.torn());
-        Ok(Summary { node, epoch, low: whole.low(), high: whole.high(), counts, torn })
+        let copies = whole.copies().clone();
+        Ok(Summary { node, epoch, low: whole.low(), high: whole.high(), counts, torn, copies })
     }
 }
 
 impl Report {
-    /// Whether every acknowledged record is there, as it was written.
+    /// Whether every acknowledged record is there, as it was written, in every copy that should have it.
     #[must_use]
-    pub const fn is_sound(&self) -> bool {
-        self.damage.is_none()
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_none() && self.copies.as_ref().is_none_or(|copies| copies.faults().is_empty())
     }
 
     fn empty() -> Self {
-        Self { node: 0, epoch: 0, low: None, high: None, counts: Counts::default(), torn: None, damage: None }
+        let counts = Counts::default();
+        Self { node: 0, epoch: 0, low: None, high: None, counts, torn: None, damage: None, copies: None }
     }
 
     fn unreadable(damage: Damage) -> Self {

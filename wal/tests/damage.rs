@@ -8,16 +8,20 @@
 
 mod common;
 
-use common::{lsn, payload, read, start_sim};
+use common::{lose_ring, lsn, payload, read, start_sim};
 use unanimous_wal::block::BlockKey;
 use unanimous_wal::sim::{self, SimDisk};
 use unanimous_wal::store::Slot;
 use unanimous_wal::{Damage, DamageKind, Options, PAYLOAD_MAX, ReadAllError};
 
-const ACCEPT: Options =
-    Options { queue_max: 64, commit_limit: std::time::Duration::from_secs(5), accept_damage: true };
+const ACCEPT: Options = Options {
+    queue_max: 64,
+    commit_limit: std::time::Duration::from_secs(5),
+    accept_damage: true,
+    mirror: true,
+};
 
-/// A log of five blocks, one record in each.
+/// A log of five blocks, one record in each, and no other copy of them.
 async fn five_records() -> SimDisk {
     let disk = SimDisk::new(7);
     let (wal, _) = start_sim(&disk);
@@ -25,6 +29,7 @@ async fn five_records() -> SimDisk {
         wal.append(payload(n, 50), ()).await.unwrap();
     }
     wal.close().await.unwrap();
+    lose_ring(&disk);
     disk
 }
 
@@ -194,6 +199,7 @@ async fn a_long_record_that_was_acknowledged_and_lost_a_part_is_damage() {
         let (wal, _) = start_sim(&disk);
         wal.append(payload(1, 500_000), ()).await.unwrap();
         wal.close().await.unwrap();
+        lose_ring(&disk);
         disk.damage(BlockKey { part, ..key(1) }, Vec::clear);
         assert_eq!(damage_of(&disk).kind(), &kind, "part {part}");
     }

@@ -56,6 +56,7 @@ async fn a_damaged_end_that_was_given_up_is_known_until_another_record_is_there(
         wal.append(payload(n, 1000), ()).await.unwrap();
     }
     wal.close().await.unwrap();
+    std::fs::remove_file(directory.path().join("ring")).unwrap();
     let data = directory.path().join("store/db");
     let mut bytes = std::fs::read(&data).unwrap();
     let place = bytes.windows(16).position(|bytes| bytes == b"payload-00000003").unwrap();
@@ -89,6 +90,8 @@ async fn a_log_that_may_only_be_read_can_be_verified() {
     }
     assert!(verify(directory.path()).unwrap().is_sound());
     std::fs::remove_dir_all(directory.path().join("store")).unwrap();
+    assert!(verify(directory.path()).unwrap().copies.unwrap().is_store_damaged, "the ring has it all");
+    std::fs::remove_file(directory.path().join("ring")).unwrap();
     assert!(verify(directory.path()).unwrap().damage.unwrap().to_string().contains("`store` is missing"));
 }
 
@@ -169,6 +172,8 @@ async fn no_damage_to_the_files_of_sled_is_silent() {
     for trial in 0..40 {
         let copy = tempfile::tempdir().unwrap();
         copy_tree(base.path(), copy.path());
+        // With it hardly any of this would be damage.
+        std::fs::remove_file(copy.path().join("ring")).unwrap();
         let data = std::fs::File::options().write(true).open(copy.path().join("store/db")).unwrap();
         let at = u64::try_from(written * trial / 40).unwrap();
         match trial % 4 {
@@ -242,6 +247,7 @@ async fn a_log_whose_snapshot_is_missing_is_read_or_refused_but_not_overwritten(
         drop(readable);
         let copy = tempfile::tempdir().unwrap();
         copy_tree(directory.path(), copy.path());
+        std::fs::remove_file(copy.path().join("ring")).unwrap();
         for entry in std::fs::read_dir(copy.path().join("store")).unwrap() {
             let path = entry.unwrap().path();
             if path.file_name().unwrap().to_string_lossy().starts_with("snap.") {

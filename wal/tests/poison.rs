@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_failed_sync_answers_every_waiter_and_every_later_one() {
-    for operation in [Operation::Put, Operation::Sync] {
+    for operation in [Operation::Put, Operation::Sync, Operation::SyncRing] {
         let disk = SimDisk::new(3);
         let (wal, _) = start_sim(&disk);
         wal.append(payload(1, 10), ()).await.unwrap();
@@ -27,7 +27,10 @@ async fn a_failed_sync_answers_every_waiter_and_every_later_one() {
         let waiters: Vec<_> = (3..10).map(|n| wal.append(payload(n, 10), ())).collect();
         for waiter in waiters {
             let refused = timeout(SOON, waiter).await.unwrap().unwrap_err().to_string();
-            assert!(refused.contains("told to fail") && refused.contains("the node must stop"), "{refused}");
+            assert!(
+                refused.contains("the simulated disk") && refused.contains("the node must stop"),
+                "{refused}"
+            );
         }
         timeout(SOON, synced).await.unwrap().unwrap_err();
         timeout(SOON, wal.poisoned()).await.unwrap();
@@ -44,12 +47,18 @@ async fn a_failed_sync_answers_every_waiter_and_every_later_one() {
 
 #[tokio::test]
 async fn a_commit_that_hangs_is_a_commit_that_failed() {
+    for operation in [Operation::Sync, Operation::SyncRing] {
+        hang_in(operation).await;
+    }
+}
+
+async fn hang_in(operation: Operation) {
     let disk = SimDisk::new(4);
     let options = Options { commit_limit: Duration::from_millis(200), ..Options::default() };
     let (readable, _) = read(sim::open(&disk, options).unwrap()).unwrap();
     let wal = readable.start().unwrap();
     wal.append(payload(1, 10), ()).await.unwrap();
-    disk.hang(Operation::Sync);
+    disk.hang(operation);
     let in_flight = wal.append(payload(2, 10), ());
     let behind = async {
         while !disk.is_hanging() {

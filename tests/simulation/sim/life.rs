@@ -315,8 +315,10 @@ pub fn maybe_fail_disk(sim: &Sim) {
         return;
     }
     let nth = world.chance.within(1..60);
-    let (operation, passes) =
-        (world.chance.one_of(&[Operation::Put, Operation::Sync]), world.chance.hits(500));
+    let (operation, passes) = (
+        world.chance.one_of(&[Operation::Put, Operation::Sync, Operation::SyncRing]),
+        world.chance.hits(500),
+    );
     if operation == Operation::Put {
         world.summary.failed_puts += 1;
     } else {

@@ -50,8 +50,11 @@ summary! {
     failed_syncs,
     /// Records of several blocks of which a power cut left the first.
     torn_records,
-    /// Damage to a block that a start refused.
+    /// Damage to a block that a start refused, because the ring did not have it either.
     damage_refused,
+    /// Damage to one copy that the next start mends by the other.
+    stores_mended,
+    rings_mended,
     /// Transactions that a start found undecided, and decided.
     found_undecided,
     found_decided,

@@ -4,6 +4,7 @@
 //! <dir>/LOCK      locked by the process that works with the log
 //! <dir>/INIT      the marker, written and synced last: no marker, nothing was ever acknowledged
 //! <dir>/witness   two slots of 4 KiB, see `witness.rs`
+//! <dir>/ring      the last blocks once more, see `ring.rs`
 //! <dir>/store/    sled's own files
 //! <dir>/ballast   room to free when the disk is full
 //! <dir>/aside-N/  copies made before a repair
@@ -27,6 +28,7 @@ const MARKER: &str = "INIT";
 const MARKER_UNFINISHED: &str = "INIT.new";
 const LOCK: &str = "LOCK";
 const WITNESS: &str = "witness";
+const RING: &str = "ring";
 const STORE: &str = "store";
 const ASIDE: &str = "aside-";
 pub(super) const BALLAST: &str = "ballast";
@@ -53,6 +55,10 @@ impl Files {
 
     pub(crate) fn witness(&self) -> PathBuf {
         self.root.join(WITNESS)
+    }
+
+    pub(crate) fn ring(&self) -> PathBuf {
+        self.root.join(RING)
     }
 
     /// Makes the directory if there is none, and locks it until the file is closed.
@@ -108,7 +114,7 @@ impl Files {
         let io = OpenError::io("list", &self.root);
         for entry in fs::read_dir(&self.root).map_err(&io)? {
             let name = entry.map_err(&io)?.file_name().to_string_lossy().into_owned();
-            let is_ours = [MARKER_UNFINISHED, LOCK, WITNESS, STORE, BALLAST].contains(&name.as_str());
+            let is_ours = [MARKER_UNFINISHED, LOCK, WITNESS, RING, STORE, BALLAST].contains(&name.as_str());
             if !is_ours && !name.starts_with(ASIDE) {
                 return Err(OpenError::Foreign { directory: self.root.clone(), stranger: name });
             }
@@ -119,7 +125,10 @@ impl Files {
     /// Takes away what an unfinished creation left.
     pub(crate) fn wipe_unfinished(&self) -> Result<(), OpenError> {
         absent_is_fine(fs::remove_dir_all(self.store())).map_err(OpenError::io("clear", &self.store()))?;
-        absent_is_fine(fs::remove_file(self.witness())).map_err(OpenError::io("remove", &self.witness()))
+        for file in [self.witness(), self.ring()] {
+            absent_is_fine(fs::remove_file(&file)).map_err(OpenError::io("remove", &file))?;
+        }
+        Ok(())
     }
 
     /// Marks the directory as a log. Everything else must be on stable storage by now.
@@ -136,11 +145,13 @@ impl Files {
     /// Syncs every file, the directory, and the directory that names it.
     pub(crate) fn sync_all(&self) -> Result<(), OpenError> {
         sync_tree(&self.store()).map_err(OpenError::io("sync the files in", &self.store()))?;
-        sync_file(&self.witness()).map_err(OpenError::io("sync", &self.witness()))?;
+        for file in [self.witness(), self.ring()] {
+            sync_file(&file).map_err(OpenError::io("sync", &file))?;
+        }
         self.sync_directories()
     }
 
-    /// Copies store and witness to a place beside them. Refuses when too many such copies are there.
+    /// Copies store, ring and witness to a place beside them. Refuses when too many such copies are there.
     pub(crate) fn set_aside(&self) -> Result<PathBuf, OpenError> {
         let count = self.count_asides().map_err(OpenError::io("list", &self.root))?;
         if count >= ASIDES_MAX {
@@ -155,14 +166,16 @@ impl Files {
         Ok(aside)
     }
 
-    /// Copies store, witness and marker to another directory, which is made.
+    /// Copies store, ring, witness and marker to another directory, which is made.
     pub(crate) fn copy_to(&self, target: &Path) -> Result<(), OpenError> {
-        if !self.store().exists() {
+        if !self.store().exists() && !self.ring().exists() {
             let kind = DamageKind::Store("the directory `store` is missing".to_owned());
             return Err(Damage::new(None, kind).into());
         }
-        copy_tree(&self.store(), &target.join(STORE)).map_err(OpenError::io("copy the log to", target))?;
-        for name in [WITNESS, MARKER] {
+        fs::create_dir_all(target).map_err(OpenError::io("make the directory", target))?;
+        let copied = copy_tree(&self.store(), &target.join(STORE));
+        absent_is_fine(copied).map_err(OpenError::io("copy the log to", target))?;
+        for name in [WITNESS, RING, MARKER] {
             let copied = copy_file(&self.root.join(name), &target.join(name));
             absent_is_fine(copied).map_err(OpenError::io("copy the log to", target))?;
         }
@@ -201,9 +214,13 @@ impl Files {
 /// A random number for a directory that is made now. Not a secret: it only tells logs apart.
 #[must_use]
 pub fn new_node() -> u32 {
+    (random() >> 32) as u32
+}
+
+/// A number that nobody outside can guess.
+pub(crate) fn random() -> u64 {
     // The keys of a `RandomState` come from the operating system; its hash of nothing depends on them alone.
-    let random = RandomState::new().hash_one(());
-    (random >> 32) as u32
+    RandomState::new().hash_one(())
 }
 
 /// Like `fs::remove_file` and its kin, but content if there was nothing.
@@ -235,8 +252,9 @@ fn parse_marker(text: &str) -> Result<u32, DamageKind> {
 }
 
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    let entries = fs::read_dir(from)?;
     fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
+    for entry in entries {
         let entry = entry?;
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {

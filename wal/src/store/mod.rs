@@ -1,4 +1,4 @@
-//! The only seam to the disk: blocks in the order of their keys, and the two slots of the witness.
+//! The only seam to the disk: blocks in the order of their keys, the two slots of the witness, and the mirror ring.
 //!
 //! Everything above it (frames, chain, group commit, recovery) is the same over `SledStore`
 //! and over [`SimStore`](sim::SimStore); `store/contract.rs` holds both to the same contract:
@@ -6,6 +6,7 @@
 //! - a block is put whole or not at all, also across a crash;
 //! - of the blocks put since the last sync, a crash leaves some first ones and none after them;
 //! - when [`sync`](Store::sync) has returned `Ok`, all that was put before survives power loss;
+//! - of the pages of the ring that were written since its last sync, a crash leaves any, and any beginning of each;
 //! - after the first error nothing is promised any more but what a new start reads.
 
 use std::io::{self, ErrorKind};
@@ -56,6 +57,19 @@ pub trait Store: Send + Sync {
     /// Returns once the slots are on stable storage as last written.
     fn sync_witness(&self) -> Result<(), StoreError>;
 
+    /// How many pages the ring has for entries, beside two for its head: at least twice what the longest block takes.
+    fn ring_pages(&self) -> u64;
+
+    /// Reads from the ring, `at` bytes from its beginning; what was never written is zero.
+    fn read_ring(&self, at: u64, bytes: &mut [u8]) -> Result<(), StoreError>;
+
+    /// Overwrites a stretch of the ring; `at` is the beginning of a page. Survives the death of the process, but power loss only
+    /// after [`sync_ring`](Self::sync_ring). Called while another thread puts and syncs blocks.
+    fn write_ring(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Returns once the ring is on stable storage as last written.
+    fn sync_ring(&self) -> Result<(), StoreError>;
+
     /// What is free where the blocks are kept. Gives the reserve back to a disk that is nearly full, and makes it again
     /// where there is plenty; to be asked a few times a second.
     fn room(&self) -> Result<Room, StoreError>;
@@ -66,6 +80,9 @@ pub trait Store: Send + Sync {
 
 /// Bytes of a slot that carry something; on disk a slot has 4 KiB to itself.
 pub const WITNESS_LEN: usize = 64;
+
+/// Bytes of a page of the ring: what a disk tears at most.
+pub const PAGE: u64 = 4096;
 
 /// One of the two slots of the witness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 //!    │ fail(..)   the n-th put or sync from now on fails, and so does all that follows
 //!    │ fail_once  only that one fails, and what it was to sync never gets to the disk
 //!    │ hang(..)   such operations do not come back until release()
-//!    └ damage(..) changes the bytes of a block behind the log's back
+//!    └ damage(..) changes the bytes of a block, or of the ring, behind the log's back
 //! ```
 
 use std::io;
@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Removed, Room, Slot, Store, StoreError, Visit, WITNESS_LEN};
+use super::{PAGE, Removed, Room, Slot, Store, StoreError, Visit, WITNESS_LEN};
 use crate::block::BlockKey;
 
 mod state;
@@ -40,6 +40,8 @@ pub enum Operation {
     Put,
     /// [`Store::sync`].
     Sync,
+    /// [`Store::sync_ring`].
+    SyncRing,
     /// Any that reads.
     Read,
     /// [`Store::remove_below`] and [`Store::remove_from`].
@@ -47,6 +49,11 @@ pub enum Operation {
     /// The end of a store, when it is dropped. It cannot fail.
     Close,
 }
+
+/// A small ring, so that it goes round often.
+const RING_PAGES: u64 = 64;
+
+const PAGE_LEN: usize = 4096;
 
 #[derive(Debug)]
 struct Inner {
@@ -70,7 +77,7 @@ impl SimDisk {
     }
 
     /// The power goes: of what was put since the last sync some first part stays, the rest is gone. A slot of the
-    /// witness that was not synced is old, new, or torn. Stores opened before are dead from now on.
+    /// witness, and each page of the ring, that was not synced is old, new, or torn. Stores opened before are dead from now on.
     pub fn crash(&self) {
         let mut state = self.state();
         state.lose_unsynced();
@@ -82,6 +89,7 @@ impl SimDisk {
         let mut state = self.state();
         state.save_blocks();
         state.save_witness();
+        state.sync_ring();
         state.restart();
     }
 
@@ -168,6 +176,21 @@ impl SimDisk {
         state.save_witness();
     }
 
+    /// How many pages of the ring were ever written.
+    #[must_use]
+    pub fn ring_pages_written(&self) -> usize {
+        self.state().present.ring.len()
+    }
+
+    /// Changes the stored bytes of every page of the ring that was ever written; `change` is given its number, head included.
+    pub fn damage_ring(&self, mut change: impl FnMut(u64, &mut Vec<u8>)) {
+        let mut state = self.state();
+        for (page, bytes) in &mut state.present.ring {
+            change(*page, bytes);
+        }
+        state.durable.ring = state.present.ring.clone();
+    }
+
     /// The random identity of the log that is here, if one was wholly made.
     pub(crate) fn node(&self) -> Option<u32> {
         self.state().node
@@ -189,8 +212,9 @@ impl SimDisk {
         while state.hangs == Some(operation) {
             state.hanging = true;
             state = self.0.released.wait(state).unwrap_or_else(PoisonError::into_inner);
+            // Not for another thread's operation to say, which comes through meanwhile.
+            state.hanging = false;
         }
-        state.hanging = false;
         state
     }
 
@@ -284,6 +308,40 @@ impl Store for SimStore {
         let mut state = self.alive("sync the witness")?;
         state.save_witness();
         state.witness_dirty = None;
+        state.count();
+        Ok(())
+    }
+
+    fn ring_pages(&self) -> u64 {
+        RING_PAGES
+    }
+
+    fn read_ring(&self, at: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
+        let state = self.begin(Operation::Read, "read the mirror ring")?;
+        for (page, bytes) in (at / PAGE..).zip(bytes.chunks_mut(PAGE_LEN)) {
+            match state.present.ring.get(&page).and_then(|there| there.get(..bytes.len())) {
+                Some(there) => bytes.copy_from_slice(there),
+                None => bytes.fill(0),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_ring(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut state = self.alive("write the mirror ring")?;
+        for (page, bytes) in (at / PAGE..).zip(bytes.chunks(PAGE_LEN)) {
+            if let Some(there) = state.present.page(page).get_mut(..bytes.len()) {
+                there.copy_from_slice(bytes);
+            }
+            state.ring_dirty.insert(page);
+        }
+        state.count();
+        Ok(())
+    }
+
+    fn sync_ring(&self) -> Result<(), StoreError> {
+        let mut state = self.begin(Operation::SyncRing, "sync the mirror ring")?;
+        state.sync_ring();
         state.count();
         Ok(())
     }

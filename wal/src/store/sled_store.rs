@@ -5,7 +5,7 @@
 //! enough that sled never moves them to files it does not sync; one insert a block, never a batch.
 
 use std::any::Any;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::ballast::Ballast;
 use super::files::Files;
-use super::{Removed, Room, Slot, Store, StoreError, Visit, WITNESS_LEN};
+use super::{PAGE, Removed, Room, Slot, Store, StoreError, Visit, WITNESS_LEN};
 use crate::block::{BLOCK_MAX, BlockKey};
 use crate::error::OpenError;
 use crate::sync::{self, Own};
@@ -46,6 +46,9 @@ const SYNCS_PER_LOOK: u64 = 1024;
 /// Bytes from one slot of the witness to the next: a page each, so that they cannot be torn together.
 const SLOT_STRIDE: u64 = 4096;
 
+/// Pages of the mirror ring, 4 MiB: some 1000 commits, or the last two longest records.
+const RING_PAGES: u64 = 1024;
+
 /// The store of production.
 pub(crate) struct SledStore {
     /// `None` only while it is dropped.
@@ -53,6 +56,7 @@ pub(crate) struct SledStore {
     /// Keeps sled's syncs going through a descriptor of our own.
     _data: Own,
     witness: File,
+    ring: File,
     files: Files,
     ballast: Ballast,
     syncs: AtomicU64,
@@ -87,12 +91,13 @@ impl SledStore {
         snapshots.prove_sync()?;
         let data_path = path.join("db");
         let data = File::open(&data_path).and_then(Own::new).map_err(OpenError::io("open", &data_path))?;
-        let witness = open_witness(&files.witness())?;
+        let witness = open_with_room(&files.witness(), 2 * SLOT_STRIDE)?;
+        let ring = open_with_room(&files.ring(), (2 + RING_PAGES) * PAGE)?;
         opening::prove_sync(&db, &data)?;
         files.sync_all()?;
         opening::look_into_blobs(&path)?;
         let (syncs, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { db: Some(db), _data: data, witness, files, ballast, syncs, failed, guard })
+        Ok(Self { db: Some(db), _data: data, witness, ring, files, ballast, syncs, failed, guard })
     }
 
     fn db(&self) -> &sled::Db {
@@ -210,6 +215,22 @@ impl Store for SledStore {
         self.witness.sync_data().map_err(self.fails("sync the witness"))
     }
 
+    fn ring_pages(&self) -> u64 {
+        RING_PAGES
+    }
+
+    fn read_ring(&self, at: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
+        self.ring.read_exact_at(bytes, at).map_err(StoreError::of("read the mirror ring"))
+    }
+
+    fn write_ring(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.ring.write_all_at(bytes, at).map_err(self.fails("write the mirror ring"))
+    }
+
+    fn sync_ring(&self) -> Result<(), StoreError> {
+        self.ring.sync_data().map_err(self.fails("sync the mirror ring"))
+    }
+
     fn room(&self) -> Result<Room, StoreError> {
         self.ballast.tend().map_err(StoreError::of("look for free space"))
     }
@@ -271,15 +292,16 @@ fn own_key(bytes: &[u8]) -> io::Result<BlockKey> {
     BlockKey::from_bytes(bytes).ok_or_else(strange)
 }
 
-/// Opens the witness; makes room for both slots if it is new, so that writing them never changes its length.
-fn open_witness(path: &Path) -> Result<File, OpenError> {
+/// Opens a file that has its whole length from the beginning: written with zeros, so that a later sync has nothing to
+/// do but to write. What is too short has lost its end, and gets zeros there.
+fn open_with_room(path: &Path, length: u64) -> Result<File, OpenError> {
     let io = OpenError::io("open", path);
-    let is_new = !fs::exists(path).map_err(&io)?;
     let file =
         OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(&io)?;
-    if is_new {
-        let room = vec![0; usize::try_from(2 * SLOT_STRIDE).expect("two pages")];
-        file.write_all_at(&room, 0).map_err(OpenError::io("write", path))?;
+    let had = file.metadata().map_err(&io)?.len();
+    if had < length {
+        let zeros = vec![0; usize::try_from(length - had).expect("it fits into memory")];
+        file.write_all_at(&zeros, had).map_err(OpenError::io("write", path))?;
     }
     Ok(file)
 }

@@ -41,6 +41,11 @@ pub(crate) fn try_read(directory: &Path, options: Options) -> Result<(Readable, 
     read(log).map_err(|error| error.to_string())
 }
 
+/// Takes the second copy of the last blocks away.
+pub(crate) fn lose_ring(disk: &SimDisk) {
+    disk.damage_ring(|_, bytes| bytes.fill(0));
+}
+
 /// The `n`th number.
 pub(crate) fn lsn(n: u64) -> Lsn {
     Lsn::new(n).unwrap()

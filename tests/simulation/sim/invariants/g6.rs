@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use unanimous::journal::Journal;
-use unanimous_wal::Lsn;
 use unanimous_wal::block::BlockKey;
+use unanimous_wal::{Lsn, RingState};
 
 use super::{Kept, kept};
 use crate::sim::world::World;
@@ -25,12 +25,22 @@ pub fn at_start(world: &World, journal: &Journal) -> Kept {
     all_there(world, low, &records)
 }
 
-/// Damages one block that others follow: a start must refuse it, or miss nothing.
+/// Harms one of the two copies, or both: a start must refuse that, or miss nothing. What one copy can mend by the other is
+/// left to the next start.
 pub fn damaged(world: &mut World) -> Kept {
+    // What is damaged cannot be looked at any more.
+    super::on_disk(world)?;
     let keys = world.disk.keys();
     let Some(last) = keys.len().checked_sub(3).filter(|last| *last > 0) else { return Ok(()) };
     let key = keys[usize::try_from(world.chance.within(0..last as u64)).expect("it is an index")];
-    let saved = harm(world, key);
+    let (store, ring) = world.chance.one_of(&[(true, false), (false, true), (true, true)]);
+    let (mut block, mut pages) = (None, None);
+    if store {
+        block = Some(harm(world, key));
+    }
+    if ring {
+        pages = Some(harm_ring(world, store));
+    }
     let mut records = BTreeMap::new();
     let opened = unanimous_wal::sim::open(&world.disk, unanimous_wal::Options::default()).map(|log| {
         log.read_all(|lsn, bytes| {
@@ -38,12 +48,37 @@ pub fn damaged(world: &mut World) -> Kept {
             Ok::<_, Infallible>(())
         })
     });
-    world.disk.damage(key, |bytes| *bytes = saved);
     if let Ok(Ok(readable)) = opened {
+        world.summary.stores_mended += u64::from(readable.copies().is_store_damaged);
+        world.summary.rings_mended += u64::from(readable.copies().ring != RingState::Whole);
         return all_there(world, readable.low(), &records);
     }
+    kept("G6", store, || "a start refused a log of which only the mirror ring was harmed".to_owned())?;
     world.summary.damage_refused += 1;
+    if let Some(saved) = block {
+        world.disk.damage(key, |bytes| *bytes = saved);
+    }
+    if let Some(saved) = pages {
+        world.disk.damage_ring(|page, bytes| bytes.clone_from(&saved[&page]));
+    }
     Ok(())
+}
+
+/// Flips a bit of some pages of the ring, or takes all of it away; gives what it was.
+fn harm_ring(world: &mut World, wholly: bool) -> BTreeMap<u64, Vec<u8>> {
+    let (nth, at) = (world.chance.within(1..9), world.chance.within(0..u64::from(u32::MAX)));
+    let mut saved = BTreeMap::new();
+    world.disk.damage_ring(|page, bytes| {
+        saved.insert(page, bytes.clone());
+        let at = usize::try_from(at).expect("it fits") % bytes.len();
+        if wholly {
+            bytes.fill(0);
+        } else if page % nth == 0 {
+            bytes[at] ^= 1;
+        }
+    });
+    world.note(|| format!("-- damage to {} of the mirror ring", if wholly { "all" } else { "pages" }));
+    saved
 }
 
 fn harm(world: &mut World, key: BlockKey) -> Vec<u8> {

@@ -1,11 +1,11 @@
 //! What is on a simulated disk: what would survive, and what a process sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::Operation;
 use crate::block::BlockKey;
-use crate::store::{Removed, Slot, StoreError, WITNESS_LEN};
+use crate::store::{PAGE, Removed, Slot, StoreError, WITNESS_LEN};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -17,6 +17,8 @@ pub(super) struct State {
     pub(super) present: Image,
     pub(super) unsynced: Vec<Change>,
     pub(super) witness_dirty: Option<Slot>,
+    /// Pages of the ring that were written since its last sync.
+    pub(super) ring_dirty: BTreeSet<u64>,
     pub(super) node: Option<u32>,
     /// Which operation is to fail, how many of them are left until then, and for how long.
     pub(super) fails: Option<(Operation, u64, Failure)>,
@@ -32,6 +34,8 @@ pub(super) struct State {
 pub(super) struct Image {
     pub(super) blocks: BTreeMap<BlockKey, Vec<u8>>,
     pub(super) witness: [Vec<u8>; 2],
+    /// Pages of the ring that were ever written.
+    pub(super) ring: BTreeMap<u64, Vec<u8>>,
 }
 
 /// How long a failure lasts.
@@ -51,7 +55,8 @@ pub(super) enum Change {
 
 impl State {
     pub(super) fn new(seed: u64) -> Self {
-        let image = Image { blocks: BTreeMap::new(), witness: [vec![0; WITNESS_LEN], vec![0; WITNESS_LEN]] };
+        let witness = [vec![0; WITNESS_LEN], vec![0; WITNESS_LEN]];
+        let image = Image { blocks: BTreeMap::new(), witness, ring: BTreeMap::new() };
         Self {
             // A xorshift generator stands still at 0.
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -60,6 +65,7 @@ impl State {
             present: image,
             unsynced: Vec::new(),
             witness_dirty: None,
+            ring_dirty: BTreeSet::new(),
             node: None,
             fails: None,
             failure: None,
@@ -70,7 +76,8 @@ impl State {
         }
     }
 
-    /// Keeps some first part of what was put since the last sync, and of the witness the old, the new, or half of each.
+    /// Keeps some first part of what was put since the last sync; of the witness, and of each page of the ring, the old,
+    /// the new, or half of each.
     pub(super) fn lose_unsynced(&mut self) {
         let unsynced = std::mem::take(&mut self.unsynced);
         let kept = self.below(unsynced.len() + 1);
@@ -78,18 +85,33 @@ impl State {
             self.durable.apply(change);
         }
         if let Some(slot) = self.witness_dirty.take() {
-            let new = self.present.slot(slot).clone();
-            match self.below(3) {
-                0 => {}
-                1 => *self.durable.slot(slot) = new,
-                _ => {
-                    let torn = self.below(WITNESS_LEN);
-                    let old = self.durable.slot(slot);
-                    for (old, new) in old.iter_mut().zip(new).take(torn) {
-                        *old = new;
-                    }
-                }
+            let (mut kept, new) = (self.durable.slot(slot).clone(), self.present.slot(slot).clone());
+            self.tear(&mut kept, new);
+            *self.durable.slot(slot) = kept;
+        }
+        for page in std::mem::take(&mut self.ring_dirty) {
+            let (mut kept, new) = (self.durable.page(page).clone(), self.present.page(page).clone());
+            self.tear(&mut kept, new);
+            *self.durable.page(page) = kept;
+        }
+    }
+
+    /// Makes of the old bytes the new ones, or some first part of them, or nothing.
+    fn tear(&mut self, old: &mut Vec<u8>, new: Vec<u8>) {
+        match self.below(3) {
+            0 => {}
+            1 => *old = new,
+            _ => {
+                let torn = self.below(new.len().min(old.len()));
+                let (first, _) = old.split_at_mut(torn);
+                first.copy_from_slice(new.split_at(torn).0);
             }
+        }
+    }
+
+    pub(super) fn sync_ring(&mut self) {
+        for page in std::mem::take(&mut self.ring_dirty) {
+            self.durable.page(page).clone_from(self.present.page(page));
         }
     }
 
@@ -123,8 +145,10 @@ impl State {
         if *left > 0 {
             return Ok(());
         }
-        if (operation, *failure) == (Operation::Sync, Failure::Passed) {
-            self.unsynced.clear();
+        match (operation, *failure) {
+            (Operation::Sync, Failure::Passed) => self.unsynced.clear(),
+            (Operation::SyncRing, Failure::Passed) => self.ring_dirty.clear(),
+            _ => {}
         }
         self.failure = Some(*failure);
         self.fails = None;
@@ -136,6 +160,7 @@ impl State {
         self.present = self.durable.clone();
         self.unsynced.clear();
         self.witness_dirty = None;
+        self.ring_dirty.clear();
         (self.fails, self.failure, self.hangs, self.changes_left) = (None, None, None, None);
     }
 
@@ -167,6 +192,10 @@ impl Image {
             Change::Put(key, block) => self.blocks.insert(key, block),
             Change::Remove(key) => self.blocks.remove(&key),
         };
+    }
+
+    pub(super) fn page(&mut self, page: u64) -> &mut Vec<u8> {
+        self.ring.entry(page).or_insert_with(|| vec![0; usize::try_from(PAGE).expect("a page is short")])
     }
 
     pub(super) fn slot(&mut self, slot: Slot) -> &mut Vec<u8> {
