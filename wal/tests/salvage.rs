@@ -67,8 +67,12 @@ async fn a_log(directory: &Path) -> Records {
 
 /// Flips a bit in every copy of these bytes.
 fn damage(directory: &Path, pattern: &[u8]) -> usize {
-    let data = directory.join("store/db");
-    let mut bytes = std::fs::read(&data).unwrap();
+    ["store/db", "ring"].iter().map(|file| damage_in(&directory.join(file), pattern)).sum()
+}
+
+/// The same in one file.
+fn damage_in(file: &Path, pattern: &[u8]) -> usize {
+    let mut bytes = std::fs::read(file).unwrap();
     let places: Vec<usize> = bytes
         .windows(pattern.len())
         .enumerate()
@@ -78,7 +82,7 @@ fn damage(directory: &Path, pattern: &[u8]) -> usize {
     for place in &places {
         bytes[*place] ^= 1;
     }
-    std::fs::write(&data, bytes).unwrap();
+    std::fs::write(file, bytes).unwrap();
     places.len()
 }
 
@@ -134,9 +138,22 @@ async fn a_long_record_of_which_a_part_is_damaged_is_missing_as_a_whole() {
 }
 
 #[tokio::test]
+async fn either_copy_of_a_record_is_enough() {
+    let from = tempfile::tempdir().unwrap();
+    let records = a_log(from.path()).await;
+    assert!(damage_in(&from.path().join("store/db"), b"payload-00003022-") > 0);
+    assert!(damage_in(&from.path().join("ring"), b"payload-00003023-") > 0);
+    let (findings, found) = rescued(from.path());
+    assert!(findings.is_whole() && found == records, "{findings:?}");
+    std::fs::remove_file(from.path().join("ring")).unwrap();
+    assert_eq!(rescued(from.path()).0.missing.len(), 1);
+}
+
+#[tokio::test]
 async fn nothing_of_the_engine_is_needed() {
     let from = tempfile::tempdir().unwrap();
     let records = a_log(from.path()).await;
+    std::fs::remove_file(from.path().join("ring")).unwrap();
     // The header of its first segment, its settings, its snapshots.
     let data = from.path().join("store/db");
     let mut bytes = std::fs::read(&data).unwrap();

@@ -122,7 +122,7 @@ pub fn look(directory: &Path) -> Result<Salvage, OpenError> {
         Err(error) => return Err(error),
     };
     let witness = witnessed(&files)?;
-    let seen = scan::search(&files.store())?;
+    let seen = scan::search(&files.store(), &files.ring())?;
     if marker.is_none() && witness.is_none() && seen.blocks.is_empty() && seen.remains.is_empty() {
         return Err(OpenError::Absent { directory: directory.to_owned() });
     }

@@ -1,4 +1,4 @@
-//! Every whole block that is anywhere in the files of the store, whatever the engine makes of them.
+//! Every whole block that is anywhere in the files of the store or in the mirror ring, whatever is wrong with them.
 //!
 //! The engine is not asked: its own headers may be what is damaged. A block begins with its magic bytes, says how long it is and
 //! has a checksum over all of it, so that it is known wherever it lies. The engine does not compress, and a
@@ -64,11 +64,12 @@ pub(super) struct Seen {
     pub(super) refused: Vec<Place>,
 }
 
-/// Searches every file below a directory.
-pub(super) fn search(directory: &Path) -> Result<Seen, OpenError> {
+/// Searches every file below a directory, and one beside it that may not be there.
+pub(super) fn search(directory: &Path, beside: &Path) -> Result<Seen, OpenError> {
     let mut seen = Seen::default();
     list(directory, &mut seen.files).map_err(OpenError::io("list", directory))?;
     seen.files.sort();
+    seen.files.extend(beside.exists().then(|| beside.to_owned()));
     for (number, path) in seen.files.clone().iter().enumerate() {
         let file = File::open(path).map_err(OpenError::io("open", path))?;
         let read = |bytes: &mut [u8], at: u64| file.read_at(bytes, at);
