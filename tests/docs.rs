@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::{Child, Command};
+use unanimous::cli::conformance::rules::{RULES, Rule};
 use unanimous::recovery::table::{Bytes, Encoding, Finding, Replayed, Sequence, Verdict, verdict};
 use unanimous::server::metrics::Metrics;
 
@@ -23,14 +24,49 @@ fn every_command_that_needs_no_node_prints_what_the_pages_say() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readme_goes_as_it_is_told() {
-    let test = "the_readme_goes_as_it_is_told";
+    goes_as_it_is_told("README.md", "the_readme_goes_as_it_is_told").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_for_participants_goes_as_it_is_told() {
+    goes_as_it_is_told("docs/PARTICIPANTS.md", "the_page_for_participants_goes_as_it_is_told").await;
+}
+
+async fn goes_as_it_is_told(name: &str, test: &str) {
     if kit::missing("python3", test) || kit::missing("curl", test) {
         return;
     }
     let mut session = Session::new();
-    for (command, expected) in live_commands(&page("README.md")) {
+    for (command, expected) in live_commands(&page(name)) {
         session.run(&command, &expected).await;
     }
+}
+
+#[test]
+fn every_rule_for_participants_is_explained_as_the_command_says_it() {
+    let page = page("docs/PARTICIPANTS.md");
+    let row = |rule: &Rule| format!("| `{}` | {} | {} |", rule.id, rule.says, rule.why);
+    let missing: Vec<_> = RULES.iter().map(row).filter(|row| !page.contains(row)).collect();
+    assert!(missing.is_empty(), "docs/PARTICIPANTS.md: write these rows:\n{}", missing.join("\n"));
+    let (_, rules) = page.split_once("## The rules").unwrap();
+    let rows = rules.lines().filter(|line| line.starts_with("| `"));
+    assert_eq!(rows.count(), RULES.len(), "one row a rule");
+}
+
+#[test]
+fn every_option_of_the_attack_is_explained() {
+    let (page, source) = (page("docs/PARTICIPANTS.md"), page("src/cli/conformance/mod.rs"));
+    let (_, fields) = source.split_once("pub struct Args {").unwrap();
+    let (fields, _) = fields.split_once("\n}").unwrap();
+    let names = fields.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':'));
+    let names = names.map(|(name, _)| match name {
+        "headers" => "header".to_owned(),
+        "rules" => "rule".to_owned(),
+        other => other.replace('_', "-"),
+    });
+    let missing: Vec<_> =
+        names.filter(|name| name != "urls" && !page.contains(&format!("--{name}"))).collect();
+    assert!(missing.is_empty(), "docs/PARTICIPANTS.md: explain {missing:?}");
 }
 
 #[test]

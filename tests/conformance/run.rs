@@ -24,7 +24,7 @@ pub async fn conformance(arguments: &[&str]) -> Run {
 pub async fn command(arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_unanimous"));
     command.arg("conformance").args(arguments).stdin(std::process::Stdio::null()).kill_on_drop(true);
-    tokio::time::timeout(kit::PATIENCE * 3, command.output()).await.expect("it ends").unwrap()
+    tokio::time::timeout(kit::PATIENCE * 15, command.output()).await.expect("it ends").unwrap()
 }
 
 impl Run {

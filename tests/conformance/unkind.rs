@@ -13,7 +13,7 @@ const STUB: &[&str] = &["--work=/debit", "--prepare=/tx/prepare", "--commit=/tx/
 
 async fn stubbed(stub: &Stub, more: &[&str]) -> Run {
     let url = stub.url("");
-    conformance(&[&[url.as_str(), "--timeout=200ms", "--patience=100ms"], STUB, more].concat()).await
+    conformance(&[&[url.as_str(), "--timeout=2s", "--patience=100ms"], STUB, more].concat()).await
 }
 
 /// What it said on stderr, where it ended with this code and printed no rule.
@@ -31,7 +31,7 @@ async fn a_participant_that_never_answers_is_told_so_in_a_moment() {
     stub.always("/debit", Answer::hang());
     let began = Instant::now();
     let run = stubbed(&stub, &[]).await;
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     run.breaks(&["usual", "in-time"]);
     run.cannot_judge("commit-again", "the usual course does not work");
     assert_eq!(stub.count("/debit"), 1, "work that may have arrived is not sent again");

@@ -114,7 +114,7 @@ pub enum Fault {
 }
 
 /// How long a promise holds where it ends by itself.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What it knows of a piece of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,7 +193,7 @@ async fn call(
     }
     if (fault, operation) == (Fault::LooksThenWorks, "abort") {
         // Work that comes at the same time is under way by then.
-        sleep(Duration::from_millis(30)).await;
+        sleep(Duration::from_millis(100)).await;
     }
     let is_racy = matches!(
         (fault, operation),
@@ -201,7 +201,7 @@ async fn call(
     );
     let before = inner.memory.lock().unwrap().known.get(&piece(fault, &headers)).copied();
     if is_racy {
-        sleep(Duration::from_millis(60)).await;
+        sleep(Duration::from_millis(200)).await;
     }
     let status = {
         let mut memory = inner.memory.lock().unwrap();

@@ -287,8 +287,8 @@ impl Attack {
             if !is_open || left.is_zero() {
                 return tries;
             }
-            let asked_for = if let Answer::AskAgain(wait) = meaning { wait } else { None };
-            sleep(asked_for.unwrap_or(wait).min(left)).await;
+            let asked_for = if let Answer::AskAgain(Some(longer)) = meaning { longer } else { wait };
+            sleep(asked_for.max(wait).min(left)).await;
             wait = (wait * 2).min(RETRY.1);
             asked = asked.again();
         }
