@@ -194,3 +194,92 @@ async fn a_client_that_never_reads_its_answer_does_not_keep_its_place() {
     }
     assert!(answer.len() > 30_000_000, "{}", answer.len());
 }
+
+/// What comes to a request of which only the head is sent, and how soon.
+async fn told_before_its_body(node: &Node, path: &str, length: usize, headers: &str) -> (String, Duration) {
+    let mut stream = connect(node).await;
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n{headers}\r\n");
+    let began = Instant::now();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let count = timeout(kit::PATIENCE, stream.read(&mut answer)).await.expect("it is told").unwrap();
+    (String::from_utf8_lossy(&answer[..count]).into_owned(), began.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_begun_is_refused_before_its_body_has_come() {
+    let (node, _well, ill) = two("open_transactions_max = 2\nbody_budget = 2_097_152").await;
+    let key = [("idempotency-key", "k")];
+    node.post_with("/ill", &key, &json!({})).await.expect(200);
+    let gate = Gate::closed();
+    ill.always("/work", Answer::ok().behind(&gate));
+    let mut stuck = JoinSet::new();
+    stuck.spawn({
+        let node = node.clone();
+        async move { visit(&node, "/ill", &json!({"text": "x".repeat(600_000)})).await }
+    });
+    ill.wait_for("/work", 2).await;
+    let (told, took) = told_before_its_body(&node, "/ill", 600_000, "").await;
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("retry-after: 1\r\n"), "{told}");
+    assert!(told.contains("1 open transactions need the service ill"), "{told}");
+    assert!(took < AT_ONCE, "{took:?}");
+    // A key that is known has its answer all the same.
+    node.post_with("/ill", &key, &json!({})).await.expect(200);
+    gate.open();
+    stuck.join_all().await.into_iter().for_each(|(reply, _)| drop(reply.expect(200)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_for_which_there_is_no_room_is_refused_before_it_has_come() {
+    let (node, _well, ill) = two("body_budget = 2_097_152").await;
+    ill.always("/work", Answer::hang());
+    let mut stuck = JoinSet::new();
+    stuck.spawn({
+        let node = node.clone();
+        async move { visit(&node, "/ill", &json!({"text": "x".repeat(600_000)})).await }
+    });
+    ill.wait_for("/work", 1).await;
+    let (told, took) = told_before_its_body(&node, "/ill", 600_000, "").await;
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("retry-after: 1\r\n"), "{told}");
+    assert!(took < AT_ONCE, "{took:?}");
+    visit(&node, "/well", &json!({"text": "x".repeat(600_000)})).await.0.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_for_which_more_comes_than_it_can_do_goes_on_doing_what_it_can() {
+    let slow = Stub::start().await;
+    let service =
+        kit::service("slow", &slow, false).replace("timeout = \"1s\"", "timeout = \"5s\"\ncalls_max = 4");
+    let config = service + &route("slow").replace("timeout = \"30s\"", "timeout = \"1s\"");
+    let mut node = Node::new(&config);
+    node.start().await;
+    let node = Arc::new(node);
+    // Twenty a second, of which a hundred clients that never pause would like to have more.
+    slow.always("/work", Answer::ok().after(Duration::from_millis(200)));
+    let until = Instant::now() + Duration::from_secs(4);
+    let mut clients = JoinSet::new();
+    for _ in 0..100 {
+        let node = node.clone();
+        clients.spawn(async move {
+            let (mut done, mut begun_in_vain) = (0, 0);
+            while Instant::now() < until {
+                let began = Instant::now();
+                let reply = node.post("/slow", &json!({})).await;
+                match reply.status {
+                    200 => done += 1,
+                    503 => {
+                        is_refused_at_once(&(reply, began.elapsed()));
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    _ => begun_in_vain += 1,
+                }
+            }
+            (done, begun_in_vain)
+        });
+    }
+    let sums = |all: Vec<(usize, usize)>| all.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let (done, begun_in_vain) = sums(clients.join_all().await);
+    assert!(done >= 35, "{done} were done, {begun_in_vain} were begun and aborted");
+    // The first hundred come before anybody waits.
+    assert!(begun_in_vain <= 100 + done, "{done} were done, {begun_in_vain} were begun and aborted");
+}

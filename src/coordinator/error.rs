@@ -1,6 +1,7 @@
 //! Why something was not begun, or not done.
 
 use super::LOGGED_MAX;
+use super::registry::Claim;
 use crate::journal::ReadError;
 use crate::plan::TransactionId;
 use crate::txn::Branch;
@@ -28,6 +29,12 @@ pub enum Refused {
         "the disk of this node's log is nearly full, so that nothing new is begun (log.room_min); try again later"
     )]
     DiskNearlyFull,
+    /// More comes for a service than it can do.
+    #[error(
+        "twice as many calls as may be in flight (services.*.transaction.calls_max) wait for the service {0} already: it is \
+         slower than they come; try again"
+    )]
+    Crowded(String),
     /// The key was used for another request.
     #[error("this Idempotency-Key was used for a different request; use a new key for a new request")]
     KeyReused(TransactionId),
@@ -70,4 +77,16 @@ pub enum NotDone {
     /// The node is going down.
     #[error("the node is going down")]
     Stopping,
+}
+
+impl From<Claim> for Refused {
+    fn from(claim: Claim) -> Self {
+        match claim {
+            Claim::Draining => Self::Draining,
+            Claim::Full(count) => Self::Overloaded(count),
+            Claim::FullOf(service, count) => Self::ServiceOverloaded(service, count),
+            // Another request with this key came in between: it is the first one.
+            Claim::Taken(first) => Self::KeyBusy(first),
+        }
+    }
 }

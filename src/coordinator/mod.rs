@@ -31,6 +31,7 @@ pub mod speaker;
 pub mod upkeep;
 pub mod view;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ use unanimous_wal::Durable;
 
 pub use self::error::{NotDone, Refused};
 use self::options::CoordinatorOptions;
-use self::registry::{Claim, Open, Registry, Stand};
+use self::registry::{Open, Registry, Stand};
 use self::running::{Message, Running};
 pub use self::view::View;
 use crate::journal::find::{Past, Search};
@@ -160,29 +161,38 @@ impl<P: Participants> Coordinator<P> {
         {
             return Ok(start);
         }
-        if self.shared.journal.disk().is_nearly_full {
-            return Err(Refused::DiskNearlyFull);
-        }
+        self.has_room(&begin.plan.services_of(shape.branches))?;
         let id = self.shared.issuer.issue(self.shared.journal.now(), fastrand::u16(..));
         let plan = Arc::new(begin.plan);
         let (open, seats) = self.open(View::new(id, plan, Txn::begin(shape)));
         let handle = Handle { id, view: open.view.clone() };
-        match self.shared.registry.admit(
-            id,
-            open,
-            key.as_ref().map(|(hash, _)| *hash),
-            self.shared.options.open_transactions_max,
-        ) {
-            Ok(()) => {}
-            Err(Claim::Draining) => return Err(Refused::Draining),
-            Err(Claim::Full(count)) => return Err(Refused::Overloaded(count)),
-            Err(Claim::FullOf(service, count)) => return Err(Refused::ServiceOverloaded(service, count)),
-            // Another request with this key came in between: it is the first one.
-            Err(Claim::Taken(first)) => return Err(Refused::KeyBusy(first)),
-        }
+        let (hash, max) = (key.as_ref().map(|(hash, _)| *hash), self.shared.options.open_transactions_max);
+        self.shared.registry.admit(id, open, hash, max)?;
         let running = Running::new(self.shared.clone(), seats, begin.works);
         self.shared.tasks.spawn(running.begin());
         Ok(Start::New(handle))
+    }
+
+    /// Whether a request for a transaction of `route` over `services` would be refused now, so that its body need not be read
+    /// in vain. One whose key is known has its answer whatever else.
+    pub fn would_begin(
+        &self,
+        route: &str,
+        key: Option<&str>,
+        services: &BTreeSet<&str>,
+    ) -> Result<(), Refused> {
+        let is_known = |key| self.shared.registry.key(key_hash(route, key)).is_some();
+        if key.is_some_and(is_known) { Ok(()) } else { self.has_room(services) }
+    }
+
+    fn has_room(&self, services: &BTreeSet<&str>) -> Result<(), Refused> {
+        if self.shared.journal.disk().is_nearly_full {
+            return Err(Refused::DiskNearlyFull);
+        }
+        if let Some(service) = services.iter().find(|service| self.shared.participants.is_crowded(service)) {
+            return Err(Refused::Crowded((*service).to_owned()));
+        }
+        Ok(self.shared.registry.has_room(services, self.shared.options.open_transactions_max)?)
     }
 
     /// Goes on with a transaction that the log left unfinished.

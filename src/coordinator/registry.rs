@@ -1,7 +1,7 @@
 //! The open transactions and the idempotency keys. Locked for a lookup, never across an await.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -87,21 +87,7 @@ impl Registry {
         max: usize,
     ) -> Result<(), Claim> {
         let mut inner = self.lock();
-        if inner.is_draining {
-            return Err(Claim::Draining);
-        }
-        if inner.open.len() >= max {
-            return Err(Claim::Full(max));
-        }
-        // Those that need it and do not wait for it now will do so at the decision, and nothing can refuse them then.
-        let (waiting_max, needing_max) = (max.div_ceil(2), max - max / 4);
-        let plan = open.plan();
-        for service in plan.services_of(open.stand.needs) {
-            let Some(load) = inner.of_service.get(service) else { continue };
-            if load.waiting >= waiting_max || load.needing >= needing_max {
-                return Err(Claim::FullOf(service.to_owned(), load.needing));
-            }
-        }
+        inner.has_room(&open.plan().services_of(open.stand.needs), max)?;
         if let Some(key) = key {
             match inner.keys.entry(key) {
                 Entry::Occupied(taken) => return Err(Claim::Taken(*taken.get())),
@@ -111,6 +97,11 @@ impl Registry {
         inner.put(id, open);
         self.count.send_replace(inner.open.len());
         Ok(())
+    }
+
+    /// Whether one more over these services would be taken in now.
+    pub(crate) fn has_room(&self, services: &BTreeSet<&str>, max: usize) -> Result<(), Claim> {
+        self.lock().has_room(services, max)
     }
 
     /// Takes in a transaction of an earlier run; no limit forbids that.
@@ -219,6 +210,24 @@ impl Registry {
 }
 
 impl Inner {
+    fn has_room(&self, services: &BTreeSet<&str>, max: usize) -> Result<(), Claim> {
+        if self.is_draining {
+            return Err(Claim::Draining);
+        }
+        if self.open.len() >= max {
+            return Err(Claim::Full(max));
+        }
+        // Those that need it and do not wait for it now will do so at the decision, and nothing can refuse them then.
+        let (waiting_max, needing_max) = (max.div_ceil(2), max - max / 4);
+        for service in services {
+            let Some(load) = self.of_service.get(*service) else { continue };
+            if load.waiting >= waiting_max || load.needing >= needing_max {
+                return Err(Claim::FullOf((*service).to_owned(), load.needing));
+            }
+        }
+        Ok(())
+    }
+
     fn put(&mut self, id: TransactionId, open: Open) {
         count(&mut self.of_service, &open);
         self.open.insert(id, open);

@@ -140,6 +140,12 @@ impl Gateway {
         }
     }
 
+    /// The bytes that a body for all of `services` may have now.
+    #[must_use]
+    pub fn left_for(&self, services: &BTreeSet<&str>) -> usize {
+        self.budget_of(services).left()
+    }
+
     /// Reads the body of a request that goes to `services`, once for each: it counts in the share of a service for as long
     /// as the bytes for that one are kept.
     pub async fn read_for<'a, S, E>(
@@ -151,9 +157,12 @@ impl Gateway {
     where
         S: Stream<Item = Result<Bytes, E>>,
     {
-        let budget = services.iter().fold(self.budget.clone(), |all, service| all.and(self.share(service)));
-        let bodies = budget.read_apart(body, bytes_max).await?;
+        let bodies = self.budget_of(services).read_apart(body, bytes_max).await?;
         Ok(services.iter().copied().zip(bodies).collect())
+    }
+
+    fn budget_of(&self, services: &BTreeSet<&str>) -> Budget {
+        services.iter().fold(self.budget.clone(), |all, service| all.and(self.share(service)))
     }
 
     fn share(&self, service: &str) -> &Budget {

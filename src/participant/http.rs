@@ -120,6 +120,10 @@ impl Participants for HttpParticipants {
         Some(self.services.get(service)?.permit(operation).await)
     }
 
+    fn is_crowded(&self, service: &str) -> bool {
+        self.services.get(service).is_some_and(Service::is_crowded)
+    }
+
     async fn deliver(&self, call: Durable<Call>, _permit: Self::Permit) -> (Answer, Option<Endpoint>) {
         let call = call.get();
         let Some(service) = self.services.get(call.service()) else {

@@ -93,6 +93,9 @@ pub trait Participants: Clone + Send + Sync + 'static {
     /// be given up while nothing of it was sent.
     fn permit(&self, service: &str, operation: Operation) -> impl Future<Output = Self::Permit> + Send;
 
+    /// Whether so many calls wait for a place at this service that nothing new should be begun with it.
+    fn is_crowded(&self, service: &str) -> bool;
+
     /// Makes one attempt at `call`; says what the answer means, and which endpoint may have received the call.
     fn deliver(
         &self,

@@ -23,6 +23,8 @@ pub struct Service {
     pub options: TransactionOptions,
     /// Work and prepare calls in flight.
     asking: Arc<Semaphore>,
+    /// Those that wait to be.
+    waiting_to_ask: AtomicUsize,
     /// Commit and abort calls in flight: apart, so that new work never holds up what is decided.
     telling: Arc<Semaphore>,
     next_endpoint: AtomicUsize,
@@ -69,10 +71,27 @@ impl Services {
     }
 }
 
+/// One that waits for its place, until this is dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn in_line(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Service {
     fn new(options: TransactionOptions) -> Self {
         Self {
             asking: Arc::new(Semaphore::new(options.calls_max)),
+            waiting_to_ask: AtomicUsize::new(0),
             telling: Arc::new(Semaphore::new(options.calls_max)),
             next_endpoint: AtomicUsize::new(0),
             is_silent: AtomicBool::new(false),
@@ -83,11 +102,21 @@ impl Service {
 
     /// Waits until one more call may be in flight.
     pub async fn permit(&self, operation: Operation) -> OwnedSemaphorePermit {
-        let limit = match operation {
-            Operation::Work | Operation::Prepare => &self.asking,
-            Operation::Commit | Operation::Abort => &self.telling,
+        let (limit, _waits) = match operation {
+            Operation::Work | Operation::Prepare => {
+                (&self.asking, Some(Waits::in_line(&self.waiting_to_ask)))
+            }
+            Operation::Commit | Operation::Abort => (&self.telling, None),
         };
         limit.clone().acquire_owned().await.expect("nothing closes the limits of a service")
+    }
+
+    /// Whether so many calls wait to be made that new work had better not be begun: twice those that may be in flight. Each
+    /// round of calls then waits for two others at most; in a longer line the service would do work, as fast as it can, whose
+    /// deadline has passed by the time it is to vote.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.waiting_to_ask.load(Ordering::Relaxed) >= 2 * self.options.calls_max
     }
 
     /// What came of one attempt: an answer, or something that says that it does not answer now.

@@ -29,16 +29,21 @@ pub enum BadKey {
     Malformed,
 }
 
-/// The key of a request and what it stands for; `None` where the client sent none.
-pub fn of(headers: &HeaderMap, asked: &Asked<'_>) -> Result<Option<ClientKey>, BadKey> {
+/// The key of a request; `None` where the client sent none.
+pub fn of(headers: &HeaderMap) -> Result<Option<String>, BadKey> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(BadKey::Several);
     }
     let text = value.to_str().map_err(|_| BadKey::Malformed)?.trim();
-    let key = parse(text)?;
-    Ok(Some(ClientKey { key, fingerprint: fingerprint(asked) }))
+    parse(text).map(Some)
+}
+
+/// The key, and what it stands for.
+#[must_use]
+pub fn standing_for(key: String, asked: &Asked<'_>) -> ClientKey {
+    ClientKey { key, fingerprint: fingerprint(asked) }
 }
 
 /// The request that a key stands for.

@@ -60,7 +60,8 @@ impl<P: Participants> Public<P> {
             }
             Routed::Merge(matched) => (matched.id, self.gateway.merge(&matched, &parts, client).await),
             Routed::Transaction(matched) => {
-                (matched.id, transact(&self, &matched, Request::from_parts(parts, body), client).await)
+                let response = transact(&self, &matched, Request::from_parts(parts, body), client).await;
+                (matched.id, response.unwrap_or_else(IntoResponse::into_response))
             }
             Routed::NotFound => ("", Problem::not_found().into_response()),
             Routed::MethodNotAllowed(allow) => ("", Problem::method_not_allowed(&allow).into_response()),

@@ -311,7 +311,9 @@ impl From<Refused> for Problem {
             }
             Refused::DiskNearlyFull => Self::new(StatusCode::SERVICE_UNAVAILABLE, "disk_nearly_full", detail)
                 .with_header(RETRY_AFTER, "5"),
-            Refused::Overloaded(_) | Refused::ServiceOverloaded(..) => Self::overloaded(detail),
+            Refused::Overloaded(_) | Refused::ServiceOverloaded(..) | Refused::Crowded(_) => {
+                Self::overloaded(detail)
+            }
             Refused::KeyReused(id) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key_reused", detail)
                 .with_header(TRANSACTION_ID, &id.to_string()),
             Refused::KeySettled(id) => Self::new(StatusCode::CONFLICT, "settled_by_hand", detail)

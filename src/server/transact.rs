@@ -1,12 +1,13 @@
 //! One request of a transaction route, from body to answer.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
@@ -18,45 +19,44 @@ use super::public::Public;
 use super::reply::{self, Told};
 use crate::coordinator::{Begin, Handle, Start};
 use crate::gateway::{
-    Matched, PlannedCall, Problem, Share, TransactionRoute, add_forwarded, headers_for_work,
+    BufferError, Matched, PlannedCall, Problem, Share, TransactionRoute, add_forwarded, headers_for_work,
 };
 use crate::participant::Participants;
 use crate::participant::Work;
 use crate::participant::options::{CallBody, TransactionOptions};
 use crate::plan::{Body as PlanBody, Plan, PlannedBranch, Trace};
 
-/// Does what the request asks at every branch or at none, and says which.
+/// Does what the request asks at every branch or at none, and says which; a problem where nothing was begun.
 pub(super) async fn transact<P: Participants>(
     public: &Arc<Public<P>>,
     matched: &Matched<'_, TransactionRoute>,
     request: Request<Body>,
     client: IpAddr,
-) -> Response {
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    // What says itself that it is too long need not be waited for.
-    if body.size_hint().lower() > public.body_max as u64 {
-        return Problem::body_too_large(public.body_max).into_response();
+    let (services, key) = (matched.route.services(), key::of(&parts.headers)?);
+    // What says itself that it is too long need not be waited for, and what cannot be begun now need not be read.
+    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if declared > public.body_max {
+        return Err(Problem::body_too_large(public.body_max));
     }
-    let services = matched.route.services();
+    public.coordinator.would_begin(matched.id, key.as_deref(), &services)?;
+    if declared > public.gateway.left_for(&services) {
+        return Err(BufferError::<Infallible>::NoBudget.into());
+    }
     let reading = public.gateway.read_for(&services, body.into_data_stream(), public.body_max);
-    let bodies = match timeout(public.body_timeout, reading).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) => return Problem::from(error).into_response(),
-        Err(_) => return slow_body(public.body_timeout).into_response(),
-    };
-    let begin = match public.plan(matched, &parts, &bodies, client) {
-        Ok(begin) => begin,
-        Err(problem) => return problem.into_response(),
-    };
+    let bodies =
+        timeout(public.body_timeout, reading).await.map_err(|_| slow_body(public.body_timeout))??;
+    let begin = public.plan(matched, &parts, &bodies, key, client)?;
     // Each work call holds its own, for as long as it is not answered.
     drop(bodies);
-    match public.coordinator.begin(begin).await {
-        Ok(Start::New(handle)) => settle(public, handle, matched.route.reply_within, false).await,
-        Ok(Start::Open(handle)) if handle.now().told.is_none() => reply::undecided(handle.id),
-        Ok(Start::Open(handle)) => settle(public, handle, matched.route.reply_within, true).await,
-        Ok(Start::Done(id, past)) => Told::past(id, &past).answer(true),
-        Err(refused) => Problem::from(refused).into_response(),
-    }
+    let reply_within = matched.route.reply_within;
+    Ok(match public.coordinator.begin(begin).await? {
+        Start::New(handle) => settle(public, handle, reply_within, false).await,
+        Start::Open(handle) if handle.now().told.is_none() => reply::undecided(handle.id),
+        Start::Open(handle) => settle(public, handle, reply_within, true).await,
+        Start::Done(id, past) => Told::past(id, &past).answer(true),
+    })
 }
 
 /// Waits for the decision and, for a while, for the confirmations. Where too many clients wait for one of the services
@@ -83,11 +83,13 @@ impl<P: Participants> Public<P> {
         matched: &Matched<'_, TransactionRoute>,
         parts: &Parts,
         bodies: &BTreeMap<&str, Bytes>,
+        key: Option<String>,
         client: IpAddr,
     ) -> Result<Begin, Problem> {
         let body = bodies.values().next().expect("a transaction has a branch");
         let (path, query) = (matched.path.as_str(), parts.uri.query());
-        let key = key::of(&parts.headers, &Asked { method: &parts.method, path, query, body })?;
+        let asked = Asked { method: &parts.method, path, query, body };
+        let key = key.map(|key| key::standing_for(key, &asked));
         let calls = matched.route.plan(&matched.params, query, parts.headers.get(CONTENT_TYPE), body)?;
         let headers = work_headers(&parts.headers, client);
         let trace =

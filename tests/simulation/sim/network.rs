@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use unanimous::discovery::{Endpoint, Fixed};
 use unanimous::participant::answer::meaning;
 use unanimous::participant::options::{CallBody, Retry, TransactionOptions};
-use unanimous::participant::services::Services;
+use unanimous::participant::services::{Service, Services};
 use unanimous::participant::{Answer, Call, Outcome, Participants, Reply};
 use unanimous::txn::{Operation, Vote};
 use unanimous_wal::Durable;
@@ -125,6 +125,10 @@ impl Participants for Network {
 
     async fn permit(&self, service: &str, operation: Operation) -> Self::Permit {
         Some(self.services.get(service)?.permit(operation).await)
+    }
+
+    fn is_crowded(&self, service: &str) -> bool {
+        self.services.get(service).is_some_and(Service::is_crowded)
     }
 
     async fn deliver(&self, call: Durable<Call>, _permit: Self::Permit) -> (Answer, Option<Endpoint>) {

@@ -45,7 +45,9 @@ async fn ask(sim: &Sim, node: &Node, number: usize) {
             tell(sim, number, id, past.decision);
         }
         Err(Refused::KeyReused(_) | Refused::KeyBusy(_)) => sim.world().summary.key_refused += 1,
-        Err(Refused::Overloaded(_) | Refused::ServiceOverloaded(..) | Refused::Draining) => {
+        Err(
+            Refused::Overloaded(_) | Refused::ServiceOverloaded(..) | Refused::Crowded(_) | Refused::Draining,
+        ) => {
             sim.world().summary.refused_overload += 1;
         }
         Err(
