@@ -242,8 +242,8 @@ impl Check {
         };
         let late = world.running().and_then(|running| running.txn.waits_for().lowest());
         let instead = match event {
-            Event::Lost(branch, Loss::Unreachable(_)) if self.is(Bug::LostWorkIsYes) => Some(yes(branch)),
-            Event::Lost(branch, Loss::Unreachable(_)) if self.is(Bug::LostWorkWasNeverSent) => {
+            Event::Lost(branch, Loss::Late) if self.is(Bug::LostWorkIsYes) => Some(yes(branch)),
+            Event::Lost(branch, Loss::Unreachable(None)) if self.is(Bug::LostWorkWasNeverSent) => {
                 Some(Event::Lost(branch, Loss::NeverSent))
             }
             Event::Refused(branch, _) if self.is(Bug::RefusalIsYes) => Some(yes(branch)),

@@ -17,6 +17,9 @@ use super::world::{Node, Running, World};
 /// When a transaction of the model is late.
 const DEADLINE: Timestamp = Timestamp(10_000);
 
+/// How a work call is lost that may have arrived: a broken connection, a 5xx, no answer in time.
+const LOSSES: [Loss; 3] = [Loss::Unreachable(None), Loss::Unreachable(Some(503)), Loss::Late];
+
 /// What is checked: a transaction, and the log it is written to.
 #[derive(Debug, Clone)]
 pub struct Check {
@@ -41,8 +44,8 @@ pub enum Action {
     Send(Branch),
     /// It turns out that no byte of the work call ever left.
     FailToSend(Branch),
-    /// The node gives up waiting for an answer to the work call.
-    GiveUpOn(Branch),
+    /// The answer to the work call is one that says nothing, or does not come.
+    Lose(Branch, Loss),
     /// A call arrives, once more perhaps, and the service makes this of it.
     Deliver(Branch, Operation, Mind),
     /// An answer arrives.
@@ -125,7 +128,7 @@ impl Check {
                     actions.push(Action::FailToSend(branch));
                 }
             }
-            Some(_) if is_working => actions.push(Action::GiveUpOn(branch)),
+            Some(_) if is_working => actions.extend(LOSSES.map(|loss| Action::Lose(branch, loss))),
             Some(_) | None => {}
         }
         for operation in share.sent.iter() {
@@ -161,7 +164,7 @@ impl Check {
             Action::Proceed => world.proceed(self),
             Action::Send(branch) => self.send(world, branch),
             Action::FailToSend(branch) => self.lose(world, branch, Loss::NeverSent),
-            Action::GiveUpOn(branch) => self.lose(world, branch, Loss::Unreachable(None)),
+            Action::Lose(branch, loss) => self.lose(world, branch, loss),
             Action::Deliver(branch, operation, mind) => {
                 match world.share(branch).receive(operation, self.has_prepare(branch), mind) {
                     Ok(share) => *world.share_mut(branch) = share,
