@@ -109,6 +109,8 @@ pub enum Fault {
     NeverCommits,
     /// Nothing is wrong: it asks the coordinator before it does what it is told.
     Asks,
+    /// Nothing is wrong: a smaller epoch of the same node is refused.
+    RefusesTheFormerLife,
     /// Nothing is wrong: it is asked again before it answers.
     PutsOff,
 }
@@ -147,6 +149,8 @@ struct Memory {
     known: HashMap<Piece, Known>,
     counter: i64,
     epoch: u64,
+    /// The greatest epoch by node.
+    epochs: HashMap<String, u64>,
     busy: bool,
 }
 
@@ -276,7 +280,12 @@ impl Memory {
         let piece = piece(fault, headers);
         let is_smaller = epoch < self.epoch;
         self.epoch = self.epoch.max(epoch);
-        if fault == Fault::ComparesNodes && is_smaller {
+        let url = headers["transaction-coordinator"].to_str().unwrap();
+        let node = url.split("/v1/").next().unwrap().to_owned();
+        let of_node = self.epochs.entry(node).or_default();
+        let is_former = epoch < *of_node;
+        *of_node = epoch.max(*of_node);
+        if fault == Fault::ComparesNodes && is_smaller || fault == Fault::RefusesTheFormerLife && is_former {
             return 409;
         }
         let seen = match seen {
