@@ -73,7 +73,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, RescueError> {
 fn lines(report: &Report, args: &Args) -> Vec<Value> {
     let findings = &report.findings;
     let mut lines: Vec<Value> = findings.missing.iter().map(missing_json).collect();
-    if !findings.is_end_known() && findings.witness.is_none() {
+    if !findings.is_end_witnessed() {
         lines.push(json!({ "found": "end_unknown", "from": findings.high.map_or(1, |high| high.get() + 1) }));
     }
     if !findings.is_beginning_known() {
@@ -195,10 +195,10 @@ fn table(report: &Report, args: &Args, out: &mut dyn Write) -> io::Result<()> {
 fn losses(report: &Report) -> Vec<String> {
     let findings = &report.findings;
     let mut losses: Vec<String> = findings.missing.iter().map(missing_words).collect();
-    if findings.witness.is_none() {
+    if !findings.is_end_witnessed() {
         let next = findings.high.map_or(1, |high| high.get() + 1);
         losses.push(format!(
-            "perhaps records from {next} on: the witness cannot be read, and nobody knows the end"
+            "perhaps records from {next} on: no witness can be trusted, and nobody knows the end"
         ));
     }
     if !findings.is_beginning_known() {

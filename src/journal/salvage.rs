@@ -243,8 +243,9 @@ impl Draft {
     }
 
     fn end(&mut self, findings: &Findings, now: Timestamp) {
-        if !findings.is_end_known() && self.waiting.is_empty() {
-            let next = findings.high.map_or(Lsn::FIRST, Lsn::next);
+        if !findings.is_end_witnessed() {
+            let last = self.waiting.last().map(|(_, last, _)| *last).or(findings.high);
+            let next = last.map_or(Lsn::FIRST, Lsn::next);
             let why =
                 "what came here is not known: this log was rescued from a damaged one without its witness";
             self.waiting.push((next, next, why.to_owned()));

@@ -232,11 +232,9 @@ fn begin(store: Arc<dyn Store>, node: u32) -> Result<(), StoreError> {
 /// is damage and it was chosen to go on, gives the place of a copy of everything.
 fn look_first(files: &Files, node: u32, options: Options) -> Result<Option<PathBuf>, OpenError> {
     let path = files.data();
-    // Where there is nothing to read there is nothing to lose, and the walk says what is missing.
-    if !path.exists() {
-        return Ok(None);
-    }
-    if let Some(witness) = witnessed(files)?
+    // Where the data is gone sled would begin anew, and what is left would look like a log that lost everything.
+    if path.exists()
+        && let Some(witness) = witnessed(files)?
         && survey::finds_everything(&path, &witness).map_err(OpenError::io("read", &path))?
     {
         return Ok(None);

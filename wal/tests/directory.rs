@@ -210,6 +210,24 @@ async fn no_damage_to_the_files_of_sled_is_silent() {
 }
 
 #[tokio::test]
+async fn data_that_is_gone_is_not_made_anew() {
+    for name in ["store/db", "store"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (wal, _) = start(directory.path());
+        wal.append(payload(1, 10), ()).await.unwrap();
+        wal.close().await.unwrap();
+        // The ring would make up for it.
+        std::fs::remove_file(directory.path().join("ring")).unwrap();
+        let path = directory.path().join(name);
+        if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) }.unwrap();
+        let before = files_below(directory.path());
+        let refused = try_read(directory.path(), Options::default()).unwrap_err();
+        assert!(refused.contains("cannot be read") && refused.contains("nothing was changed"), "{refused}");
+        assert!(files_below(directory.path()) == before, "{name}: something was changed");
+    }
+}
+
+#[tokio::test]
 async fn a_half_written_snapshot_of_sled_is_cleared_away() {
     let directory = tempfile::tempdir().unwrap();
     let (wal, _) = start(directory.path());

@@ -188,6 +188,22 @@ async fn a_lost_end_is_known_by_the_witness_and_unknown_without_it() {
 }
 
 #[tokio::test]
+async fn a_witness_from_an_older_copy_does_not_know_the_end() {
+    let from = tempfile::tempdir().unwrap();
+    a_log(from.path()).await;
+    let older = std::fs::read(from.path().join("witness")).unwrap();
+    let (wal, _) = start(from.path());
+    wal.append(payload(4001, 300), ()).await.unwrap();
+    wal.append(payload(4002, 300), ()).await.unwrap();
+    wal.close().await.unwrap();
+    std::fs::write(from.path().join("witness"), older).unwrap();
+    assert!(damage(from.path(), b"payload-00004002-") > 0);
+    let (findings, _) = rescued(from.path());
+    assert_eq!(findings.high, Some(lsn(91)), "more than it knows of");
+    assert!(!findings.is_end_known() && !findings.is_whole(), "{findings:?}");
+}
+
+#[tokio::test]
 async fn marker_and_witness_may_both_be_gone() {
     let from = tempfile::tempdir().unwrap();
     let records = a_log(from.path()).await;

@@ -78,6 +78,8 @@ pub struct Witnessed {
     pub high: Option<Lsn>,
     /// The identity of the log.
     pub node: u32,
+    /// It knows of the latest start; otherwise it is from an older copy, and there may be more than it knows of.
+    pub is_current: bool,
 }
 
 /// A place in the files, and the records that are there or were.
@@ -131,8 +133,13 @@ pub fn look(directory: &Path) -> Result<Salvage, OpenError> {
     let pieces = arrange::arrange(&choice.blocks, low, acknowledged);
     let mut findings = Findings::of(&seen, &choice, &pieces, directory);
     findings.marker = marker;
-    findings.witness =
-        witness.map(|witness| Witnessed { low: witness.low, high: witness.high, node: witness.node });
+    findings.witness = witness.map(|witness| Witnessed {
+        low: witness.low,
+        high: witness.high,
+        node: witness.node,
+        // Every start writes it down before its first record.
+        is_current: witness.epoch >= findings.epoch,
+    });
     findings.epoch = findings.epoch.max(witness.map_or(0, |witness| witness.epoch));
     Ok(Salvage { seen, pieces, findings, _lock: lock })
 }
@@ -203,7 +210,13 @@ impl Findings {
     /// Whether the records that were rescued are known to reach to the end of the log.
     #[must_use]
     pub fn is_end_known(&self) -> bool {
-        self.witness.is_some_and(|witness| witness.high <= self.high)
+        self.is_end_witnessed() && self.witness.is_some_and(|witness| witness.high <= self.high)
+    }
+
+    /// Whether there is a witness that knows where the log ended.
+    #[must_use]
+    pub fn is_end_witnessed(&self) -> bool {
+        self.witness.is_some_and(|witness| witness.is_current)
     }
 
     /// Whether the records that were rescued are known to begin where the log began.

@@ -46,7 +46,7 @@ impl Rebuild {
         }
         let files = Files::new(directory);
         let lock = files.create_and_lock()?;
-        let guard = Guard::Lock { _file: lock, aside: None };
+        let guard = Guard::New { _file: lock };
         let store = Arc::new(SledStore::open(files.clone(), guard)?);
         let witness = Witness { low, epoch, ..Witness::new(node) };
         let packer = Packer::new(Tail { next: low, checksum: 0 }, epoch);

@@ -73,6 +73,8 @@ pub(crate) enum Guard {
         /// A copy that was made before sled opened, because it could have overwritten what it cannot read.
         aside: Option<PathBuf>,
     },
+    /// The lock on a directory in which a log is being made. No room is kept there yet: the node does that when it starts.
+    New { _file: File },
     /// The directory itself, which is a copy.
     Copy { _directory: tempfile::TempDir },
 }

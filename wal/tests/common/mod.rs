@@ -73,6 +73,11 @@ pub(crate) fn files_below(path: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
+/// A directory in memory, where there is such a place.
+pub(crate) fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// Copies a directory and all that is in it.
 pub(crate) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
