@@ -192,6 +192,8 @@ async fn a_damaged_log_is_found_said_and_never_served() {
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     bytes[end / 2..end / 2 + 64].iter_mut().for_each(|byte| *byte = !*byte);
     std::fs::write(&file, &bytes).unwrap();
+    // And the second copy is gone.
+    std::fs::remove_file(node.data_dir().join("ring")).unwrap();
 
     let directory = node.data_dir().display().to_string();
     let verify = node.cli(&["verify", "--data-dir", &directory]).await;

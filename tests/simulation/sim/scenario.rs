@@ -107,7 +107,8 @@ impl Request {
         for service in &mut request.branches {
             *service = (dead + 1 + index(chance, services.len() - 1)) % services.len();
         }
-        Self { at, key: None, tries: 1, ..request }
+        // The three of them can crowd a service that takes one call at a time; they are told so, and ask again.
+        Self { at, key: None, tries: 4, ..request }
     }
 }
 
