@@ -17,8 +17,8 @@
 //! | [`index`] | where in the log a time is |
 //! | [`find`] | what became of a finished transaction |
 //! | [`inspect`] | a log that no node works with, looked at without changing it |
-//! | [`opening`] | a disk that does not answer while the log is opened |
-//! | [`room`] | the floor below which nothing new is begun |
+//! | `opening` | a disk that does not answer while the log is opened |
+//! | `room` | the floor below which nothing new is begun |
 //! | [`salvage`] | a new log of what can be rescued of a damaged one |
 //! | [`mod@line`] | records as people and programs read them |
 

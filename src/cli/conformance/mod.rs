@@ -13,17 +13,17 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`rules`], [`table`] | every rule: what, why, and the script that tries it |
+//! | [`rules`], `table` | every rule: what, why, and the script that tries it |
 //! | [`script`] | what a script can do |
-//! | [`target`] | what is attacked, from the command line or a configuration |
-//! | [`attack`] | the order of the rules, and the patience with one call |
-//! | [`play`] | one script under way |
+//! | `target` | what is attacked, from the command line or a configuration |
+//! | `attack` | the order of the rules, and the patience with one call |
+//! | `play` | one script under way |
 //! | [`sender`] | one call, and what was heard |
-//! | [`coordinator`] | ids, epochs, and who answers when the participant asks |
-//! | [`look`] | what the participant shows, as numbers that add up |
-//! | [`restart`] | killing it and starting it again |
-//! | [`finding`] | what was found out about one rule |
-//! | [`report`] | the same, printed |
+//! | `coordinator` | ids, epochs, and who answers when the participant asks |
+//! | `look` | what the participant shows, as numbers that add up |
+//! | `restart` | killing it and starting it again |
+//! | `finding` | what was found out about one rule |
+//! | `report` | the same, printed |
 
 mod attack;
 mod coordinator;
