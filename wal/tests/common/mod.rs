@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use unanimous_wal::sim::SimDisk;
-use unanimous_wal::{Log, Lsn, OpenError, Options, ReadAllError, Readable, Wal};
+use unanimous_wal::{Copied, Log, Lsn, OpenError, Options, ReadAllError, Readable, Wal};
 
 /// The records of a log, in order.
 pub(crate) type Records = Vec<(Lsn, Vec<u8>)>;
@@ -39,6 +39,11 @@ pub(crate) fn start_sim(disk: &SimDisk) -> (Wal, Records) {
 pub(crate) fn try_read(directory: &Path, options: Options) -> Result<(Readable, Records), String> {
     let log = unanimous_wal::open(directory, options).map_err(|error: OpenError| error.to_string())?;
     read(log).map_err(|error| error.to_string())
+}
+
+/// For a directory that the test has copied.
+pub(crate) fn a_copy() -> Options {
+    Options { copied: Copied::Complete, ..Options::default() }
 }
 
 /// Takes the second copy of the last blocks away.
