@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example kills -- --kills 2000
 //! cargo run --release --example kills -- --kills 100 --loss 5 --slow 50 --partitions 20 --seed 7
+//! cargo run --release --example kills -- --soak docs --seconds 1800
 //! ```
 
 #![allow(unreachable_pub, reason = "the attack is a module of two crates, a test and a program")]
@@ -10,11 +11,13 @@
 
 mod attack;
 mod progress;
+mod soak;
 mod verdict;
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +27,8 @@ use attack::proxy::Faults;
 use attack::spaces::{self, Spaces};
 use clap::Parser;
 use progress::Progress;
+use soak::level::Levels;
+use soak::{Watch, plot, write_csv};
 use unanimous::cli::demo::harness::{self, Event, Extent, Options};
 use verdict::{Verdict, sentences};
 
@@ -39,13 +44,13 @@ const TRANSFERS_A_KILL: usize = 40;
 #[derive(Debug, Parser)]
 #[command(name = "kills")]
 struct Args {
-    /// How often the gateway is killed
-    #[arg(long, default_value_t = 100)]
-    kills: usize,
-    /// How often a bank is killed; a quarter of the kills if left out
+    /// How often the gateway is killed; 100 if left out, and in a soak every 5 s of its first third
+    #[arg(long)]
+    kills: Option<usize>,
+    /// How often a bank is killed; a quarter of that if left out, and in a soak every 20 s
     #[arg(long)]
     participant_kills: Option<usize>,
-    /// How often a bank is cut off from the gateway for 0.2 to 2.5 s; a fiftieth of the kills if left out
+    /// How often a bank is cut off from the gateway for 0.2 to 2.5 s; a fiftieth of the kills if left out, and in a soak every 30 s
     #[arg(long)]
     partitions: Option<usize>,
     /// So many of a hundred calls to banks are lost, come late, hang, or lose their answer
@@ -57,9 +62,16 @@ struct Args {
     /// How many clients make transfers at once
     #[arg(long, default_value_t = 32)]
     clients: usize,
-    /// How long; if left out, 40 transfers for each kill
+    /// How long; if left out, 40 transfers for each kill, and half an hour in a soak
     #[arg(long)]
-    seconds: Option<u64>,
+    seconds: Option<usize>,
+    /// The most transfers that are begun in a second; as many as possible if left out, and 100 in a soak
+    #[arg(long)]
+    rate: Option<NonZero<u32>>,
+    /// Look at memory, disk and more all the while, keep it in soak.csv and soak.svg in this directory, and fail where it is
+    /// not level. The gateway is killed in the first third only, and its log keeps a minute
+    #[arg(long, value_name = "DIR")]
+    soak: Option<PathBuf>,
     /// Make partitions with a proxy also where network namespaces can be had
     #[arg(long)]
     no_namespaces: bool,
@@ -105,14 +117,22 @@ async fn run(args: &Args, spaces: Option<Spaces>) -> Result<ExitCode, Box<dyn Er
     let (options, lines) = prepare(args, spaces).await?;
     let directory = options.data_dir.clone();
     println!("{}\nseed {}; everything is in {}\n", plan(&options, args), options.seed, directory.display());
-    let progress = Progress::new(&options);
-    let ran = harness::run(&options, &|event: Event<'_>| progress.on(event)).await;
+    let (progress, watch) = (Progress::new(&options), Watch::new(directory.join("gateway")));
+    let watcher = |event: Event<'_>| {
+        progress.on(event);
+        watch.on(event);
+    };
+    let ran = tokio::select! {
+        ran = harness::run(&options, &watcher) => ran,
+        () = watch.take_samples(), if args.soak.is_some() => unreachable!("it never ends"),
+    };
     progress.finish();
     let again = format!("the same choices: --seed {}; look into {}", options.seed, directory.display());
     let report = ran.map_err(|error| format!("{}\n{again}", sentences(&error)))?;
     let verdict = Verdict { report: &report, tally: lines.tally() };
     print!("{verdict}");
-    if !verdict.problems().is_empty() {
+    let is_level = args.soak.as_deref().map_or(Ok(true), |to| soaked(&watch, to))?;
+    if !verdict.problems().is_empty() || !is_level {
         println!("{again}");
         return Ok(ExitCode::FAILURE);
     }
@@ -122,26 +142,65 @@ async fn run(args: &Args, spaces: Option<Spaces>) -> Result<ExitCode, Box<dyn Er
     Ok(ExitCode::SUCCESS)
 }
 
+/// Keeps the samples and their picture, and says whether they are level.
+fn soaked(watch: &Watch, to: &Path) -> Result<bool, Box<dyn Error>> {
+    let samples = watch.samples();
+    write_csv(&samples, &to.join("soak.csv"))?;
+    plot::draw(&samples, &to.join("soak.svg"))?;
+    let levels = Levels::of(&samples)?;
+    println!("\n{} samples\n{levels}", samples.len());
+    let problems = levels.problems();
+    println!("{}", if problems.is_empty() { "All of it is level.".to_owned() } else { problems.join("\n") });
+    Ok(problems.is_empty())
+}
+
 async fn prepare(args: &Args, spaces: Option<Spaces>) -> io::Result<(Options, Arc<Lines>)> {
     let seed = args.seed.unwrap_or_else(|| u64::from(fastrand::u32(..)));
     let faults = Faults { loss: args.loss, slow: Duration::from_millis(args.slow) };
     let lines = Arc::new(Lines::lay(faults, spaces, seed).await?);
-    let quiet = Options::new(std::env::current_exe()?, data_dir(args)?, seed);
-    let extent = match args.seconds {
-        Some(seconds) => Extent::Time(Duration::from_secs(seconds)),
-        None => Extent::Transfers((args.kills * TRANSFERS_A_KILL).max(1_000)),
-    };
-    let options = Options {
-        extent,
+    let usual = Options {
+        seed,
+        data_dir: data_dir(args)?,
         clients: args.clients,
         others: 2,
-        kills: args.kills,
-        bank_kills: args.participant_kills.unwrap_or(args.kills / 4),
-        cuts: args.partitions.unwrap_or(args.kills / 50),
+        pace: args.rate,
         network: lines.clone(),
-        ..quiet
+        ..Options::new(std::env::current_exe()?, PathBuf::new(), seed)
     };
+    let options = if args.soak.is_some() { soak_options(args, usual) } else { kill_options(args, usual) };
     Ok((options, lines))
+}
+
+/// As many kills as quickly as the node recovers.
+fn kill_options(args: &Args, usual: Options) -> Options {
+    let kills = args.kills.unwrap_or(100);
+    let transfers = Extent::Transfers((kills * TRANSFERS_A_KILL).max(1_000));
+    Options {
+        extent: args.seconds.map_or(transfers, seconds),
+        kills,
+        bank_kills: args.participant_kills.unwrap_or(kills / 4),
+        cuts: args.partitions.unwrap_or(kills / 50),
+        ..usual
+    }
+}
+
+/// A steady load for a long time, with a log that is shortened all the while.
+fn soak_options(args: &Args, usual: Options) -> Options {
+    let long = args.seconds.unwrap_or(1_800);
+    Options {
+        extent: seconds(long),
+        pace: args.rate.or(NonZero::new(100)),
+        kills: args.kills.unwrap_or(long / 3 / 5),
+        parts: 3,
+        bank_kills: args.participant_kills.unwrap_or(long / 20),
+        cuts: args.partitions.unwrap_or(long / 30),
+        retention: Some(Duration::from_mins(1)),
+        ..usual
+    }
+}
+
+fn seconds(seconds: usize) -> Extent {
+    Extent::Time(Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX)))
 }
 
 fn plan(options: &Options, args: &Args) -> String {

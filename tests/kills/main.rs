@@ -9,6 +9,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
 mod attack;
+mod soak;
 mod verdict;
 
 use std::sync::Arc;
