@@ -17,7 +17,10 @@ use std::time::Duration;
 
 use attack::Lines;
 use attack::proxy::{Faults, Tally};
-use unanimous::cli::demo::harness::{self, Extent, HarnessError, Options, Report};
+use soak::sample::Reading;
+use soak::{Watch, plot, write_csv};
+use tempfile::TempDir;
+use unanimous::cli::demo::harness::{self, Event, Extent, HarnessError, Options, Report, Watcher};
 use verdict::{Verdict, sentences};
 
 /// A run that comes near is too slow for everybody.
@@ -35,8 +38,8 @@ fn seed() -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_at_random_instants_tear_nothing_and_make_no_answer_a_lie() {
     let loopback = Options::new(env!("CARGO_BIN_EXE_unanimous").into(), "".into(), seed());
-    let options = Options { extent: Extent::Transfers(1_200), kills: 25, bank_kills: 8, ..loopback };
-    let report = survive(options).await;
+    let options = Options { extent: Extent::AtLeast(1_200), kills: 25, bank_kills: 8, ..loopback };
+    let report = survive(options, tempfile::tempdir().unwrap(), &|_| ()).await;
     println!("{}", Verdict { report: &report, tally: Tally::default() });
     let kills: usize = report.crashes.iter().map(|crash| crash.kills).sum();
     assert_eq!((kills, report.bank_kills), (25, 8), "all kills were made");
@@ -48,30 +51,52 @@ async fn a_network_that_loses_tears_and_is_cut_makes_no_difference_to_the_promis
     let faults = Faults { loss: 3.0, slow: Duration::from_millis(10) };
     let lines = Arc::new(Lines::lay(faults, None, seed).await.unwrap());
     let loopback = Options::new(env!("CARGO_BIN_EXE_unanimous").into(), "".into(), seed);
-    let report = survive(Options {
-        extent: Extent::Transfers(600),
+    let directory = tempfile::tempdir().unwrap();
+    let watch = Watch::new(directory.path().join("gateway"));
+    let options = Options {
+        extent: Extent::AtLeast(600),
         others: 2,
         kills: 6,
         bank_kills: 3,
         cuts: 3,
         network: lines.clone(),
         ..loopback
-    })
-    .await;
+    };
+    let watcher = |event: Event<'_>| watch.on(event);
+    let report = tokio::select! {
+        report = survive(options, directory, &watcher) => report,
+        () = watch.take_samples() => unreachable!("it never ends"),
+    };
     let tally = lines.tally();
     println!("{}", Verdict { report: &report, tally });
     assert!(tally.bad() > 20, "the network was good: {tally:?}");
     let waited: usize = report.partitions.iter().map(|partition| partition.in_doubt).sum();
     assert!(report.partitions.len() == 3 && waited > 0, "nothing waited behind: {:?}", report.partitions);
+    look_at_the_samples(&watch);
 }
 
-/// Runs it in a directory of its own, which is kept and named where a promise was broken.
-async fn survive(options: Options) -> Report {
+/// The samples of the soak are real, and can be kept.
+fn look_at_the_samples(watch: &Watch) {
+    let (samples, directory) = (watch.samples(), tempfile::tempdir().unwrap());
+    let (csv, svg) = (directory.path().join("soak.csv"), directory.path().join("soak.svg"));
+    write_csv(&samples, &csv).unwrap();
+    plot::draw(&samples, &svg).unwrap();
+    assert_eq!(std::fs::read_to_string(&csv).unwrap().lines().count(), samples.len() + 1);
+    assert!(std::fs::read_to_string(&svg).unwrap().contains("resident memory"));
+    if cfg!(target_os = "linux") {
+        let reading = samples.last().expect("the run is longer than five seconds").reading;
+        let Reading { memory, disk, descriptors, threads, tasks, .. } = reading;
+        let all = [memory, disk, descriptors, threads, tasks];
+        assert!(all.iter().all(|figure| *figure > 1.0), "{reading:?}");
+    }
+}
+
+/// Runs it in this directory, which is kept and named where a promise was broken.
+async fn survive(options: Options, directory: TempDir, watcher: Watcher<'_>) -> Report {
     let repeat = format!("UNANIMOUS_SEED={} cargo test --test kills -- --nocapture", options.seed);
-    let directory = tempfile::tempdir().unwrap();
     let options =
         Options { data_dir: directory.path().to_owned(), patience: Duration::from_secs(40), ..options };
-    let ran = tokio::time::timeout(LONGEST, harness::run(&options, &|_| ())).await;
+    let ran = tokio::time::timeout(LONGEST, harness::run(&options, watcher)).await;
     match ran {
         Ok(Ok(report)) if Verdict { report: &report, tally: Tally::default() }.problems().is_empty() => {
             report
