@@ -100,13 +100,16 @@ fn long() -> Vec<Trial> {
         Plan { close, far: Effort { torn: 6, scattered: 4, names: 0 }, one_of: 1, seed: 1, is_long: true };
     let few = Effort { torn: 1, scattered: 1, names: 2 };
     let plan_again = Plan { close: few, far: few, one_of: 2, ..plan };
-    let lives = vec![
-        Life { single: 40, together: 12, ..Life::NONE },
-        Life { single: 20, together: 8, is_killed: true, ..Life::NONE },
-        Life { single: 10, together: 4, ..Life::NONE },
-        Life::NONE,
-    ];
-    let mut trials = vec![Trial { name: "small", lives, plan, again: 20, plan_again }];
+    let small = |name, single, together| {
+        let lives = vec![
+            Life { single, together, ..Life::NONE },
+            Life { single: single / 2, together: together / 2, is_killed: true, ..Life::NONE },
+            Life { single: single / 4, together: together / 4, ..Life::NONE },
+            Life::NONE,
+        ];
+        Trial { name, lives, plan, again: 8, plan_again }
+    };
+    let mut trials = vec![small("small", 10, 3), small("single", 120, 2), small("together", 4, 16)];
     let bulks = [("bulk-30", 30), ("bulk-50", 50), ("bulk-70", 70), ("bulk-85", 85)];
     trials.extend(bulks.map(|(name, bulk)| {
         let lives = vec![
@@ -117,7 +120,7 @@ fn long() -> Vec<Trial> {
             Life::NONE,
         ];
         let plan = Plan { close: few, far: few, one_of: 24, ..plan };
-        Trial { name, lives, plan, again: 2, plan_again: Plan { one_of: 32, ..plan } }
+        Trial { name, lives, plan, again: 1, plan_again: Plan { one_of: 32, ..plan } }
     }));
     trials
 }
@@ -127,8 +130,9 @@ fn attempt(trial: &Trial) -> Tally {
     let root = tempfile::tempdir().unwrap();
     let recording = record(root.path(), &[], &trial.lives);
     let mut all = judged(trial.name, &recording, &trial.plan);
-    let bases = std::mem::take(&mut all.some);
-    for (n, base) in (0..).zip(bases.iter().step_by((bases.len() / trial.again.max(1)).max(1))) {
+    let mut bases = every(&all.some, trial.again);
+    bases.extend(every(&all.cut_off, trial.again.div_ceil(4)));
+    for (n, base) in (0..).zip(bases) {
         let root = tempfile::tempdir().unwrap();
         let world = World::at(&recording, base.moment);
         base.build(&world, false).save(root.path());
@@ -138,6 +142,11 @@ fn attempt(trial: &Trial) -> Tally {
         all.add(judged(&name, &recording, &trial.plan_again));
     }
     all
+}
+
+/// So many of them, from all parts of the list.
+fn every(states: &[Spec], count: usize) -> Vec<Spec> {
+    states.iter().step_by((states.len() / count).max(1)).take(count).copied().collect()
 }
 
 /// Judges the states of a recording, and says what is wrong and how to see it.

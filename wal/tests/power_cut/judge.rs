@@ -35,8 +35,6 @@ pub(crate) enum Verdict {
     Sound,
     /// So it is, and the last record, which was not acknowledged, was cut off.
     CutOff,
-    /// So it is, after a repair of sled's files of which a copy was kept.
-    Repaired,
 }
 
 impl Promises {
@@ -94,15 +92,15 @@ pub(crate) fn judge(directory: &Path, promises: &Promises, runtime: &Runtime) ->
         return Err("holds other records after a start and an append".to_owned());
     }
     drop(again);
-    let is_repaired = fs::read_dir(directory).unwrap().any(|entry| {
-        let name = entry.unwrap().file_name();
-        name.to_string_lossy().starts_with("aside-")
-    });
-    Ok(match (is_repaired, is_cut, promises.is_any()) {
-        (true, ..) => Verdict::Repaired,
-        (_, true, _) => Verdict::CutOff,
-        (_, _, true) => Verdict::Sound,
-        (_, _, false) => Verdict::Begun,
+    // A copy is kept of what is repaired, and only a few of them: a power cut must not need that.
+    let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+    if names.into_iter().any(|name| name.to_string_lossy().starts_with("aside-")) {
+        return Err("needed a repair".to_owned());
+    }
+    Ok(match (is_cut, promises.is_any()) {
+        (true, _) => Verdict::CutOff,
+        (_, true) => Verdict::Sound,
+        (_, false) => Verdict::Begun,
     })
 }
 

@@ -78,7 +78,7 @@ pub(crate) async fn live(directory: &Path, life: Life) {
             append(&wal, id + 3),
             append(&wal, id + 7),
         );
-        retire(&wal, 30).await;
+        retire(&wal, 5).await;
     }
     for _ in 0..life.bulk {
         let id = ids.next().unwrap();
