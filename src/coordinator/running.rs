@@ -56,6 +56,7 @@ pub(crate) struct Running<P> {
     speakers: JoinSet<()>,
     wake_at: Option<Timestamp>,
     is_all_told: bool,
+    has_answers: bool,
     entered: Instant,
     /// When the record was written that it is found by.
     found_by: Timestamp,
@@ -75,7 +76,7 @@ impl<P: Participants> Running<P> {
         let (mouth, heard) = mpsc::channel(plan.branches.len());
         let branches = plan.branches.iter().map(|_| Spoken::default()).collect();
         let (speakers, entered) = (JoinSet::new(), Instant::now());
-        let (wake_at, is_all_told, found_by) = (None, false, id.time());
+        let (wake_at, is_all_told, has_answers, found_by) = (None, false, false, id.time());
         Self {
             shared,
             seats,
@@ -89,6 +90,7 @@ impl<P: Participants> Running<P> {
             speakers,
             wake_at,
             is_all_told,
+            has_answers,
             entered,
             found_by,
         }
@@ -136,6 +138,7 @@ impl<P: Participants> Running<P> {
                 Some(heard) = self.heard.recv() => self.hear(heard).await?,
                 Some(message) = self.seats.messages.recv() => self.obey(message).await?,
                 () = sleep(until_wake.unwrap_or_default()), if until_wake.is_some() => self.wake().await?,
+                () = self.seats.audience.cancelled(), if self.has_answers && !self.keeps_for_key() => self.forget_answers(),
             }
         }
         Ok(())
@@ -356,7 +359,22 @@ impl<P: Participants> Running<P> {
         }
     }
 
-    fn remember(&self, branch: Branch, reply: Reply) {
+    /// Whether what the branches answered will be logged for its key.
+    fn keeps_for_key(&self) -> bool {
+        self.plan.key.is_some() && self.txn.decision().is_none()
+    }
+
+    /// The client was told. In doubt for days, it need not hold for days what the branches answered.
+    fn forget_answers(&mut self) {
+        self.has_answers = false;
+        self.seats.view.send_modify(|view| view.replies.fill(None));
+    }
+
+    fn remember(&mut self, branch: Branch, reply: Reply) {
+        if self.seats.audience.is_cancelled() && !self.keeps_for_key() {
+            return;
+        }
+        self.has_answers = true;
         self.seats.view.send_modify(|view| {
             if let Some(place) = view.replies.get_mut(branch.index()) {
                 *place = Some(reply);
