@@ -6,8 +6,9 @@ mod kit;
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::Method;
-use kit::{Answer, Gate, Node, Reply, SmallDisk, Stub};
+use kit::{Answer, Asked, Gate, Kind, Node, Reply, SmallDisk, Stub};
 use serde_json::{Value, json};
 
 /// The disk of these tests. An eighth of it is the reserve, and as much the floor.
@@ -18,23 +19,24 @@ const MIB: u64 = 1024 * 1024;
 
 /// What was begun is held up at its commit by the gate.
 struct Story {
-    node: Node,
+    // Dropped first: the directory of the node cannot be removed while something is mounted in it.
     disk: SmallDisk,
+    node: Node,
     ledger: Stub,
     gate: Gate,
-    _accounts: Stub,
+    accounts: Stub,
 }
 
 impl Story {
-    async fn begin() -> Option<Self> {
+    async fn begin(kind: Kind) -> Option<Self> {
         let (accounts, ledger) = (Stub::start().await, Stub::start().await);
         let config = kit::two_branches(&accounts, &ledger);
         let mut node = Node::new(&config.replace("reply_within = \"2s\"", "reply_within = \"200ms\""));
-        let disk = SmallDisk::mount(&node.data_dir(), DISK)?;
+        let disk = SmallDisk::mount(&node.data_dir(), kind, DISK)?;
         let gate = Gate::closed();
         ledger.always("/tx/commit", Answer::ok().behind(&gate));
         node.start().await;
-        Some(Self { node, disk, ledger, gate, _accounts: accounts })
+        Some(Self { disk, node, ledger, gate, accounts })
     }
 
     async fn ask(&self, key: &str) -> Reply {
@@ -81,7 +83,7 @@ impl Story {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_nearly_full_ends_what_was_begun_and_begins_nothing_until_there_is_room() {
-    let Some(story) = Story::begin().await else { return };
+    let Some(story) = Story::begin(Kind::Tmpfs).await else { return };
     let (first, second) = (story.in_doubt("\"1\"").await, story.in_doubt("\"2\"").await);
     assert!(story.ballast() && (story.reading("unanimous_disk_nearly_full ").await).abs() < 0.1);
 
@@ -116,7 +118,7 @@ async fn a_disk_that_is_nearly_full_ends_what_was_begun_and_begins_nothing_until
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_starts_on_a_full_disk_and_ends_what_was_begun() {
-    let Some(mut story) = Story::begin().await else { return };
+    let Some(mut story) = Story::begin(Kind::Tmpfs).await else { return };
     let id = story.in_doubt("\"1\"").await;
     story.node.kill().await;
     story.disk.fill(0);
@@ -142,7 +144,7 @@ async fn a_node_starts_on_a_full_disk_and_ends_what_was_begun() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_floor_a_node_works_as_long_as_it_can() {
-    let Some(mut story) = Story::begin().await else { return };
+    let Some(mut story) = Story::begin(Kind::Tmpfs).await else { return };
     story.node.terminate().await;
     story.disk.fill(MIB);
     story.node.env("UNANIMOUS__LOG__ROOM_MIN", "0").start().await;
@@ -150,4 +152,28 @@ async fn without_a_floor_a_node_works_as_long_as_it_can() {
     story.ask("\"new\"").await.expect(200);
     let told: Value = story.node.admin("/v1/transactions").await.expect(200).json();
     assert_eq!(told["transactions"].as_array().map(Vec::len), Some(1));
+}
+
+/// Without a floor nothing holds the log back from the end of the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_answered_before_the_disk_was_full_was_told_the_truth() {
+    let Some(mut story) = Story::begin(Kind::Ext4).await else { return };
+    story.gate.open();
+    story.node.terminate().await;
+    std::fs::remove_file(story.node.data_dir().join("ballast")).unwrap();
+    story.disk.fill(DISK / 16);
+    story.node.env("UNANIMOUS__LOG__ROOM_MIN", "0").start().await;
+    story.accounts.always("/debit", Answer::big(50_000));
+    let clients = (0..4).map(|client| kit::ask_until_one_fails(&story.node, client));
+    let asked: Vec<Asked> = join_all(clients).await.into_iter().flatten().collect();
+    assert_eq!(story.node.wait().await.code(), Some(74), "{}", story.node.stderr());
+    assert!(story.node.stderr().contains("(make room on the disk)"), "{}", story.node.stderr());
+    assert!(asked.iter().filter(|asked| asked.status() == 200).count() > 4, "it worked before");
+    story.disk.clear();
+    story.node.env_clear().start().await;
+    story.node.settled().await;
+    for asked in &asked {
+        asked.is_true(&story.node).await;
+    }
+    kit::calls_are_true(&story.node, &[&story.accounts, &story.ledger]).await;
 }

@@ -8,8 +8,8 @@ use std::convert::Infallible;
 use std::process::Output;
 
 use futures_util::future::join_all;
-use kit::{Answer, Node, Reply, Stub};
-use serde_json::{Value, json};
+use kit::{Answer, Asked, Node, Reply, Stub};
+use serde_json::json;
 use unanimous_wal::{Lsn, verify};
 
 /// Clients at once while the log fails.
@@ -17,22 +17,6 @@ const CLIENTS: usize = 12;
 
 /// How long a file of the node may get before a write fails: opening a new log takes less.
 const ROOM: u64 = 6 * 1024 * 1024;
-
-/// The most that one client asks: many times what there is room for.
-const REQUESTS_MAX: usize = 100;
-
-/// A request of one client, and what it was told. `None`: the connection was cut.
-struct Asked {
-    key: String,
-    body: Value,
-    told: Option<Reply>,
-}
-
-impl Asked {
-    fn status(&self) -> u16 {
-        self.told.as_ref().map_or(0, |told| told.status)
-    }
-}
 
 async fn two_with_big_answers() -> (Node, Stub, Stub) {
     let (accounts, ledger) = (Stub::start().await, Stub::start().await);
@@ -42,23 +26,11 @@ async fn two_with_big_answers() -> (Node, Stub, Stub) {
     (node, accounts, ledger)
 }
 
-/// One client: a request after the other, until one is not done.
-async fn ask_until_one_fails(node: &Node, client: usize) -> Vec<Asked> {
-    let mut all: Vec<Asked> = Vec::new();
-    while all.len() < REQUESTS_MAX && all.last().is_none_or(|asked| asked.status() == 200) {
-        let key = format!("\"{client}-{}\"", all.len());
-        let body = json!({"client": client, "number": all.len()});
-        let told = node.try_post("/transfers", &[("Idempotency-Key", &key)], &body).await;
-        all.push(Asked { key, body, told });
-    }
-    all
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_fails_stops_the_node_and_what_was_told_is_true_after_a_restart() {
     let (mut node, accounts, ledger) = two_with_big_answers().await;
     node.file_size_max(Some(ROOM)).start().await;
-    let clients = (0..CLIENTS).map(|client| ask_until_one_fails(&node, client));
+    let clients = (0..CLIENTS).map(|client| kit::ask_until_one_fails(&node, client));
     let asked: Vec<Asked> = join_all(clients).await.into_iter().flatten().collect();
     let ended = node.wait().await;
     assert_eq!(ended.code(), Some(74), "{}", node.stderr());
@@ -73,43 +45,12 @@ async fn a_write_that_fails_stops_the_node_and_what_was_told_is_true_after_a_res
     node.file_size_max(None).start().await;
     node.settled().await;
     for asked in &asked {
-        what_was_told_is_true(&node, asked).await;
+        asked.is_true(&node).await;
     }
-    for call in [accounts.calls(), ledger.calls()].concat() {
-        let state = node.state(call.transaction()).await;
-        let expected = match call.operation() {
-            "commit" => state == "committed",
-            "abort" => state == "aborted",
-            _ => !state.is_empty(),
-        };
-        assert!(expected, "{} was called for {}, which is {state:?}", call.path, call.transaction());
-    }
+    kit::calls_are_true(&node, &[&accounts, &ledger]).await;
     node.terminate().await;
     let verified = node.cli(&["verify", "--data-dir", node.data_dir().to_str().unwrap()]).await;
     assert_eq!(verified.status.code(), Some(0), "{verified:?}");
-}
-
-/// What the log says of it, and what its key is answered now, agree with what was told.
-async fn what_was_told_is_true(node: &Node, asked: &Asked) {
-    let Asked { key, body, told } = asked;
-    let again = node.post_with("/transfers", &[("Idempotency-Key", key)], body).await;
-    let state = node.state(again.transaction()).await;
-    assert_eq!(state, if again.status == 200 { "committed" } else { "aborted" }, "{again:?}");
-    let Some(told) = told else { return };
-    match told.status {
-        200 => assert_eq!((told.transaction(), &told.text), (again.transaction(), &again.text)),
-        202 => assert_eq!((told.transaction(), 200), (again.transaction(), again.status)),
-        503 if told.json()["code"] == "log_failed" => {
-            assert_eq!(told.header("location"), format!("/v1/transactions/{}", told.transaction()));
-            assert!(!told.header("retry-after").is_empty());
-            let known = node.get(told.header("location")).await;
-            // Where its beginning never got to the disk nobody was called, and the key began another.
-            let expected = if told.transaction() == again.transaction() { 200 } else { 404 };
-            known.expect(expected);
-        }
-        503 => assert_eq!(told.json()["code"], "draining"),
-        _ => panic!("{told:?}"),
-    }
 }
 
 /// Every record in the directory of a stopped node, as it is on the disk.

@@ -1,4 +1,4 @@
-//! A small disk of its own for a node: a tmpfs, which only root can mount.
+//! A small disk of its own for a node, a tmpfs or an ext4 in a file: only root can mount either.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -6,22 +6,44 @@ use std::process::Command;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-/// A file system in memory, unmounted when dropped.
+/// A file system, unmounted when dropped.
 #[derive(Debug)]
 pub struct SmallDisk {
     root: PathBuf,
 }
 
+/// What file system it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// In memory.
+    Tmpfs,
+    /// In a file beside the place where it is mounted.
+    Ext4,
+}
+
 impl SmallDisk {
     /// Mounts one of `bytes` at `root`, which is made. `None`, with a word why, where this process may not.
-    pub fn mount(root: &Path, bytes: u64) -> Option<Self> {
+    pub fn mount(root: &Path, kind: Kind, bytes: u64) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             println!("SKIPPED: only root can mount a file system");
             return None;
         }
         fs::create_dir_all(root).unwrap();
-        let size = format!("size={bytes}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(root).output();
+        let mounted = match kind {
+            Kind::Tmpfs => {
+                let size = format!("size={bytes}");
+                Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(root).output()
+            }
+            Kind::Ext4 => {
+                let image = root.with_extension("ext4");
+                File::create(&image).and_then(|file| file.set_len(bytes)).unwrap();
+                // Without blocks that only root may use: the tests are root, and say what is free for everybody.
+                let made = Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image).output();
+                made.and_then(|_| {
+                    Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(&image).arg(root).output()
+                })
+            }
+        };
         match mounted {
             Ok(output) if output.status.success() => Some(Self { root: root.to_owned() }),
             why => {

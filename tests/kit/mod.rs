@@ -31,6 +31,7 @@
 #![allow(clippy::print_stdout, reason = "what a test could not do is said")]
 
 mod answer;
+mod asked;
 mod asking;
 mod caller;
 mod disk;
@@ -43,8 +44,9 @@ mod wire;
 use std::time::Duration;
 
 pub use answer::{Answer, Gate};
+pub use asked::{Asked, ask_until_one_fails, calls_are_true};
 pub use caller::Caller;
-pub use disk::SmallDisk;
+pub use disk::{Kind, SmallDisk};
 pub use node::Node;
 
 pub use process::{Process, example, missing};

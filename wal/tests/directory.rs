@@ -115,6 +115,14 @@ fn a_directory_of_somebody_else_is_not_touched() {
     assert_eq!(files_below(directory.path()).len(), 1, "not even a lock is left there");
 }
 
+#[tokio::test]
+async fn a_disk_of_its_own_is_an_empty_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("lost+found")).unwrap();
+    start(directory.path()).0.close().await.unwrap();
+    assert!(directory.path().join("lost+found").exists());
+}
+
 #[test]
 fn a_place_where_no_directory_can_be_is_named() {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -33,6 +33,9 @@ const STORE: &str = "store";
 const ASIDE: &str = "aside-";
 pub(super) const BALLAST: &str = "ballast";
 
+/// What the root of an ext4 has from its making: a disk of its own is an empty directory too.
+const LOST_AND_FOUND: &str = "lost+found";
+
 /// The paths in the directory of a log.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
@@ -114,7 +117,8 @@ impl Files {
         let io = OpenError::io("list", &self.root);
         for entry in fs::read_dir(&self.root).map_err(&io)? {
             let name = entry.map_err(&io)?.file_name().to_string_lossy().into_owned();
-            let is_ours = [MARKER_UNFINISHED, LOCK, WITNESS, RING, STORE, BALLAST].contains(&name.as_str());
+            let is_ours = [MARKER_UNFINISHED, LOCK, WITNESS, RING, STORE, BALLAST, LOST_AND_FOUND]
+                .contains(&name.as_str());
             if !is_ours && !name.starts_with(ASIDE) {
                 return Err(OpenError::Foreign { directory: self.root.clone(), stranger: name });
             }
