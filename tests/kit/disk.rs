@@ -53,6 +53,12 @@ impl SmallDisk {
         }
     }
 
+    /// Bytes that there are.
+    pub fn size(&self) -> u64 {
+        let disk = statvfs(&self.root).unwrap();
+        disk.f_blocks * disk.f_frsize
+    }
+
     /// Bytes that are free.
     pub fn free(&self) -> u64 {
         let disk = statvfs(&self.root).unwrap();
@@ -62,9 +68,15 @@ impl SmallDisk {
     /// Takes all room but `left` bytes, with a file that is nobody's.
     pub fn fill(&self, left: u64) {
         let file = File::options().create(true).append(true).open(self.filler()).unwrap();
-        let len = file.metadata().unwrap().len();
-        let more = self.free().saturating_sub(left);
-        fallocate(file, FallocateFlags::empty(), len, more).unwrap();
+        // An ext4 keeps a little for itself, and does not say how little.
+        let mut step = self.free().saturating_sub(left);
+        while step >= 4096 {
+            let len = file.metadata().unwrap().len();
+            if fallocate(&file, FallocateFlags::empty(), len, step).is_err() {
+                step /= 2;
+            }
+            step = step.min(self.free().saturating_sub(left));
+        }
     }
 
     /// Gives back what [`fill`](Self::fill) took.
