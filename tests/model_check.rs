@@ -7,9 +7,9 @@
 //!             loses, delays, repeats, reorders
 //! ```
 //!
-//! One transaction, its branches, any number of crashes. It is exhaustive: with one and two branches here, with three in the long
-//! form, for every choice of branches that are asked to prepare and for every way to sync. Not in it: threads, time other
-//! than "the deadline has passed", damage, more than one transaction (`docs/decisions/0011-every-state-with-stateright.md`).
+//! One transaction, its branches, any number of crashes. It visits every state: of one branch and a part of two here; in the long
+//! form of one, two and three, for every choice of branches that are asked to prepare and for every way to sync. Not in it: threads,
+//! time other than "the deadline has passed", damage, more than one transaction (`docs/decisions/0011-every-state-with-stateright.md`).
 //!
 //! ```text
 //! UNANIMOUS_MODEL=long cargo test --release --test model_check -- --nocapture --test-threads 1
