@@ -174,7 +174,7 @@ async fn prepare(args: &Args, spaces: Option<Spaces>) -> io::Result<(Options, Ar
 /// As many kills as quickly as the node recovers.
 fn kill_options(args: &Args, usual: Options) -> Options {
     let kills = args.kills.unwrap_or(100);
-    let transfers = Extent::Transfers((kills * TRANSFERS_A_KILL).max(1_000));
+    let transfers = Extent::AtLeast((kills * TRANSFERS_A_KILL).max(1_000));
     Options {
         extent: args.seconds.map_or(transfers, seconds),
         kills,
@@ -205,7 +205,7 @@ fn seconds(seconds: usize) -> Extent {
 
 fn plan(options: &Options, args: &Args) -> String {
     let extent = match options.extent {
-        Extent::Transfers(transfers) => format!("{transfers} transfers"),
+        Extent::Transfers(transfers) | Extent::AtLeast(transfers) => format!("{transfers} transfers"),
         Extent::Time(time) => format!("{} s", time.as_secs()),
     };
     format!(

@@ -38,7 +38,7 @@ fn seed() -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_at_random_instants_tear_nothing_and_make_no_answer_a_lie() {
     let loopback = Options::new(env!("CARGO_BIN_EXE_unanimous").into(), "".into(), seed());
-    let options = Options { extent: Extent::Transfers(1_200), kills: 25, bank_kills: 8, ..loopback };
+    let options = Options { extent: Extent::AtLeast(1_200), kills: 25, bank_kills: 8, ..loopback };
     let report = survive(options, tempfile::tempdir().unwrap(), &|_| ()).await;
     println!("{}", Verdict { report: &report, tally: Tally::default() });
     let kills: usize = report.crashes.iter().map(|crash| crash.kills).sum();
@@ -54,7 +54,7 @@ async fn a_network_that_loses_tears_and_is_cut_makes_no_difference_to_the_promis
     let directory = tempfile::tempdir().unwrap();
     let watch = Watch::new(directory.path().join("gateway"));
     let options = Options {
-        extent: Extent::Transfers(600),
+        extent: Extent::AtLeast(600),
         others: 2,
         kills: 6,
         bank_kills: 3,

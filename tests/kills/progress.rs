@@ -32,7 +32,9 @@ struct Seen {
 impl Progress {
     pub fn new(options: &Options) -> Self {
         let length = match options.extent {
-            Extent::Transfers(transfers) => u64::try_from(transfers).unwrap_or(u64::MAX),
+            Extent::Transfers(transfers) | Extent::AtLeast(transfers) => {
+                u64::try_from(transfers).unwrap_or(u64::MAX)
+            }
             Extent::Time(time) => time.as_secs(),
         };
         let style = ProgressStyle::with_template("{bar:30} {elapsed}  {msg}").expect("the template is right");
@@ -62,7 +64,7 @@ impl Progress {
     fn show(&self, seen: &mut Seen) {
         let elapsed = self.began.elapsed();
         self.bar.set_position(match self.extent {
-            Extent::Transfers(_) => u64::try_from(seen.settled).unwrap_or(u64::MAX),
+            Extent::Transfers(_) | Extent::AtLeast(_) => u64::try_from(seen.settled).unwrap_or(u64::MAX),
             Extent::Time(_) => elapsed.as_secs(),
         });
         let said = format!(

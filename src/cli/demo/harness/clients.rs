@@ -18,6 +18,9 @@ use super::{Event, Extent, Options, Watcher};
 /// How long a client waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// So many transfers are made between two faults where a run goes on until all of them have happened.
+const APART: usize = 20;
+
 /// What the clients do and have seen.
 pub(super) struct Clients<'a> {
     url: String,
@@ -109,11 +112,20 @@ impl<'a> Clients<'a> {
         self.settled.subscribe()
     }
 
+    /// How far the run has to go for each of so many faults, at the least.
+    pub(super) fn room_for(&self, faults: usize) -> usize {
+        match self.extent {
+            // What is in flight at each kill is settled while nothing new begins, and has to be made up for.
+            Extent::AtLeast(_) => faults * APART,
+            Extent::Transfers(_) | Extent::Time(_) => 0,
+        }
+    }
+
     /// How far the run has come and how far it goes: in transfers, or in milliseconds.
     pub(super) fn position(&self) -> (usize, usize) {
         let millis = |span: Duration| usize::try_from(span.as_millis()).unwrap_or(usize::MAX);
         match self.extent {
-            Extent::Transfers(all) => (*self.settled.borrow(), all),
+            Extent::Transfers(all) | Extent::AtLeast(all) => (*self.settled.borrow(), all),
             Extent::Time(all) => (millis(self.elapsed()), millis(all)),
         }
     }
@@ -121,7 +133,7 @@ impl<'a> Clients<'a> {
     /// Waits until the run has come so far.
     pub(super) async fn reach(&self, position: usize) {
         match self.extent {
-            Extent::Transfers(_) => {
+            Extent::Transfers(_) | Extent::AtLeast(_) => {
                 let reached = self.settled().wait_for(|settled| *settled >= position).await.is_ok();
                 assert!(reached, "the sender lives as long as we do");
             }
@@ -197,6 +209,7 @@ impl<'a> Clients<'a> {
         let number = memories.len();
         let is_over = match self.extent {
             Extent::Transfers(all) => number >= all,
+            Extent::AtLeast(all) => number >= all && *self.faults.borrow() == 0,
             Extent::Time(all) => self.elapsed() >= all && *self.faults.borrow() == 0,
         };
         (!is_over).then(|| {

@@ -182,6 +182,7 @@ pub(super) async fn kill_banks(
 /// Waits for the instant of a fault that is to fall into the first of so many `parts` of the run, as `left` faults are.
 pub(super) async fn wait_for(when: When, left: usize, parts: usize, clients: &Clients<'_>) {
     let (now, end) = clients.position();
-    clients.reach(when.after(now, end / parts, left)).await;
+    let end = (end / parts).max(now + clients.room_for(left));
+    clients.reach(when.after(now, end, left)).await;
     tokio::time::sleep(when.delay).await;
 }

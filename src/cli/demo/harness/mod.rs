@@ -106,8 +106,10 @@ impl Options {
 /// When a run has lasted long enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// After so many transfers.
+    /// After so many transfers, within which everything that was planned has to happen.
     Transfers(usize),
+    /// After so many transfers, and when all that was planned has happened with traffic around it.
+    AtLeast(usize),
     /// After so much time, and when all that was planned has happened.
     Time(Duration),
 }
