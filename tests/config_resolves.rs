@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use unanimous::config::{self, Config, ConfigError};
 use unanimous::gateway::Action;
-use unanimous::journal::options::Sync;
+use unanimous::journal::options::{Copied, Sync};
 use unanimous::participant::options::CallBody;
 
 const SAMPLE: &str = include_str!("config_sample.toml");
@@ -29,6 +29,7 @@ fn an_empty_file_is_a_node_with_all_defaults() {
     assert_eq!(config.node, unanimous::server::options::NodeOptions::default());
     assert_eq!(config.log.sync, Sync::EveryTransition);
     assert!(!config.log.accept_damage);
+    assert_eq!(config.log.accept_copy, Copied::Refuse, "a copy is not taken for the log");
     assert_eq!(config.coordinator.open_transactions_max, 20_000);
     assert_eq!(config.routes.iter().count(), 0);
 }
@@ -70,12 +71,14 @@ fn a_variable_overrides_the_file_whatever_its_case() {
     let config = sample(&[
         ("UNANIMOUS__NODE__LISTEN", "0.0.0.0:9000"),
         ("unanimous__log__accept_damage", "true"),
+        ("UNANIMOUS__LOG__ACCEPT_COPY", "outdated"),
         ("UNANIMOUS__NODE__CONNECTIONS_MAX", "7"),
         ("UNRELATED", "x"),
         ("UNANIMOUS_CRASH", "x"),
     ]);
     assert_eq!(config.node.listen, "0.0.0.0:9000".parse().unwrap());
     assert!(config.log.accept_damage);
+    assert_eq!(config.log.accept_copy, Copied::Outdated);
     assert_eq!(config.node.connections_max, 7);
 }
 

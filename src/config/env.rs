@@ -48,6 +48,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("log.sync", Kind::Text),
     ("log.retention", Kind::Text),
     ("log.accept_damage", Kind::Literal),
+    ("log.accept_copy", Kind::Text),
     ("log.room_min", Kind::Literal),
     ("services.*.endpoints", Kind::List),
     ("services.*.transaction.prepare", Kind::Text),

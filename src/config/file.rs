@@ -50,7 +50,16 @@ pub(super) struct LogFile {
     pub(super) sync: Option<SyncFile>,
     pub(super) retention: Option<Spanned<Time>>,
     pub(super) accept_damage: Option<bool>,
+    pub(super) accept_copy: Option<CopyFile>,
     pub(super) room_min: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Derive)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum CopyFile {
+    No,
+    Complete,
+    Outdated,
 }
 
 #[derive(Debug, Clone, Copy, Derive)]

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::file::{File, LogFile, NodeFile, SyncFile, Text};
+use super::file::{CopyFile, File, LogFile, NodeFile, SyncFile, Text};
 use super::findings::Findings;
 use super::{Config, routes, services};
 use crate::coordinator::options::CoordinatorOptions;
 use crate::gateway::GatewayOptions;
-use crate::journal::options::{LogOptions, Sync};
+use crate::journal::options::{Copied, LogOptions, Sync};
 use crate::server::options::NodeOptions;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -91,8 +91,15 @@ fn log(file: &LogFile, findings: &mut Findings<'_>) -> LogOptions {
         Some(SyncFile::EveryTransition) => Sync::EveryTransition,
         Some(SyncFile::Decisions) => Sync::Decisions,
     };
+    let accept_copy = match file.accept_copy {
+        None => default.accept_copy,
+        Some(CopyFile::No) => Copied::Refuse,
+        Some(CopyFile::Complete) => Copied::Complete,
+        Some(CopyFile::Outdated) => Copied::Outdated,
+    };
     LogOptions {
         sync,
+        accept_copy,
         retention: findings.time(file.retention.as_ref(), default.retention, MILLISECOND..=10 * YEAR),
         accept_damage: file.accept_damage.unwrap_or(default.accept_damage),
         room_min: file.room_min.or(default.room_min),

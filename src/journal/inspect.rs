@@ -48,6 +48,10 @@ pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
         Err(error @ ReadAllError::Visit { .. }) => audit.faults.push(error.to_string()),
         Err(error @ (ReadAllError::NewerVersion(_) | ReadAllError::Store(_))) => return Err(error.into()),
     }
+    if let Some((why, is_older)) = verify::copied(directory)? {
+        let place = if is_older { &mut audit.faults } else { &mut audit.notes };
+        place.push(format!("the directory is a copy, or was restored: {why}"));
+    }
     let (index, unfinished, found) = replay.into_parts();
     let faults = unfinished.iter().filter_map(|logged| Some((logged.id, logged.fault.as_ref()?)));
     audit.faults.extend(faults.map(|(id, fault)| format!("record {} of {id}: {}", fault.lsn, fault.why)));

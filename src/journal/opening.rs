@@ -44,6 +44,7 @@ impl Journal {
         let (directory, stall_max) = (directory.to_owned(), options.stall_max);
         let wal_options = unanimous_wal::Options {
             accept_damage: options.accept_damage,
+            copied: options.accept_copy,
             ..unanimous_wal::Options::default()
         };
         let open = move |attendant: &Attendant| {

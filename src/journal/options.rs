@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use unanimous_wal::Copied;
+
 use super::record::Record;
 use crate::txn::Decision;
 
@@ -15,6 +17,8 @@ pub struct LogOptions {
     /// Start although the log is damaged, having said what is missing. Default: `false`: refuse.
     /// What was damaged may be a commit that some branch has already been told.
     pub accept_damage: bool,
+    /// What is known of a directory that is a copy, or was restored. Default: nothing, so that it is refused.
+    pub accept_copy: Copied,
     /// Bytes that must be free on the disk of the log, beside the reserve, for a transaction to begin. Default: as much as
     /// the reserve, which is 64 MiB, or an eighth of a smaller disk.
     pub room_min: Option<u64>,
@@ -29,6 +33,7 @@ impl Default for LogOptions {
             sync: Sync::default(),
             retention: Duration::from_hours(24),
             accept_damage: false,
+            accept_copy: Copied::Refuse,
             room_min: None,
             stall_max: Duration::from_mins(1),
         }

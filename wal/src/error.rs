@@ -37,6 +37,19 @@ pub enum OpenError {
         /// One of the files in it.
         stranger: String,
     },
+    /// The directory is not where the last start of the node left it, and nobody has said what that means.
+    #[error(
+        "{} is a copy of a log, or was restored: {why}. {}; nothing was changed",
+        directory.display(), copied_words(*is_older)
+    )]
+    Copied {
+        /// The directory of the log.
+        directory: PathBuf,
+        /// What tells.
+        why: String,
+        /// It is certain that something is missing from it.
+        is_older: bool,
+    },
     /// There is no log to look at.
     #[error("there is no log in {}", directory.display())]
     Absent {
@@ -139,5 +152,14 @@ impl From<Damage> for OpenError {
 impl<E> From<Damage> for ReadAllError<E> {
     fn from(damage: Damage) -> Self {
         if damage.is_newer_version() { Self::NewerVersion(damage) } else { Self::Damage(damage) }
+    }
+}
+
+fn copied_words(is_older: bool) -> &'static str {
+    if is_older {
+        "It has forgotten what was done since: restore what is newest, or start it with `log.accept_copy = \"outdated\"`"
+    } else {
+        "If it has everything that the node ever wrote, start it with `log.accept_copy = \"complete\"`, otherwise with \
+         \"outdated\"; while the node that it was copied from still runs, not at all"
     }
 }

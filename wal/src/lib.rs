@@ -68,7 +68,7 @@ pub use damage::{Damage, DamageKind};
 pub use durable::{Durable, Synced};
 pub use error::{OpenError, ReadAllError, ReadError};
 pub use lsn::Lsn;
-pub use open::{Log, Options, create_in, open, time_to_read};
+pub use open::{Copied, Log, Options, create_in, open, time_to_read};
 pub use poisoned::{AppendError, Poisoned};
 pub use readable::Readable;
 pub use reader::Reader;

@@ -22,6 +22,7 @@ use crate::merge::{self, Merged};
 use crate::readable::{Cut, Readable};
 use crate::ring::{self, Held, Ring};
 use crate::store::files::{Files, new_node};
+use crate::store::home::Moved;
 use crate::store::sim::SimDisk;
 use crate::store::sled_store::{Guard, SledStore, survey};
 use crate::store::{Store, StoreError};
@@ -40,9 +41,30 @@ pub struct Options {
     /// Start with what can be read before the first damage, and give up the rest. An explicit choice for a log
     /// that cannot be restored; the whole of it is copied aside first.
     pub accept_damage: bool,
+    /// What to do with a directory that is a copy, or was restored.
+    pub copied: Copied,
     /// Keep the last blocks in the mirror ring as well. Off only to measure what that costs: the next start with it
     /// finds the ring behind, and fills it again.
     pub mirror: bool,
+}
+
+/// What is known of a directory that is not where the last start of the node left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Copied {
+    /// Nothing: refuse it.
+    #[default]
+    Refuse,
+    /// It holds everything that the node ever wrote, and no other copy is in use.
+    Complete,
+    /// It may lack what was written since it was made: what followed counts as given up.
+    Outdated,
+}
+
+/// Where a log is kept, if that is in a directory.
+pub(crate) struct Home {
+    pub(crate) files: Files,
+    /// The directory is a copy that may lack something.
+    pub(crate) outdated: Option<Moved>,
 }
 
 /// A log that is open and not yet read.
@@ -50,11 +72,13 @@ pub struct Log {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) node: u32,
     pub(crate) options: Options,
+    pub(crate) home: Option<Home>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue_max: 4096, commit_limit: Duration::from_secs(5), accept_damage: false, mirror: true }
+        let (copied, commit_limit) = (Copied::Refuse, Duration::from_secs(5));
+        Self { queue_max: 4096, commit_limit, accept_damage: false, copied, mirror: true }
     }
 }
 
@@ -65,9 +89,10 @@ pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
     files.refuse_foreign()?;
     let lock = files.create_and_lock()?;
     if let Some(node) = identity(&files, options.accept_damage)? {
+        let outdated = look_where(&files, options.copied)?;
         let guard = Guard::Lock { _file: lock, aside: look_first(&files, node, options)? };
-        let store = Arc::new(SledStore::open(files, guard)?);
-        return Ok(Log { store, node, options });
+        let store = Arc::new(SledStore::open(files.clone(), guard)?);
+        return Ok(Log { store, node, options, home: Some(Home { files, outdated }) });
     }
     files.wipe_unfinished()?;
     let node = new_node();
@@ -77,7 +102,7 @@ pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
     files.sync_all()?;
     files.write_marker(node)?;
     tracing::info!(directory = %directory.display(), node, "made a new log");
-    Ok(Log { store, node, options })
+    Ok(Log { store, node, options, home: Some(Home { files, outdated: None }) })
 }
 
 /// How long it may take to read the file of the log in a directory once: a second for each 8 MiB, which a slow disk can do.
@@ -90,19 +115,19 @@ pub fn time_to_read(directory: &Path) -> Duration {
 /// A new log in an empty store of one's own: for measurements against a store that keeps nothing.
 pub fn create_in(store: Arc<dyn Store>, node: u32, options: Options) -> Result<Log, OpenError> {
     begin(store.clone(), node)?;
-    Ok(Log { store, node, options })
+    Ok(Log { store, node, options, home: None })
 }
 
 /// Opens the log on a simulated disk, and makes one if there is none.
 pub(crate) fn open_sim(disk: &SimDisk, options: Options) -> Result<Log, OpenError> {
     let store = Arc::new(disk.open());
     if let Some(node) = disk.node() {
-        return Ok(Log { store, node, options });
+        return Ok(Log { store, node, options, home: None });
     }
     let node = disk.new_node();
     begin(store.clone(), node)?;
     disk.made(node);
-    Ok(Log { store, node, options })
+    Ok(Log { store, node, options, home: None })
 }
 
 impl Log {
@@ -153,7 +178,7 @@ impl Log {
         let end = merged.end;
         let low = low.unwrap_or(Lsn::FIRST);
         let high = end.tail.next.before();
-        let witness = Witness { low, high, epoch: end.epoch, node: self.node, given_up: None };
+        let witness = Witness { low, high, epoch: end.epoch, ..Witness::new(self.node) };
         let keeper = Keeper::begin(self.store.clone(), witness);
         // Even if all of it can be read: nobody knows what followed.
         self.conclude(keeper, &held, merged, Some(damage.unwrap_or_else(|| unwitnessed.clone())))
@@ -226,6 +251,25 @@ fn begin(store: Arc<dyn Store>, node: u32) -> Result<(), StoreError> {
     let first = BlockKey::of(Lsn::FIRST);
     Ring::renew(&*store, node, 0, first..=first)?;
     Keeper::begin(store, Witness::new(node)).record(|_| {}, tokio::time::Instant::now())
+}
+
+/// Refuses a copy unless it was said what is known of it. Gives what is, where it may lack something.
+fn look_where(files: &Files, copied: Copied) -> Result<Option<Moved>, OpenError> {
+    let Some(moved) = files.moved(witnessed(files)?.as_ref())? else { return Ok(None) };
+    let (why, is_older) = (&moved.why, moved.is_older);
+    match copied {
+        Copied::Complete if !is_older => {
+            tracing::warn!(%why, "the directory is a copy, and said to be complete");
+            Ok(None)
+        }
+        Copied::Outdated => {
+            tracing::error!(%why, "the directory is a copy that may lack something; what followed is given up");
+            Ok(Some(moved))
+        }
+        Copied::Refuse | Copied::Complete => {
+            Err(OpenError::Copied { directory: files.root.clone(), why: moved.why, is_older })
+        }
+    }
 }
 
 /// Finds damage before sled opens, because what it cannot read it overwrites, with all that comes after. Where there

@@ -15,16 +15,17 @@ use crate::error::OpenError;
 use crate::lsn::Lsn;
 use crate::merge::Merged;
 use crate::mirror::Mirror;
-use crate::open::{Log, Options};
+use crate::open::{Home, Log, Options};
 use crate::pack::Packed;
 use crate::queue::Queue;
 use crate::ring::{Copies, Held, Ring, RingState};
 use crate::shared::Shared;
 use crate::stats::Counters;
+use crate::store::home::Moved;
 use crate::store::{Store, StoreError};
 use crate::wal::Wal;
 use crate::walk::{Counts, End};
-use crate::witness::Keeper;
+use crate::witness::{Keeper, Witness};
 
 /// A log of which every record was read and checked. Nothing was changed in it yet.
 pub struct Readable {
@@ -40,6 +41,7 @@ pub struct Readable {
     ring_sequence: u64,
     node: u32,
     options: Options,
+    home: Option<Home>,
 }
 
 /// What is to be cut off the end before anything is appended.
@@ -50,6 +52,9 @@ pub(crate) enum Cut {
     /// Everything from the first damage on: the operator chose so.
     Damage(Damage),
 }
+
+/// More starts than anybody makes between a copy and its use.
+const EPOCHS_SKIPPED: u64 = 1_000_000;
 
 /// Blocks removed in one go at the start.
 const REMOVALS_PER_TURN: usize = 1024;
@@ -73,6 +78,7 @@ impl Readable {
             cut,
             node: log.node,
             options: log.options,
+            home: log.home,
         }
     }
 
@@ -122,11 +128,14 @@ impl Readable {
     }
 
     /// What was wrong with the records from [`next`](Self::next) on, if some were given up: [`Options::accept_damage`]
-    /// was chosen. It stays so until another record is there.
+    /// was chosen, or [`Copied::Outdated`](crate::Copied::Outdated). It stays so until another record is there.
     #[must_use]
     pub fn given_up(&self) -> Option<String> {
         match &self.cut {
             Some(Cut::Damage(damage)) => Some(damage.kind().to_string()),
+            _ if self.outdated().is_some() => {
+                Some("the directory is an older copy, and what followed is not known".to_owned())
+            }
             Some(Cut::Torn(_)) | None => (self.keeper.now().given_up == Some(self.next()))
                 .then(|| "it was given up at an earlier start".to_owned()),
         }
@@ -159,8 +168,12 @@ impl Readable {
         Ok((wal, drive::in_task(committer)))
     }
 
+    fn outdated(&self) -> Option<&Moved> {
+        self.home.as_ref()?.outdated.as_ref()
+    }
+
     fn prepare(mut self, limit: Option<Duration>) -> Result<(Wal, Committer), OpenError> {
-        if let Some(Cut::Damage(_)) = &self.cut {
+        if self.outdated().is_some() || matches!(self.cut, Some(Cut::Damage(_))) {
             // Durable before the cut: whoever starts after a crash in between must hear of it.
             let next = self.next();
             self.keeper.record(|witness| witness.given_up = Some(next), Instant::now())?;
@@ -174,22 +187,34 @@ impl Readable {
         let ring = self.mend_ring()?;
         self.cut_off()?;
         self.drop_retired()?;
-        let now = Instant::now();
-        let (high, latest) = (self.high(), self.end.epoch);
-        self.keeper.record(
-            |witness| {
-                witness.epoch = witness.epoch.max(latest) + 1;
-                witness.high = high;
-            },
-            now,
-        )?;
+        self.raise_epoch()?;
         let epoch = self.epoch();
         let counters = Counters::new(self.end.counts.blocks, self.end.counts.bytes);
         let queue = Queue::new(self.options.queue_max.max(1));
-        let shared = Arc::new(Shared::new(queue, counters, self.node, epoch, self.low(), high, limit));
+        let shared = Arc::new(Shared::new(queue, counters, self.node, epoch, self.low(), self.high(), limit));
         let wal = Wal::new(shared.clone(), self.store.clone());
         let mirror = Mirror::new(self.store.clone(), ring, self.options.mirror);
         Ok((wal, Committer::new(self.store, shared, self.keeper, mirror, self.end.tail)))
+    }
+
+    /// Counts this start, and notes where the log is.
+    fn raise_epoch(&mut self) -> Result<(), OpenError> {
+        let (high, latest) = (self.high(), self.end.epoch);
+        // Participants may have heard of later starts than an older copy knows of.
+        let skipped = self.outdated().map_or(0, |moved| moved.epoch + EPOCHS_SKIPPED);
+        let raise = |witness: &mut Witness| {
+            witness.epoch = witness.epoch.max(latest).max(skipped) + 1;
+            witness.high = high;
+        };
+        self.keeper.record(raise, Instant::now())?;
+        let Some(home) = &self.home else { return Ok(()) };
+        // In both slots, before a file says that there was this start.
+        self.keeper.record(|_| {}, Instant::now())?;
+        home.files.settle(self.keeper.now().epoch)?;
+        if !self.keeper.now().keeps_start {
+            self.keeper.record(|witness| witness.keeps_start = true, Instant::now())?;
+        }
+        Ok(())
     }
 
     /// Puts into the store what only the ring holds.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::damage::Damage;
 use crate::error::{OpenError, ReadAllError};
 use crate::lsn::Lsn;
-use crate::open::{Log, Options, identity};
+use crate::open::{Log, Options, identity, witnessed};
 use crate::ring::Copies;
 use crate::store::files::Files;
 use crate::store::sled_store::{Guard, SledStore};
@@ -97,6 +97,14 @@ pub fn read_only(directory: &Path) -> Result<Snapshot, OpenError> {
     copy(directory).map(|(_, log)| Snapshot(log))
 }
 
+/// Why the directory is not where the last start of the node left it, and whether later starts are certainly missing from
+/// it; `None` if it is there.
+pub fn copied(directory: &Path) -> Result<Option<(String, bool)>, OpenError> {
+    let files = Files::new(directory);
+    let moved = files.moved(witnessed(&files)?.as_ref())?;
+    Ok(moved.map(|moved| (moved.why, moved.is_older)))
+}
+
 impl Snapshot {
     /// The random identity of the log.
     #[must_use]
@@ -147,5 +155,5 @@ pub(crate) fn copy_of(files: &Files, node: u32) -> Result<Log, OpenError> {
     files.copy_to(place.path())?;
     let copied = Files::new(place.path());
     let store = Arc::new(SledStore::open(copied, Guard::Copy { _directory: place })?);
-    Ok(Log { store, node, options: Options::default() })
+    Ok(Log { store, node, options: Options::default(), home: None })
 }

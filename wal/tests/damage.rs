@@ -18,6 +18,7 @@ const ACCEPT: Options = Options {
     queue_max: 64,
     commit_limit: std::time::Duration::from_secs(5),
     accept_damage: true,
+    copied: unanimous_wal::Copied::Refuse,
     mirror: true,
 };
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::os::unix::fs::FileExt;
 
-use common::{copy_tree, files_below, lsn, payload, start, try_read};
+use common::{a_copy, copy_tree, files_below, lsn, payload, start, try_read};
 use unanimous_wal::verify::verify;
 use unanimous_wal::{DamageKind, OpenError, Options};
 
@@ -192,7 +192,7 @@ async fn no_damage_to_the_files_of_sled_is_silent() {
         }
         let before = files_below(&copy.path().join("store"));
         let report = verify(copy.path()).unwrap();
-        match try_read(copy.path(), Options::default()) {
+        match try_read(copy.path(), a_copy()) {
             Ok((_, records)) => {
                 assert!(records == expected, "trial {trial} lost something silently");
                 assert!(report.is_sound(), "trial {trial}: {report:?}");
@@ -281,7 +281,7 @@ async fn a_log_whose_snapshot_is_missing_is_read_or_refused_but_not_overwritten(
             }
         }
         let before = files_below(&copy.path().join("store"));
-        match try_read(copy.path(), Options::default()) {
+        match try_read(copy.path(), a_copy()) {
             Ok((_, records)) => assert!(records == expected, "life {life} lost something silently"),
             Err(words) => {
                 refused += 1;

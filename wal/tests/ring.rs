@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::{copy_tree, lose_ring, lsn, payload, read, start, start_sim, try_read};
+use common::{a_copy, copy_tree, lose_ring, lsn, payload, read, start, start_sim, try_read};
 use unanimous_wal::block::BlockKey;
 use unanimous_wal::sim::{self, Operation, SimDisk};
 use unanimous_wal::verify::verify;
@@ -20,6 +20,7 @@ const ACCEPT: Options = Options {
     queue_max: 64,
     commit_limit: std::time::Duration::from_secs(5),
     accept_damage: true,
+    copied: unanimous_wal::Copied::Refuse,
     mirror: true,
 };
 
@@ -356,7 +357,7 @@ async fn a_ring_beside_an_older_store_and_witness_convicts_them() {
     }
     wal.close().await.unwrap();
     std::fs::copy(directory.path().join("ring"), old.path().join("ring")).unwrap();
-    let refused = try_read(old.path(), Options::default()).unwrap_err();
+    let refused = try_read(old.path(), a_copy()).unwrap_err();
     assert!(refused.contains("record 11 should come here, but record "), "{refused}");
     assert!(!verify(old.path()).unwrap().is_sound());
     assert_eq!(start(directory.path()).0.high().map(Lsn::get), Some(2_000));

@@ -5,6 +5,7 @@
 //! <dir>/INIT      the marker, written and synced last: no marker, nothing was ever acknowledged
 //! <dir>/witness   two slots of 4 KiB, see `witness.rs`
 //! <dir>/ring      the last blocks once more, see `ring.rs`
+//! <dir>/start-N   where the directory was when the node was started the last time, see `home.rs`
 //! <dir>/store/    sled's own files
 //! <dir>/ballast   room to free when the disk is full
 //! <dir>/aside-N/  copies made before a repair
@@ -15,6 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::home::{START, START_UNFINISHED};
 use crate::damage::{Damage, DamageKind};
 use crate::error::OpenError;
 
@@ -117,9 +119,10 @@ impl Files {
         let io = OpenError::io("list", &self.root);
         for entry in fs::read_dir(&self.root).map_err(&io)? {
             let name = entry.map_err(&io)?.file_name().to_string_lossy().into_owned();
-            let is_ours = [MARKER_UNFINISHED, LOCK, WITNESS, RING, STORE, BALLAST, LOST_AND_FOUND]
-                .contains(&name.as_str());
-            if !is_ours && !name.starts_with(ASIDE) {
+            let is_ours =
+                [MARKER_UNFINISHED, LOCK, WITNESS, RING, STORE, BALLAST, START_UNFINISHED, LOST_AND_FOUND]
+                    .contains(&name.as_str());
+            if !is_ours && !name.starts_with(ASIDE) && !name.starts_with(START) {
                 return Err(OpenError::Foreign { directory: self.root.clone(), stranger: name });
             }
         }
@@ -202,7 +205,7 @@ impl Files {
         Ok(count)
     }
 
-    fn sync_directories(&self) -> Result<(), OpenError> {
+    pub(crate) fn sync_directories(&self) -> Result<(), OpenError> {
         sync_file(&self.root).map_err(OpenError::io("sync", &self.root))?;
         let root = self.root.canonicalize().map_err(OpenError::io("find", &self.root))?;
         let Some(parent) = root.parent() else { return Ok(()) };

@@ -20,6 +20,7 @@ mod ballast;
 #[cfg(test)]
 mod contract;
 pub(crate) mod files;
+pub(crate) mod home;
 pub mod sim;
 pub(crate) mod sled_store;
 

@@ -5,10 +5,12 @@
 
 use std::convert::Infallible;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use unanimous_wal::sim::SimDisk;
-use unanimous_wal::{Log, Lsn, OpenError, Options, ReadAllError, Readable, Wal};
+use unanimous_wal::{Copied, Log, Lsn, OpenError, Options, ReadAllError, Readable, Wal};
 
 /// The records of a log, in order.
 pub(crate) type Records = Vec<(Lsn, Vec<u8>)>;
@@ -39,6 +41,24 @@ pub(crate) fn start_sim(disk: &SimDisk) -> (Wal, Records) {
 pub(crate) fn try_read(directory: &Path, options: Options) -> Result<(Readable, Records), String> {
     let log = unanimous_wal::open(directory, options).map_err(|error: OpenError| error.to_string())?;
     read(log).map_err(|error| error.to_string())
+}
+
+/// For a directory that the test has copied.
+pub(crate) fn a_copy() -> Options {
+    Options { copied: Copied::Complete, ..Options::default() }
+}
+
+/// Makes a copy the original: its `start-N` names itself, in the form that `docs/FORMAT.md` gives.
+pub(crate) fn at_home(directory: &Path) {
+    let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let is_start = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("start-");
+    let start = names.into_iter().find(is_start).unwrap();
+    let was = fs::read_to_string(&start).unwrap();
+    let meta = fs::metadata(&start).unwrap();
+    let born = meta.created().map_or(0, |born| born.duration_since(UNIX_EPOCH).unwrap().as_nanos());
+    let words = was.lines().next().unwrap();
+    let text = format!("{words}\ninode {}\nborn {born}\n", meta.ino());
+    fs::write(&start, format!("{text}checksum {:08x}\n", crc32fast::hash(text.as_bytes()))).unwrap();
 }
 
 /// Takes the second copy of the last blocks away.

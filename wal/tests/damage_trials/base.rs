@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use unanimous_wal::block::{self, BLOCK_MAX};
 use unanimous_wal::{Options, Wal};
 
-use crate::common::{copy_tree, in_memory, lsn, payload, start, try_read};
+use crate::common::{at_home, copy_tree, in_memory, lsn, payload, start, try_read};
 
 /// A log that was closed.
 pub(crate) struct Base {
@@ -124,6 +124,7 @@ impl Base {
 
     pub(crate) fn copy_to(&self, directory: &Path) {
         copy_tree(self.directory.path(), directory);
+        at_home(directory);
     }
 
     pub(crate) fn older(&self) -> &Path {

@@ -41,7 +41,7 @@ pub(crate) fn hurt(directory: &Path, base: &Base, chance: &mut Rng) -> Vec<Hurt>
 }
 
 fn once(directory: &Path, base: &Base, chance: &mut Rng) -> Hurt {
-    if chance.u8(..100) == 0 {
+    if chance.u8(..25) == 0 {
         fs::remove_dir_all(directory).unwrap();
         copy_tree(base.older(), directory);
         return Hurt::OldDirectory;

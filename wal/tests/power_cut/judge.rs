@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
-use unanimous_wal::{Lsn, Readable};
+use unanimous_wal::{Copied, Lsn, Options, Readable};
 
 use crate::common::{self, Records, lsn};
 use crate::workload::{id_of, patient, payload_of};
@@ -110,7 +110,9 @@ pub(crate) fn judge(directory: &Path, promises: &Promises, runtime: &Runtime) ->
 const LATER: u64 = 99_999_999;
 
 fn open(directory: &Path) -> Result<(Readable, Records), String> {
-    common::try_read(directory, patient()).map_err(|error| format!("cannot be opened: {error}"))
+    // Every state is a copy of what was recorded.
+    let options = Options { copied: Copied::Complete, ..patient() };
+    common::try_read(directory, options).map_err(|error| format!("cannot be opened: {error}"))
 }
 
 fn check(readable: &Readable, records: &Records, promises: &Promises) -> Result<(), String> {

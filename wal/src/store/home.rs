@@ -1,0 +1,186 @@
+//! Whether the directory of a log is where it was: a copy, and a directory that was restored, are noticed.
+//!
+//! An older copy is sound in itself. What tells it from the log that it was copied from is a file that cannot be copied: each
+//! start makes `start-N` anew, where N counts the starts, and writes into it which file it is for the file system, its number
+//! and the time of its birth. No tool for copying sets those, and moving a disk to another machine keeps them.
+//!
+//! ```text
+//! witness says N starts     start-N is the file that it names itself    the log is where it was
+//!                           start-N names another file                  a copy
+//!                           there is none                               a copy, if the witness knows that there was one
+//!                           there is start-M, and M > N                 older files were restored over newer ones
+//! ```
+//!
+//! Whether something is missing from a copy nobody can tell who does not have the original. So whoever starts it has to say that.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, FsWord, StatxFlags, fstatfs, statx};
+
+use super::files::{Files, absent_is_fine};
+use crate::error::OpenError;
+use crate::witness::Witness;
+
+pub(crate) const START: &str = "start-";
+pub(crate) const START_UNFINISHED: &str = "start.new";
+
+/// FUSE, SMB and 9p often give files new numbers whenever they are mounted: there nothing can be told (magic numbers of statfs(2)).
+const CHANGING: [FsWord; 4] = [0x6573_5546, 0xFF53_4D42, 0xFE53_4D42, 0x0102_1997];
+
+/// The directory is not where it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// In words that go into a sentence after "because".
+    pub(crate) why: String,
+    /// It is certain that later starts are missing from it.
+    pub(crate) is_older: bool,
+    /// The last start that is known of.
+    pub(crate) epoch: u64,
+}
+
+/// What a file is for its file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    inode: u64,
+    /// Since the Unix epoch; `None` where the file system does not know it.
+    born: Option<Duration>,
+}
+
+impl Files {
+    /// Whether the directory is where the last start of the node left it.
+    pub(crate) fn moved(&self, witness: Option<&Witness>) -> Result<Option<Moved>, OpenError> {
+        let epoch = witness.map_or(0, |witness| witness.epoch);
+        let Some(last) = self.starts()?.into_iter().max() else {
+            let is_known = witness.is_some_and(|witness| witness.keeps_start);
+            let why = "the file `start-N`, which cannot be copied, is missing".to_owned();
+            return Ok(is_known.then_some(Moved { why, is_older: false, epoch }));
+        };
+        let name = format!("{START}{last}");
+        if witness.is_some() && last > epoch {
+            let why = format!("there is `{name}`, and the witness knows of {epoch} starts only");
+            return Ok(Some(Moved { why, is_older: true, epoch: last }));
+        }
+        let path = self.root.join(&name);
+        let file = File::open(&path).map_err(OpenError::io("open", &path))?;
+        let text = io::read_to_string(&file).unwrap_or_default();
+        let own = Identity::of(&file).map_err(OpenError::io("look at", &path))?;
+        let why = match (Identity::parse(&text), own) {
+            (Some(named), Some(own)) if own.may_be(named) => return Ok(None),
+            // Nothing can be told here.
+            (_, None) => return Ok(None),
+            (Some(named), Some(own)) => format!("`{name}` was {named} when it was written, and is {own}"),
+            (None, Some(_)) => format!("`{name}` cannot be read"),
+        };
+        Ok(Some(Moved { why, is_older: false, epoch }))
+    }
+
+    /// Notes that this start has found the directory here. The witness knows of the start already.
+    pub(crate) fn settle(&self, epoch: u64) -> Result<(), OpenError> {
+        let (unfinished, path) =
+            (self.root.join(START_UNFINISHED), self.root.join(format!("{START}{epoch}")));
+        let io = OpenError::io("write", &path);
+        absent_is_fine(fs::remove_file(&unfinished)).map_err(&io)?;
+        let mut file = File::create_new(&unfinished).map_err(&io)?;
+        let identity = Identity::of(&file).map_err(&io)?;
+        file.write_all(Identity::text(identity).as_bytes()).and_then(|()| file.sync_all()).map_err(&io)?;
+        fs::rename(&unfinished, &path).map_err(&io)?;
+        self.sync_directories()?;
+        for start in self.starts()?.into_iter().filter(|start| *start != epoch) {
+            let path = self.root.join(format!("{START}{start}"));
+            absent_is_fine(fs::remove_file(&path)).map_err(OpenError::io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    fn starts(&self) -> Result<Vec<u64>, OpenError> {
+        let io = OpenError::io("list", &self.root);
+        let mut starts = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(&io)? {
+            let name = entry.map_err(&io)?.file_name();
+            starts.extend(name.to_str().and_then(|name| name.strip_prefix(START)?.parse::<u64>().ok()));
+        }
+        Ok(starts)
+    }
+}
+
+impl Identity {
+    /// `None` where the file system gives files other numbers whenever it likes.
+    fn of(file: &File) -> io::Result<Option<Self>> {
+        if CHANGING.contains(&fstatfs(file)?.f_type) {
+            return Ok(None);
+        }
+        let stat = statx(file, Path::new(""), AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::BTIME)?;
+        let knows_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let seconds = u64::try_from(stat.stx_btime.tv_sec).ok().filter(|_| knows_birth);
+        let born = seconds.map(|seconds| Duration::new(seconds, stat.stx_btime.tv_nsec));
+        Ok(Some(Self { inode: stat.stx_ino, born }))
+    }
+
+    /// A kernel that knows no birth today may know it tomorrow.
+    fn may_be(self, named: Self) -> bool {
+        let is_born_then = self.born.zip(named.born).is_none_or(|(own, named)| own == named);
+        self.inode == named.inode && is_born_then
+    }
+
+    fn text(identity: Option<Self>) -> String {
+        let (inode, born) = identity
+            .map_or((0, 0), |identity| (identity.inode, identity.born.map_or(0, |born| born.as_nanos())));
+        let text =
+            format!("where the log of this directory is at home, do not edit\ninode {inode}\nborn {born}\n");
+        format!("{text}checksum {:08x}\n", crc32fast::hash(text.as_bytes()))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (body, sum) = text.rsplit_once("checksum ")?;
+        if u32::from_str_radix(sum.trim_end(), 16) != Ok(crc32fast::hash(body.as_bytes())) {
+            return None;
+        }
+        let field = |name| body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let nanos: u128 = field("born")?.parse().ok()?;
+        let born = Duration::new(
+            u64::try_from(nanos / 1_000_000_000).ok()?,
+            u32::try_from(nanos % 1_000_000_000).expect("less than a second"),
+        );
+        Some(Self { inode: field("inode")?.parse().ok()?, born: Some(born).filter(|born| !born.is_zero()) })
+    }
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "file {}", self.inode)?;
+        match self.born {
+            Some(born) => write!(f, ", born {}.{:09}", born.as_secs(), born.subsec_nanos()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_names_itself_and_nothing_damaged_is_taken_for_a_name() {
+        let file = tempfile::tempfile().unwrap();
+        let identity = Identity::of(&file).unwrap();
+        let text = Identity::text(identity);
+        assert_eq!(Identity::parse(&text), identity);
+        for byte in 0..text.len() - 1 {
+            let mut bytes = text.clone().into_bytes();
+            bytes[byte] ^= 1;
+            let parsed = String::from_utf8(bytes).ok().and_then(|text| Identity::parse(&text));
+            assert_eq!(parsed, None, "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn another_number_or_another_birth_is_another_file_and_an_unknown_birth_may_be_any() {
+        let born = |nanos| Some(Duration::from_nanos(nanos));
+        let own = Identity { inode: 7, born: born(5) };
+        assert!(own.may_be(own) && own.may_be(Identity { born: None, ..own }));
+        assert!(!own.may_be(Identity { inode: 8, ..own }) && !own.may_be(Identity { born: born(6), ..own }));
+    }
+}

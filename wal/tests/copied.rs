@@ -1,0 +1,159 @@
+//! A copy of a directory, and a directory that was restored, are noticed, and started only by a word on what is known of them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what goes wrong in a helper ends the test that called it"
+)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{copy_tree, lsn, payload, read, start, try_read};
+use unanimous_wal::verify::{self, verify};
+use unanimous_wal::{Copied, OpenError, Options};
+
+/// A log that was started so often, with a record of each start.
+async fn started(times: u64) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for n in 1..=times {
+        start_once(directory.path(), n).await;
+    }
+    directory
+}
+
+async fn start_once(directory: &Path, n: u64) {
+    let (wal, _) = start(directory);
+    wal.append(payload(n, 50), ()).await.unwrap();
+    wal.close().await.unwrap();
+}
+
+fn copy_of(directory: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_tree(directory, copy.path());
+    copy
+}
+
+fn with(copied: Copied) -> Options {
+    Options { copied, ..Options::default() }
+}
+
+/// Why it was refused, and whether that is known to be an older one.
+fn refused(directory: &Path, copied: Copied) -> (String, bool) {
+    let before = common::files_below(directory);
+    let error = unanimous_wal::open(directory, with(copied)).unwrap_err();
+    assert!(error.to_string().contains("is a copy of a log, or was restored"), "{error}");
+    let unchanged = common::files_below(directory) == before;
+    assert!(unchanged, "nothing was changed");
+    let OpenError::Copied { why, is_older, .. } = error else { unreachable!("{error}") };
+    (why, is_older)
+}
+
+fn starts(directory: &Path) -> Vec<String> {
+    let names =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("start")).collect()
+}
+
+#[tokio::test]
+async fn a_copy_is_refused_until_somebody_says_that_it_is_complete() {
+    let directory = started(3).await;
+    let copy = copy_of(directory.path());
+    let (why, is_older) = refused(copy.path(), Copied::Refuse);
+    assert!(why.contains("`start-3` was file ") && !is_older, "{why}");
+    assert_eq!(verify::copied(copy.path()).unwrap(), Some((why, false)));
+    assert!(verify(copy.path()).unwrap().is_sound(), "a backup is sound");
+
+    let (readable, records) = try_read(copy.path(), with(Copied::Complete)).unwrap();
+    assert_eq!((records.len(), readable.given_up()), (3, None), "nothing is missing from it");
+    let wal = readable.start().unwrap();
+    assert_eq!(wal.epoch(), 4);
+    wal.close().await.unwrap();
+    // From now on it is at home there.
+    start_once(copy.path(), 5).await;
+    assert_eq!(starts(copy.path()), ["start-5"]);
+    start_once(directory.path(), 4).await;
+    assert_eq!(verify::copied(directory.path()).unwrap(), None, "and the original was never elsewhere");
+}
+
+#[tokio::test]
+async fn what_followed_an_outdated_copy_is_given_up_and_no_start_is_counted_twice() {
+    let directory = started(3).await;
+    let copy = copy_of(directory.path());
+    start_once(directory.path(), 4).await;
+    let (readable, records) = try_read(copy.path(), with(Copied::Outdated)).unwrap();
+    assert_eq!(records.len(), 3);
+    assert!(readable.given_up().unwrap().contains("an older copy"));
+    let wal = readable.start().unwrap();
+    assert!(wal.epoch() > 1_000_000, "whoever heard of start 4 must not take the next one for an older");
+    wal.close().await.unwrap();
+    let (readable, _) = try_read(copy.path(), Options::default()).unwrap();
+    assert!(readable.given_up().is_some(), "it ended before it could say so in the log");
+    let wal = readable.start().unwrap();
+    wal.append(payload(4, 50), ()).await.unwrap();
+    wal.close().await.unwrap();
+    // Left in the configuration the word changes nothing.
+    let (readable, records) = try_read(copy.path(), with(Copied::Outdated)).unwrap();
+    assert_eq!((records.len(), readable.given_up()), (4, None));
+}
+
+#[tokio::test]
+async fn older_files_that_were_written_over_newer_ones_are_known_to_be_older() {
+    let directory = started(3).await;
+    let backup = copy_of(directory.path());
+    start_once(directory.path(), 4).await;
+    // As `cp -r backup/. directory/` does: into the very files that are there.
+    for file in ["INIT", "witness", "ring", "store/db", "store/conf"] {
+        fs::write(directory.path().join(file), fs::read(backup.path().join(file)).unwrap()).unwrap();
+    }
+    fs::write(directory.path().join("start-3"), fs::read(backup.path().join("start-3")).unwrap()).unwrap();
+    for copied in [Copied::Refuse, Copied::Complete] {
+        let (why, is_older) = refused(directory.path(), copied);
+        assert!(
+            why.contains("there is `start-4`, and the witness knows of 3 starts only") && is_older,
+            "{why}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_copy_without_the_file_that_cannot_be_copied_is_noticed_too_and_so_is_a_damaged_one() {
+    let directory = started(2).await;
+    let copy = copy_of(directory.path());
+    let text = fs::read_to_string(copy.path().join("start-2")).unwrap();
+    fs::write(copy.path().join("start-2"), text.replace("born 1", "born 2")).unwrap();
+    assert_eq!(refused(copy.path(), Copied::Refuse), ("`start-2` cannot be read".to_owned(), false));
+    fs::remove_file(copy.path().join("start-2")).unwrap();
+    let (why, is_older) = refused(copy.path(), Copied::Refuse);
+    assert!(why.contains("is missing") && !is_older, "{why}");
+}
+
+#[tokio::test]
+async fn a_directory_that_was_only_renamed_is_where_it_was() {
+    let outer = tempfile::tempdir().unwrap();
+    let (before, after) = (outer.path().join("before"), outer.path().join("after"));
+    start_once(&before, 1).await;
+    fs::rename(&before, &after).unwrap();
+    start_once(&after, 2).await;
+    assert_eq!(starts(&after), ["start-2"]);
+}
+
+#[tokio::test]
+async fn a_start_that_ended_before_its_file_was_made_is_no_copy() {
+    let directory = started(2).await;
+    // The witness has counted a start of which there is no file yet, or only half of one.
+    let log = unanimous_wal::open(directory.path(), Options::default()).unwrap();
+    let saved = fs::read(directory.path().join("start-2")).unwrap();
+    let kept = fs::File::open(directory.path().join("start-2")).unwrap();
+    fs::hard_link(directory.path().join("start-2"), directory.path().join("kept")).unwrap();
+    read(log).unwrap().0.start().unwrap().close().await.unwrap();
+    fs::remove_file(directory.path().join("start-3")).unwrap();
+    fs::rename(directory.path().join("kept"), directory.path().join("start-2")).unwrap();
+    fs::write(directory.path().join("start.new"), b"half").unwrap();
+    assert_eq!(saved.len() as u64, kept.metadata().unwrap().len());
+    start_once(directory.path(), 3).await;
+    assert_eq!(starts(directory.path()), ["start-4"]);
+    assert_eq!(start(directory.path()).0.high(), Some(lsn(3)));
+}
