@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
+use unanimous_wal::verify;
 use unanimous_wal::{Copied, Lsn, Options, Readable};
 
 use crate::common::{self, Records, lsn};
@@ -35,8 +36,6 @@ pub(crate) enum Verdict {
     Sound,
     /// So it is, and the last record, which was not acknowledged, was cut off.
     CutOff,
-    /// So it is, after a repair of sled's files of which a copy was kept.
-    Repaired,
 }
 
 impl Promises {
@@ -68,7 +67,8 @@ impl Promises {
 
 /// Opens a directory as a node would after a power cut, and says what is wrong.
 pub(crate) fn judge(directory: &Path, promises: &Promises, runtime: &Runtime) -> Result<Verdict, String> {
-    let (readable, records) = open(directory)?;
+    is_taken_for_a_copy_only_because_it_is_one(directory)?;
+    let (readable, records) = open(directory, Copied::Complete)?;
     check(&readable, &records, promises)?;
     let is_cut = readable.torn().is_some();
     let (node, low, next) = (readable.node(), readable.low(), readable.next());
@@ -84,7 +84,7 @@ pub(crate) fn judge(directory: &Path, promises: &Promises, runtime: &Runtime) ->
         return Err(format!("gave a new record the number {number:?} and not {next}"));
     }
     runtime.block_on(wal.close()).map_err(|error| format!("cannot be closed: {error}"))?;
-    let (again, found) = open(directory).map_err(|error| format!("once started, {error}"))?;
+    let (again, found) = open(directory, Copied::Refuse).map_err(|error| format!("once started, {error}"))?;
     if (again.node(), again.low(), again.epoch()) != (node, low, epoch) {
         return Err(format!("is another log after a start: {again:?}"));
     }
@@ -94,24 +94,34 @@ pub(crate) fn judge(directory: &Path, promises: &Promises, runtime: &Runtime) ->
         return Err("holds other records after a start and an append".to_owned());
     }
     drop(again);
-    let is_repaired = fs::read_dir(directory).unwrap().any(|entry| {
-        let name = entry.unwrap().file_name();
-        name.to_string_lossy().starts_with("aside-")
-    });
-    Ok(match (is_repaired, is_cut, promises.is_any()) {
-        (true, ..) => Verdict::Repaired,
-        (_, true, _) => Verdict::CutOff,
-        (_, _, true) => Verdict::Sound,
-        (_, _, false) => Verdict::Begun,
+    // A copy is kept of what is repaired, and only a few of them: a power cut must not need that.
+    let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+    if names.into_iter().any(|name| name.to_string_lossy().starts_with("aside-")) {
+        return Err("needed a repair".to_owned());
+    }
+    Ok(match (is_cut, promises.is_any()) {
+        (true, _) => Verdict::CutOff,
+        (_, true) => Verdict::Sound,
+        (_, false) => Verdict::Begun,
     })
 }
 
 /// The id of the record that is appended to every state.
 const LATER: u64 = 99_999_999;
 
-fn open(directory: &Path) -> Result<(Readable, Records), String> {
-    // Every state is a copy of what was recorded.
-    let options = Options { copied: Copied::Complete, ..patient() };
+/// Every state is a copy of what was recorded, so its `start-N` names another file. It is wrong if it is damaged, too old, or missing.
+fn is_taken_for_a_copy_only_because_it_is_one(directory: &Path) -> Result<(), String> {
+    match verify::copied(directory) {
+        Ok(Some((why, is_older))) if is_older || !why.contains(" when it was written, and is ") => {
+            Err(format!("is taken for a copy: {why}"))
+        }
+        // Where it cannot be told, it cannot be opened either.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn open(directory: &Path, copied: Copied) -> Result<(Readable, Records), String> {
+    let options = Options { copied, ..patient() };
     common::try_read(directory, options).map_err(|error| format!("cannot be opened: {error}"))
 }
 

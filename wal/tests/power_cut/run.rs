@@ -11,22 +11,28 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::choice::{self, Effort};
+use crate::common;
 use crate::judge::{Promises, Verdict, judge};
-use crate::recording::Recording;
-use crate::state::{Spec, Tree};
+use crate::recording::{Kind, Op, Recording};
+use crate::state::{Spec, Tree, chance};
 use crate::world::World;
 
 /// The directory of the log, in the one in which everything is recorded.
 pub(crate) const LOG: &str = "log";
 
+/// What is longer than the longest block of a log is several of them, and may be there in part.
+const LONG: std::ops::Range<usize> = 65 * 1024..1024 * 1024;
+
 /// How much is made of a recording.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
-    /// Where names are not certain, and around the first promises.
+    /// Where names are not certain, around the first promises, and where some blocks of a record may be there.
     pub(crate) close: Effort,
     /// Everywhere else, at one moment of so many.
     pub(crate) far: Effort,
     pub(crate) one_of: u64,
+    /// Of all these states one of so many is judged.
+    pub(crate) share: u64,
     pub(crate) seed: u64,
     /// Prints how far it is.
     pub(crate) is_long: bool,
@@ -40,6 +46,8 @@ pub(crate) struct Tally {
     pub(crate) wrong: Vec<Wrong>,
     /// Some of the states.
     pub(crate) some: Vec<Spec>,
+    /// Those with an end that was cut off.
+    pub(crate) cut_off: Vec<Spec>,
     /// What is being judged, and since when.
     at_work: BTreeMap<usize, (Spec, Instant)>,
 }
@@ -90,14 +98,15 @@ fn produce(recording: &Recording, plan: &Plan, tasks: &SyncSender<Task>, tally: 
     let mut seen = HashSet::new();
     let mut said = Instant::now();
     while let Some((moment, _)) = world.advance() {
-        let is_close = !world.renames.is_empty() || world.promises.count() <= 3;
-        if !is_close && crate::state::chance(&(plan.seed, moment), plan.one_of) != 0 {
+        let is_close = !world.renames.is_empty() || world.promises.count() <= 3 || has_long_write(&world);
+        if !is_close && chance(&(plan.seed, moment), plan.one_of) != 0 {
             continue;
         }
         let effort = if is_close { plan.close } else { plan.far };
         for spec in choice::states(&world, moment, effort, plan.seed ^ moment) {
             let tree = spec.build(&world, false);
-            if seen.insert((tree.digest(), world.promises.count())) {
+            let is_new = seen.insert((tree.digest(), world.promises.count()));
+            if is_new && chance(&(tree.digest(), spec.moment), plan.share) == 0 {
                 tasks.send(Task { spec, tree, promises: world.promises.clone() }).unwrap();
             }
         }
@@ -120,9 +129,14 @@ fn produce(recording: &Recording, plan: &Plan, tasks: &SyncSender<Task>, tally: 
     }
 }
 
+fn has_long_write(world: &World<'_>) -> bool {
+    let is_long = |op: &&Op| matches!(&op.kind, Kind::Write { bytes, .. } if LONG.contains(&bytes.len()));
+    world.writes.iter().any(is_long)
+}
+
 fn work(worker: usize, tasks: &Mutex<Receiver<Task>>, tally: &Mutex<Tally>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let place = tempfile::tempdir().unwrap();
+    let place = common::in_memory();
     loop {
         let next = lock(tasks).recv();
         let Ok(Task { spec, tree, promises }) = next else { break };
@@ -134,7 +148,10 @@ fn work(worker: usize, tasks: &Mutex<Receiver<Task>>, tally: &Mutex<Tally>) {
         tally.at_work.remove(&worker);
         tally.states += 1;
         match verdict {
-            Ok(verdict) => *tally.verdicts.entry(verdict).or_default() += 1,
+            Ok(verdict) => {
+                *tally.verdicts.entry(verdict).or_default() += 1;
+                tally.cut_off.extend((verdict == Verdict::CutOff).then_some(spec));
+            }
             Err(reason) => tally.wrong.push(Wrong { spec, reason }),
         }
     }
@@ -148,6 +165,11 @@ pub(crate) fn make_and_judge(
 ) -> Result<Verdict, String> {
     fs::create_dir(state).unwrap();
     tree.save(state);
+    // To reserve 64 MiB is most of what a start costs here, and nothing depends on it: mostly it is done already.
+    let ballast = state.join(LOG).join("ballast");
+    if state.join(LOG).exists() && !ballast.exists() && chance(&tree.digest(), 8) > 0 {
+        fs::write(ballast, " ").unwrap();
+    }
     judge(&state.join(LOG), promises, runtime)
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, raise};
-use unanimous_wal::{Lsn, Options, Wal};
+use unanimous_wal::{Copied, Lsn, Options, Wal};
 
 use crate::common::{self, lsn};
 use crate::recorder::PROMISE;
@@ -57,7 +57,9 @@ pub(crate) fn patient() -> Options {
 
 /// Lives once, and says what it promises.
 pub(crate) async fn live(directory: &Path, life: Life) {
-    let log = unanimous_wal::open(directory, patient()).unwrap();
+    // It may be a state that was made, which is a copy.
+    let options = Options { copied: Copied::Complete, ..patient() };
+    let log = unanimous_wal::open(directory, options).unwrap();
     let (readable, records) = common::read(log).unwrap();
     let held: Vec<String> =
         records.iter().map(|(lsn, bytes)| format!("{lsn} {}", id_of(bytes).unwrap())).collect();
@@ -78,7 +80,7 @@ pub(crate) async fn live(directory: &Path, life: Life) {
             append(&wal, id + 3),
             append(&wal, id + 7),
         );
-        retire(&wal, 30).await;
+        retire(&wal, 5).await;
     }
     for _ in 0..life.bulk {
         let id = ids.next().unwrap();
