@@ -3,8 +3,8 @@
 //! A child appends and writes a line for each acknowledgement, while this process watches every system call of all
 //! of its threads. For each line there must have been, in this order: the return of the write that carried the
 //! record to sled's data file; an `fdatasync` of that file, begun after that through another descriptor than
-//! sled's, which returned 0; and only then the line. In a second run one of these syncs is made to fail on its way
-//! back from the kernel. In a third one the child opens a log that sled makes a snapshot of.
+//! sled's, which returned 0; and only then the line. The same of the mirror ring, meanwhile. In further runs one of these
+//! syncs is made to fail on its way back from the kernel. In the last one the child opens a log that sled makes a snapshot of.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,19 +27,28 @@ const RECORDS: u64 = 25;
 const FAILING: u64 = 10;
 const DIRECTORY: &str = "UNANIMOUS_WAL_SYSTEM_CALL_TEST_DIRECTORY";
 
+/// Each record is in two of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum File {
+    /// sled's data file.
+    Store = 0,
+    /// The mirror ring.
+    Ring = 1,
+}
+
 /// What a thread asked of the kernel.
 enum Call {
-    /// A write of records to sled's data file, through this descriptor.
-    Write(u64, Vec<u64>),
-    /// A sync through this descriptor, and the writes there were when it began.
-    Sync(u64, u64),
+    /// A write of records to a file, through this descriptor.
+    Write(File, u64, Vec<u64>),
+    /// A sync of a file through this descriptor, and the writes to it that there were when it began.
+    Sync(File, u64, u64),
     Other,
 }
 
-/// What is known at some moment.
+/// What is known of a file at some moment.
 #[derive(Default)]
-struct Observer {
-    /// The descriptor that sled writes through.
+struct Copy {
+    /// The descriptor that it is written through.
     theirs: Option<u64>,
     /// Counts the returns of writes that carried records.
     writes: u64,
@@ -48,24 +57,36 @@ struct Observer {
     /// Up to which of them a sync covers what was written.
     synced: u64,
     syncs: u64,
-    /// The sync that fails.
-    failing: Option<u64>,
+}
+
+/// What is known at some moment.
+#[derive(Default)]
+struct Observer {
+    copies: [Copy; 2],
+    /// Of which file which sync fails.
+    failing: Option<(File, u64)>,
     lines: Vec<u64>,
 }
 
 #[test]
-fn every_acknowledgement_follows_a_real_sync_of_its_record() {
+fn every_acknowledgement_follows_a_real_sync_of_both_copies_of_its_record() {
     let observer = run(None);
     assert_eq!(observer.lines, (1..=RECORDS).collect::<Vec<_>>());
-    assert!(observer.syncs >= RECORDS, "only {} syncs for {RECORDS} records", observer.syncs);
+    for (copy, name) in observer.copies.iter().zip(["store", "ring"]) {
+        // Those of a start and of an end come on top.
+        let is_one_each = (RECORDS..RECORDS + 10).contains(&copy.syncs);
+        assert!(is_one_each, "{} syncs of the {name} for {RECORDS} commits", copy.syncs);
+    }
 }
 
 #[test]
 fn after_a_sync_that_failed_nothing_is_acknowledged_any_more() {
-    let observer = run(Some(FAILING));
-    let acknowledged = u64::try_from(observer.lines.len()).unwrap();
-    assert_eq!(observer.lines, (1..=acknowledged).collect::<Vec<_>>());
-    assert!((1..FAILING).contains(&acknowledged), "{acknowledged} lines, and sync {FAILING} failed");
+    for file in [File::Store, File::Ring] {
+        let observer = run(Some((file, FAILING)));
+        let acknowledged = u64::try_from(observer.lines.len()).unwrap();
+        assert_eq!(observer.lines, (1..=acknowledged).collect::<Vec<_>>());
+        assert!((1..FAILING).contains(&acknowledged), "{acknowledged} lines, and sync {FAILING} failed");
+    }
 }
 
 #[test]
@@ -80,8 +101,8 @@ fn the_name_of_a_snapshot_is_synced_before_sled_relies_on_it() {
     assert!(!names.is_open, "the last one was not synced");
 }
 
-/// Watches a child from its first record to its end; of its syncs the one of this number fails.
-fn run(failing: Option<u64>) -> Observer {
+/// Watches a child from its first record to its end; of the syncs of this file the one of this number fails.
+fn run(failing: Option<(File, u64)>) -> Observer {
     let directory = tempfile::tempdir().unwrap();
     let mut observer = Observer { failing, ..Observer::default() };
     let environment = [(DIRECTORY, directory.path().to_str().unwrap())];
@@ -107,19 +128,25 @@ impl Watcher for Observer {
     type Call = Call;
 
     fn begins(&mut self, call: &Entry) -> Call {
-        let is_data = || std::fs::read_link(call.descriptor(0)).is_ok_and(|path| path.ends_with("store/db"));
+        let file = || match std::fs::read_link(call.descriptor(0)) {
+            Ok(path) if path.ends_with("store/db") => Some(File::Store),
+            Ok(path) if path.ends_with("ring") => Some(File::Ring),
+            Ok(_) | Err(_) => None,
+        };
         match call.number {
-            libc::SYS_fdatasync if is_data() => Call::Sync(call.argument(0), self.writes),
-            libc::SYS_pwrite64 if is_data() => {
-                Call::Write(call.argument(0), numbers(&call.bytes(1, 2), b"payload-"))
-            }
+            libc::SYS_fdatasync => file().map_or(Call::Other, |file| {
+                Call::Sync(file, call.argument(0), self.copies[file as usize].writes)
+            }),
+            libc::SYS_pwrite64 => file().map_or(Call::Other, |file| {
+                Call::Write(file, call.argument(0), numbers(&call.bytes(1, 2), b"payload-"))
+            }),
             libc::SYS_write => {
                 if let Some(n) = numbers(&call.bytes(1, 2), b"line ").first() {
-                    let write = self.written.get(n);
-                    assert!(
-                        write.is_some_and(|write| *write <= self.synced),
-                        "record {n} was acknowledged too early"
-                    );
+                    for copy in &self.copies {
+                        let write = copy.written.get(n);
+                        let is_synced = write.is_some_and(|write| *write <= copy.synced);
+                        assert!(is_synced, "record {n} was acknowledged too early");
+                    }
                     self.lines.push(*n);
                 }
                 Call::Other
@@ -130,23 +157,28 @@ impl Watcher for Observer {
 
     fn returns(&mut self, call: Call, exit: &Exit) {
         match call {
-            Call::Write(descriptor, records) => {
-                self.theirs = Some(descriptor);
-                self.writes += 1;
+            Call::Write(file, descriptor, records) => {
+                let copy = &mut self.copies[file as usize];
+                copy.theirs = Some(descriptor);
+                copy.writes += 1;
                 for record in records {
-                    self.written.entry(record).or_insert(self.writes);
+                    copy.written.entry(record).or_insert(copy.writes);
                 }
             }
-            // An error that one of sled's threads had already taken would not show through sled's own.
-            Call::Sync(descriptor, writes) if self.theirs.is_some_and(|theirs| theirs != descriptor) => {
-                self.syncs += 1;
-                if self.failing == Some(self.syncs) {
+            Call::Sync(file, descriptor, writes) => {
+                let copy = &mut self.copies[file as usize];
+                // An error that one of sled's threads had already taken would not show through sled's own.
+                if file == File::Store && copy.theirs.is_none_or(|theirs| theirs == descriptor) {
+                    return;
+                }
+                copy.syncs += 1;
+                if self.failing == Some((file, copy.syncs)) {
                     exit.fail();
                 } else if exit.result() == 0 {
-                    self.synced = self.synced.max(writes);
+                    copy.synced = copy.synced.max(writes);
                 }
             }
-            Call::Sync(..) | Call::Other => {}
+            Call::Other => {}
         }
     }
 }
