@@ -7,13 +7,11 @@ mod kit;
 use std::time::Duration;
 
 use http::Method;
-use kit::{Answer, Gate, Node, Reply, SmallDisk, Stub};
+use kit::{Answer, Gate, Kind, Node, Reply, SmallDisk, Stub};
 use serde_json::{Value, json};
 
-/// The disk of these tests. An eighth of it is the reserve, and as much the floor.
+/// The disk of these tests.
 const DISK: u64 = 256 * MIB;
-const RESERVE: u64 = DISK / 8;
-const FLOOR: u64 = RESERVE;
 const MIB: u64 = 1024 * 1024;
 
 /// What was begun is held up at its commit by the gate.
@@ -26,11 +24,11 @@ struct Story {
 }
 
 impl Story {
-    async fn begin() -> Option<Self> {
+    async fn begin(kind: Kind) -> Option<Self> {
         let (accounts, ledger) = (Stub::start().await, Stub::start().await);
         let config = kit::two_branches(&accounts, &ledger);
         let mut node = Node::new(&config.replace("reply_within = \"2s\"", "reply_within = \"200ms\""));
-        let disk = SmallDisk::mount(&node.data_dir(), DISK)?;
+        let disk = SmallDisk::mount(&node.data_dir(), kind, DISK)?;
         let gate = Gate::closed();
         ledger.always("/tx/commit", Answer::ok().behind(&gate));
         node.start().await;
@@ -44,6 +42,11 @@ impl Story {
     /// A transaction that is decided, and of which the ledger has not heard.
     async fn in_doubt(&self, key: &str) -> String {
         self.ask(key).await.expect(202).transaction().to_owned()
+    }
+
+    /// An eighth of the disk, and the floor is as high.
+    fn reserve(&self) -> u64 {
+        self.disk.size() / 8
     }
 
     fn ballast(&self) -> bool {
@@ -81,15 +84,24 @@ impl Story {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_nearly_full_ends_what_was_begun_and_begins_nothing_until_there_is_room() {
-    let Some(story) = Story::begin().await else { return };
+    fills_up(Kind::Tmpfs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_on_ext4() {
+    fills_up(Kind::Ext4).await;
+}
+
+async fn fills_up(kind: Kind) {
+    let Some(story) = Story::begin(kind).await else { return };
     let (first, second) = (story.in_doubt("\"1\"").await, story.in_doubt("\"2\"").await);
     assert!(story.ballast() && (story.reading("unanimous_disk_nearly_full ").await).abs() < 0.1);
 
     // Just above the floor nothing happens, and just below it nothing new is begun.
-    story.disk.fill(FLOOR + MIB);
+    story.disk.fill(story.reserve() + MIB);
     story.looked_at().await;
     story.node.admin("/readyz").await.expect(200);
-    story.disk.fill(FLOOR - MIB);
+    story.disk.fill(story.reserve() - MIB);
     story.unready().await;
     story.is_nearly_full().await;
     assert!(story.ballast(), "it is for later");
@@ -97,7 +109,10 @@ async fn a_disk_that_is_nearly_full_ends_what_was_begun_and_begins_nothing_until
 
     // Somebody else takes the rest. The reserve goes, and is free for nobody but what was begun.
     story.disk.fill(MIB);
-    kit::until("the reserve is given back", async || !story.ballast() && story.disk.free() > RESERVE).await;
+    kit::until("the reserve is given back", async || {
+        !story.ballast() && story.disk.free() >= story.reserve()
+    })
+    .await;
     story.looked_at().await;
     assert!(story.reading("unanimous_disk_reserve_bytes ").await.abs() < 0.1);
     assert!(story.reading("unanimous_disk_free_bytes ").await < 2e6);
@@ -116,11 +131,11 @@ async fn a_disk_that_is_nearly_full_ends_what_was_begun_and_begins_nothing_until
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_starts_on_a_full_disk_and_ends_what_was_begun() {
-    let Some(mut story) = Story::begin().await else { return };
+    let Some(mut story) = Story::begin(Kind::Ext4).await else { return };
     let id = story.in_doubt("\"1\"").await;
     story.node.kill().await;
     story.disk.fill(0);
-    assert!(story.ballast() && story.disk.free() == 0);
+    assert!(story.ballast() && story.disk.free() < MIB);
     story.gate.open();
     story.node.spawn();
     let (client, url) = (kit::client(), story.node.admin_url("/v1/transactions"));
@@ -142,7 +157,7 @@ async fn a_node_starts_on_a_full_disk_and_ends_what_was_begun() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_floor_a_node_works_as_long_as_it_can() {
-    let Some(mut story) = Story::begin().await else { return };
+    let Some(mut story) = Story::begin(Kind::Ext4).await else { return };
     story.node.terminate().await;
     story.disk.fill(MIB);
     story.node.env("UNANIMOUS__LOG__ROOM_MIN", "0").start().await;

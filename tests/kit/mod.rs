@@ -46,7 +46,7 @@ use std::time::Duration;
 pub use answer::{Answer, Gate};
 pub use asked::{Asked, ask_until_one_fails, calls_are_true};
 pub use caller::Caller;
-pub use disk::SmallDisk;
+pub use disk::{Kind, SmallDisk};
 pub use node::Node;
 
 pub use process::{Process, example, missing};

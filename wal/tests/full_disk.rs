@@ -5,6 +5,7 @@
 mod common;
 #[path = "../../tests/kit/disk.rs"]
 #[allow(
+    dead_code,
     clippy::print_stdout,
     clippy::unwrap_used,
     unreachable_pub,
@@ -16,7 +17,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{payload, start, try_read};
-use disk::SmallDisk;
+use disk::{Kind, SmallDisk};
 use unanimous_wal::Options;
 
 const MIB: u64 = 1024 * 1024;
@@ -32,7 +33,7 @@ async fn log_of_one(log: &Path) {
 async fn a_start_that_is_refused_for_want_of_room_takes_none() {
     let place = tempfile::tempdir().unwrap();
     let log = place.path().join("log");
-    let Some(disk) = SmallDisk::mount(&log, 128 * MIB) else { return };
+    let Some(disk) = SmallDisk::mount(&log, Kind::Tmpfs, 128 * MIB) else { return };
     log_of_one(&log).await;
     // At its second opening sled fills the segment that it writes to, and from then on needs room for a snapshot alone.
     start(&log).0.close().await.unwrap();
@@ -54,7 +55,7 @@ async fn a_start_that_is_refused_for_want_of_room_takes_none() {
 async fn the_reserve_goes_on_a_full_disk_and_what_it_leaves_is_not_free_for_everybody() {
     let place = tempfile::tempdir().unwrap();
     let log = place.path().join("log");
-    let Some(disk) = SmallDisk::mount(&log, 128 * MIB) else { return };
+    let Some(disk) = SmallDisk::mount(&log, Kind::Tmpfs, 128 * MIB) else { return };
     log_of_one(&log).await;
     disk.fill(0);
     assert!(log.join("ballast").exists() && disk.free() == 0);

@@ -1,0 +1,49 @@
+//! A real ext4 on which the kernel finds an error, and which nobody may write to from then on: nobody was told what is not so, the
+//! node stops with 74, and a file system that was checked and mounted again is enough (G5).
+
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+
+mod kit;
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use kit::{Asked, Kind, Node, SmallDisk, Stub};
+
+const CLIENTS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_system_that_becomes_read_only_under_load_makes_nobody_a_liar() {
+    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
+    let mut node = Node::new(&kit::two_branches(&accounts, &ledger));
+    let Some(disk) = SmallDisk::mount(&node.data_dir(), Kind::Ext4, 256 << 20) else { return };
+    node.start().await;
+    let clients = join_all((0..CLIENTS).map(|client| kit::ask_until_one_fails(&node, client)));
+    let fails = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        disk.fail();
+    };
+    let (asked, ()) = tokio::join!(clients, fails);
+    let asked: Vec<Asked> = asked.into_iter().flatten().collect();
+    let failed = asked.iter().filter(|asked| asked.status() != 200).count();
+    assert_eq!(failed, CLIENTS, "each of them was told: {asked:#?}");
+    assert!(asked.len() > 2 * CLIENTS, "nothing was done before: {asked:#?}");
+    assert_eq!(node.wait().await.code(), Some(74), "{}", node.stderr());
+    let said = node.stderr().len();
+    node.spawn();
+    assert_eq!(node.wait().await.code(), Some(74), "{}", node.stderr());
+    for words in [&node.stderr()[..said], &node.stderr()[said..]] {
+        assert!(words.contains("(the file system is mounted read-only)"), "{words}");
+    }
+
+    disk.repair();
+    node.start().await;
+    node.settled().await;
+    for asked in &asked {
+        asked.is_true(&node).await;
+    }
+    kit::calls_are_true(&node, &[&accounts, &ledger]).await;
+    assert_eq!(node.terminate().await.code(), Some(0), "{}", node.stderr());
+    let verified = node.cli(&["verify", "--data-dir", node.data_dir().to_str().unwrap()]).await;
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+}
