@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Layers, lowest first; a module may use only what stands above it (`tests/tidy.rs` holds this):
-//! - [`txn`], [`plan`], [`clock`], [`discovery`], and the crate `unanimous-wal`
+//! - [`txn`], [`plan`], [`clock`], [`discovery`], [`budget`], and the crate `unanimous-wal`
 //! - [`journal`], [`participant`]
 //! - [`coordinator`]
 //! - [`recovery`], [`gateway`]
@@ -19,6 +19,7 @@
 //! - [`cli`]
 #![forbid(unsafe_code)]
 
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;

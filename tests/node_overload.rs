@@ -32,7 +32,7 @@ fn route(id: &str) -> String {
     )
 }
 
-/// Routes that look at each service alone, and at both.
+/// Routes that look at each service alone, and at both, and one that writes to both.
 const LOOKING: &str = r#"
     [[routes]]
     id = "at-well"
@@ -42,6 +42,12 @@ const LOOKING: &str = r#"
     id = "at-ill"
     match = { path = "/at/ill" }
     forward = { service = "ill", path = "/look" }
+    [[routes]]
+    id = "both"
+    match = { methods = ["POST"], path = "/both" }
+    [routes.transaction]
+    reply_within = "10ms"
+    branches = [ { service = "well", path = "/work" }, { service = "ill", path = "/work" } ]
     [[routes]]
     id = "at-both"
     match = { path = "/at/both" }
@@ -282,4 +288,59 @@ async fn a_service_for_which_more_comes_than_it_can_do_goes_on_doing_what_it_can
     assert!(done >= 35, "{done} were done, {begun_in_vain} were begun and aborted");
     // The first hundred come before anybody waits.
     assert!(begun_in_vain <= 100 + done, "{done} were done, {begun_in_vain} were begun and aborted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_held_within_a_budget_and_no_longer_than_somebody_waits_for_them() {
+    let (node, well, ill) = two("body_max = 500_000\nbody_budget = 1_000_000").await;
+    well.always("/work", Answer::big(200_000));
+    ill.always("/tx/commit", Answer::hang());
+    // Each is told its answers, and stays in doubt without them.
+    for _ in 0..6 {
+        let pending = node.post("/both", &json!({})).await.expect(202);
+        assert_eq!(pending.json()["response"]["well"].as_str().map(str::len), Some(199_998));
+    }
+    assert_eq!(node.in_doubt().await.len(), 6);
+    // Two that wait for a vote of the other one hold half of the budget; a third answer has no room.
+    ill.always("/work", Answer::hang());
+    let mut stuck = JoinSet::new();
+    for so_many in 7..=8 {
+        let of_client = node.clone();
+        stuck.spawn(async move { of_client.post("/both", &json!({})).await });
+        well.wait_for("/work", so_many).await;
+    }
+    kit::until("two answers are held", async || node.post("/well", &json!({})).await.status == 502).await;
+    // What is aborted for want of room is told so at the service too.
+    well.wait_for("/tx/abort", 1).await;
+    well.always("/work", Answer::ok());
+    node.post("/well", &json!({})).await.expect(200);
+    assert!(stuck.try_join_next().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_a_commit_carries_again_are_kept_within_a_budget() {
+    let (well, ill) = (Stub::start().await, Stub::start().await);
+    let of_ill = kit::service("ill", &ill, true).replace("timeout", "body = \"request\"\ntimeout");
+    let of_well = kit::service("well", &well, true).replace("timeout", "body = \"request\"\ntimeout");
+    let routes = (route("well") + &route("ill")).replace("\"5s\"", "\"10ms\"");
+    let section = "body_max = 300_000\nbody_budget = 1_000_000";
+    let mut node = Node::with_section(section, &(of_well + &of_ill + &routes));
+    node.start().await;
+    ill.always("/tx/commit", Answer::status(503));
+    let body = json!({"text": "x".repeat(200_000)});
+    for _ in 0..2 {
+        visit(&node, "/ill", &body).await.0.expect(202);
+    }
+    let refused = visit(&node, "/ill", &body).await;
+    is_refused_at_once(&refused);
+    for _ in 0..3 {
+        kit::until("there is room for the healthy one", async || {
+            matches!(visit(&node, "/well", &body).await.0.status, 200 | 202)
+        })
+        .await;
+    }
+    ill.always("/tx/commit", Answer::ok());
+    node.settled().await;
+    let again = visit(&node, "/ill", &body).await.0;
+    assert!(matches!(again.status, 200 | 202), "{again:?}");
 }

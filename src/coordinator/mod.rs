@@ -36,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use unanimous_wal::Durable;
 
@@ -107,12 +108,15 @@ pub enum Start {
     Done(TransactionId, Box<Past>),
 }
 
-/// The eye of a client on its transaction. Dropping it changes nothing.
-#[derive(Debug, Clone)]
+/// The eye of a client on its transaction. Dropping it changes nothing of the transaction; what the branches answered is
+/// forgotten once nobody waits to be told.
+#[derive(Debug)]
 pub struct Handle {
     /// The transaction.
     pub id: TransactionId,
     view: watch::Receiver<View>,
+    /// Of the one whose request began it.
+    _audience: Option<DropGuard>,
 }
 
 /// What became of a transaction.
@@ -165,7 +169,8 @@ impl<P: Participants> Coordinator<P> {
         let id = self.shared.issuer.issue(self.shared.journal.now(), fastrand::u16(..));
         let plan = Arc::new(begin.plan);
         let (open, seats) = self.open(View::new(id, plan, Txn::begin(shape)));
-        let handle = Handle { id, view: open.view.clone() };
+        let handle =
+            Handle { id, view: open.view.clone(), _audience: Some(seats.audience.clone().drop_guard()) };
         let (hash, max) = (key.as_ref().map(|(hash, _)| *hash), self.shared.options.open_transactions_max);
         self.shared.registry.admit(id, open, hash, max)?;
         let running = Running::new(self.shared.clone(), seats, begin.works);
@@ -311,7 +316,7 @@ impl<P: Participants> Coordinator<P> {
         if let Some(view) = self.shared.registry.watch(id) {
             let same = is_same(&view.borrow().plan);
             return if same {
-                Ok(Some(Start::Open(Handle { id, view })))
+                Ok(Some(Start::Open(Handle { id, view, _audience: None })))
             } else {
                 Err(Refused::KeyReused(id))
             };
@@ -336,7 +341,7 @@ impl<P: Participants> Coordinator<P> {
         let since = *self.shared.journal.wal().follow().borrow() + 1;
         (
             Open { inbox, view: watch, stand, since: since.into(), is_pinned: false, is_recovered: false },
-            Seats { messages, view: publish, nudge },
+            Seats { messages, view: publish, nudge, audience: CancellationToken::new() },
         )
     }
 }
@@ -346,6 +351,8 @@ pub(crate) struct Seats {
     pub(crate) messages: mpsc::Receiver<Message>,
     pub(crate) view: watch::Sender<View>,
     pub(crate) nudge: Arc<Notify>,
+    /// Cancelled when the client that began it was told, or is gone.
+    pub(crate) audience: CancellationToken,
 }
 
 impl Handle {

@@ -1,5 +1,7 @@
 //! The task of one transaction: event, transition, log, effect.
 
+mod answers;
+
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -16,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::crash::{self, Edge};
 use crate::discovery::Endpoint;
 use crate::journal::AppendError;
-use crate::journal::record::{Carried, Kept, Record, Remark};
+use crate::journal::record::{Carried, Record, Remark};
 use crate::journal::replay::Logged;
 use crate::participant::{Answer, Call, Participants, Work};
 use crate::plan::{Plan, Reply, TransactionId};
@@ -56,6 +58,7 @@ pub(crate) struct Running<P> {
     speakers: JoinSet<()>,
     wake_at: Option<Timestamp>,
     is_all_told: bool,
+    has_answers: bool,
     entered: Instant,
     /// When the record was written that it is found by.
     found_by: Timestamp,
@@ -75,7 +78,7 @@ impl<P: Participants> Running<P> {
         let (mouth, heard) = mpsc::channel(plan.branches.len());
         let branches = plan.branches.iter().map(|_| Spoken::default()).collect();
         let (speakers, entered) = (JoinSet::new(), Instant::now());
-        let (wake_at, is_all_told, found_by) = (None, false, id.time());
+        let (wake_at, is_all_told, has_answers, found_by) = (None, false, false, id.time());
         Self {
             shared,
             seats,
@@ -89,6 +92,7 @@ impl<P: Participants> Running<P> {
             speakers,
             wake_at,
             is_all_told,
+            has_answers,
             entered,
             found_by,
         }
@@ -136,6 +140,7 @@ impl<P: Participants> Running<P> {
                 Some(heard) = self.heard.recv() => self.hear(heard).await?,
                 Some(message) = self.seats.messages.recv() => self.obey(message).await?,
                 () = sleep(until_wake.unwrap_or_default()), if until_wake.is_some() => self.wake().await?,
+                () = self.seats.audience.cancelled(), if self.has_answers && !self.keeps_for_key() => self.forget_answers(),
             }
         }
         Ok(())
@@ -354,24 +359,6 @@ impl<P: Participants> Running<P> {
             (self.shared.observer)(&Phase { name: left.name(), took: self.entered.elapsed(), ended });
             self.entered = Instant::now();
         }
-    }
-
-    fn remember(&self, branch: Branch, reply: Reply) {
-        self.seats.view.send_modify(|view| {
-            if let Some(place) = view.replies.get_mut(branch.index()) {
-                *place = Some(reply);
-            }
-        });
-    }
-
-    /// What must be logged with a decision, so that the key's first answer can be given again.
-    fn keep(&self, transition: Transition) -> Option<Kept> {
-        let is_decision = matches!(transition, Transition::Decided { .. });
-        let view = self.seats.view.borrow();
-        let replies = view.replies.iter().zip(self.txn.shape().branches.iter());
-        let answered = replies.filter_map(|(reply, branch)| reply.clone().map(|reply| (branch, reply)));
-        (is_decision && self.plan.key.is_some())
-            .then(|| Kept::new(answered.collect(), self.shared.options.answer_kept_max))
     }
 
     fn leave(self, outcome: Result<(), AppendError>) {

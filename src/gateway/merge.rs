@@ -16,13 +16,13 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::backend::{Call, Failure};
-use super::budget::BufferError;
 use super::json::{self, Members};
 use super::path::BadPath;
 use super::problem::Problem;
 use super::route::{MergeRoute, Part};
 use super::upload::Upload;
 use super::{Gateway, Matched, headers};
+use crate::budget::BufferError;
 
 /// A part that came.
 struct Came {
@@ -109,7 +109,7 @@ impl Gateway {
         }
         let content_type = answer.headers().get(CONTENT_TYPE).cloned();
         let content_type = content_type.as_ref().and_then(|value| value.to_str().ok());
-        let budget = self.budget.and(self.share(&part.service));
+        let budget = self.bodies.of(&part.service);
         let body = budget.read(answer.bytes_stream(), self.options.answer_max).await?;
         Ok(Came { value: json::member(content_type, &body), body })
     }

@@ -10,7 +10,6 @@
 //! and knows nothing of votes and decisions. It keeps no state but whose turn it is.
 
 mod backend;
-mod budget;
 mod forward;
 mod headers;
 mod json;
@@ -40,7 +39,6 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 
 pub use backend::{Answered, client};
-pub use budget::{Budget, BufferError, Permit};
 pub use headers::{add_forwarded, headers_for_work};
 pub use json::{Members, member};
 pub use keeping::keeping;
@@ -55,6 +53,7 @@ pub use table::{Ambiguous, Lookup, RouteTable};
 pub use template::{Target, Template, TemplateError};
 pub use transaction::{BranchRoute, PlanError, PlannedCall, TransactionRoute};
 
+use crate::budget::{BufferError, Halves};
 use crate::discovery::Discovery;
 use backend::Backends;
 
@@ -63,9 +62,7 @@ pub struct Gateway {
     routes: RouteTable,
     options: GatewayOptions,
     /// The bytes of bodies that may be held.
-    budget: Budget,
-    /// The half of it that each service may use.
-    shares: BTreeMap<String, Budget>,
+    bodies: Halves,
     backends: Backends,
 }
 
@@ -100,24 +97,21 @@ pub struct Matched<'a, R> {
 }
 
 impl Gateway {
-    /// A gateway for these routes. `budget` limits the bytes of bodies that the whole process holds; at most half of them
-    /// are of requests to one service, so that one which does not answer leaves room for the others. `waiting` limits the
+    /// A gateway for these routes. `bodies` limits the bytes of bodies that it holds, and `waiting` the
     /// clients that wait for each service.
     #[must_use]
     pub fn new(
         routes: RouteTable,
         options: GatewayOptions,
-        budget: &Budget,
+        bodies: Halves,
         discovery: Arc<dyn Discovery>,
         client: reqwest::Client,
         answered: Answered,
         waiting: Shares,
     ) -> Self {
         let services: BTreeSet<&str> = routes.iter().flat_map(Route::services).collect();
-        let share = |service: &&str| ((*service).to_owned(), Budget::new(budget.left().div_ceil(2)));
-        let shares = services.iter().map(share).collect();
         let backends = Backends::new(discovery, client, answered, waiting, services.into_iter());
-        Self { routes, options, budget: budget.clone(), shares, backends }
+        Self { routes, options, bodies, backends }
     }
 
     /// Which route a request takes. Looks at nothing but its head.
@@ -143,7 +137,7 @@ impl Gateway {
     /// The bytes that a body for all of `services` may have now.
     #[must_use]
     pub fn left_for(&self, services: &BTreeSet<&str>) -> usize {
-        self.budget_of(services).left()
+        self.bodies.of_all(services.iter().copied()).left()
     }
 
     /// Reads the body of a request that goes to `services`, once for each: it counts in the share of a service for as long
@@ -157,16 +151,9 @@ impl Gateway {
     where
         S: Stream<Item = Result<Bytes, E>>,
     {
-        let bodies = self.budget_of(services).read_apart(body, bytes_max).await?;
+        let budget = self.bodies.of_all(services.iter().copied());
+        let bodies = budget.read_apart(body, bytes_max).await?;
         Ok(services.iter().copied().zip(bodies).collect())
-    }
-
-    fn budget_of(&self, services: &BTreeSet<&str>) -> Budget {
-        services.iter().fold(self.budget.clone(), |all, service| all.and(self.share(service)))
-    }
-
-    fn share(&self, service: &str) -> &Budget {
-        self.shares.get(service).expect("every service of a route has a share")
     }
 
     /// The routes in order of precedence.

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -190,7 +191,12 @@ impl Kept {
     #[must_use]
     pub fn new(replies: Vec<(Branch, Reply)>, bytes_max: usize) -> Self {
         let bytes: usize = replies.iter().map(|(_, reply)| reply.body.len()).sum();
-        if bytes <= bytes_max { Self::Whole(replies) } else { Self::TooLarge }
+        if bytes > bytes_max {
+            return Self::TooLarge;
+        }
+        // Copies, because answers count against a budget for as long as they are held, and these may be for days.
+        let copy = |reply: Reply| Reply { body: Bytes::copy_from_slice(&reply.body), ..reply };
+        Self::Whole(replies.into_iter().map(|(branch, reply)| (branch, copy(reply))).collect())
     }
 
     /// The answer of one branch.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use reqwest::{Client, Response};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
@@ -14,6 +14,7 @@ use super::options::Retry;
 use super::services::{Service, Services};
 use super::wire::{self, Message, Sender};
 use super::{Call, Participants, Reply};
+use crate::budget::Halves;
 use crate::discovery::Endpoint;
 use crate::txn::Operation;
 
@@ -41,11 +42,12 @@ pub struct HttpParticipants {
     sender: Arc<Sender>,
     observer: Observer,
     reply_max: usize,
+    answers: Halves,
 }
 
 impl HttpParticipants {
     /// Participants reached through `client`, which must not retry, redirect or use a proxy by
-    /// itself. A work answer may have at most `reply_max` bytes.
+    /// itself. A work answer may have at most `reply_max` bytes, and all that are held together as many as `answers` has.
     #[must_use]
     pub fn new(
         client: Client,
@@ -53,8 +55,9 @@ impl HttpParticipants {
         sender: Sender,
         observer: Observer,
         reply_max: usize,
+        answers: Halves,
     ) -> Self {
-        Self { client, services, sender: Arc::new(sender), observer, reply_max }
+        Self { client, services, sender: Arc::new(sender), observer, reply_max, answers }
     }
 
     /// Tries the endpoints in turn until one may have received the call.
@@ -74,24 +77,28 @@ impl HttpParticipants {
             wire::message(call, &self.sender, endpoint, fastrand::u64(1..));
         let request = self.client.request(method, url).headers(headers).body(body);
         match request.send().await {
-            Ok(response) => self.receive(call.operation, response).await,
+            Ok(response) => self.receive(call, response).await,
             // Only a failure to connect is known to have sent nothing (and a URL that is none).
             Err(error) if error.is_connect() || error.is_builder() => Outcome::NeverSent,
             Err(_) => Outcome::Broken,
         }
     }
 
-    async fn receive(&self, operation: Operation, response: Response) -> Outcome {
+    async fn receive(&self, call: &Call, response: Response) -> Outcome {
         let (vote, retry_after) = (wire::vote(response.headers()), wire::retry_after(response.headers()));
         let status = response.status().as_u16();
         let content_type = response.headers().get(::http::header::CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let body = match (operation, read(response, self.reply_max).await) {
-            (_, Some(body)) => body,
+        let room = self.answers.of(call.service());
+        let body = match (call.operation, room.read(response.bytes_stream(), self.reply_max).await) {
+            (_, Ok(body)) => body,
             // The client gets the body of a work answer, so it must be whole. Of the others only
             // the status counts, and that has been received.
-            (Operation::Work, None) => return Outcome::Broken,
-            (Operation::Prepare | Operation::Commit | Operation::Abort, None) => Bytes::new(),
+            (Operation::Work, Err(error)) => {
+                tracing::warn!(transaction = %call.transaction, service = call.service(), %error, "an answer is not taken");
+                return Outcome::Broken;
+            }
+            (Operation::Prepare | Operation::Commit | Operation::Abort, Err(_)) => Bytes::new(),
         };
         let reply = Reply { status, content_type, body };
         Outcome::Answered { reply, vote, retry_after }
@@ -147,16 +154,4 @@ impl Participants for HttpParticipants {
     fn retry(&self, service: &str) -> Retry {
         self.services.get(service).map_or_else(Retry::default, |service| service.options.retry)
     }
-}
-
-/// The whole body; `None` where it breaks off or has more than `max` bytes.
-async fn read(mut response: Response, max: usize) -> Option<Bytes> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > max {
-            return None;
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Some(body.freeze())
 }

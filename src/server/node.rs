@@ -21,11 +21,12 @@ use super::listen::{Limits, serve};
 use super::metrics::{Live, Metrics};
 use super::options::NodeOptions;
 use super::public::Public;
+use crate::budget::Halves;
 use crate::clock::SystemClock;
 use crate::coordinator::Coordinator;
 use crate::coordinator::options::CoordinatorOptions;
 use crate::discovery::Discovery;
-use crate::gateway::{Answered, Budget, Gateway, GatewayOptions, Problem, Route, RouteTable, Shares, client};
+use crate::gateway::{Answered, Gateway, GatewayOptions, Problem, Route, RouteTable, Shares, client};
 use crate::journal::options::LogOptions;
 use crate::journal::replay::Found;
 use crate::journal::{Journal, JournalError, Poisoned};
@@ -262,7 +263,9 @@ fn participants(
 ) -> Result<HttpParticipants, Stopped> {
     let metrics = metrics.clone();
     let observer = Arc::new(move |attempt: &Attempt<'_>| metrics.call(attempt));
-    Ok(HttpParticipants::new(client(&setup.gateway)?, services, sender, observer, setup.gateway.answer_max))
+    let (client, answer_max) = (client(&setup.gateway)?, setup.gateway.answer_max);
+    let answers = Halves::new(setup.participants.keys(), setup.node.body_budget);
+    Ok(HttpParticipants::new(client, services, sender, observer, answer_max, answers))
 }
 
 fn coordinator(
@@ -283,8 +286,10 @@ fn public(
     coordinator: &Coordinator<HttpParticipants>,
     metrics: &Arc<Metrics>,
 ) -> Result<Public<HttpParticipants>, Stopped> {
-    let budget = Budget::new(setup.node.body_budget);
-    let waiting = Shares::new(setup.routes.iter().flat_map(Route::services), setup.node.connections_max);
+    let services_of_routes = || setup.routes.iter().flat_map(Route::services);
+    let bodies = Halves::new(services_of_routes(), setup.node.body_budget);
+    let kept = Halves::new(services_of_routes(), setup.node.body_budget);
+    let waiting = Shares::new(services_of_routes(), setup.node.connections_max);
     let client = client(&setup.gateway)?;
     // Whoever waits for a service hears of it also where the answer was to a forwarded request.
     let answered: Answered = Arc::new(move |name| services.get(name).into_iter().for_each(Service::answers));
@@ -292,7 +297,7 @@ fn public(
         gateway: Gateway::new(
             setup.routes,
             setup.gateway,
-            &budget,
+            bodies,
             setup.discovery,
             client,
             answered,
@@ -303,6 +308,7 @@ fn public(
         metrics: metrics.clone(),
         body_max: setup.node.body_max,
         body_timeout: setup.node.body_timeout,
+        kept,
         waiting,
     })
 }

@@ -13,6 +13,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Version};
 use super::metrics::Metrics;
 use super::reply;
 use super::transact::transact;
+use crate::budget::Halves;
 use crate::coordinator::Coordinator;
 use crate::gateway::{Gateway, Problem, Routed, Shares};
 use crate::participant::Participants;
@@ -36,6 +37,8 @@ pub struct Public<P> {
     pub body_max: usize,
     /// The longest a client may take to send such a body.
     pub body_timeout: Duration,
+    /// The bytes of bodies that open transactions keep for their commits and aborts.
+    pub kept: Halves,
     /// How many clients may wait for each service.
     pub waiting: Shares,
 }

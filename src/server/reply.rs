@@ -9,9 +9,10 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use super::key::BadKey;
+use crate::budget::BufferError;
 use crate::coordinator::view::{Standing, contradicting};
 use crate::coordinator::{Fate, NotDone, Refused, View};
-use crate::gateway::{BufferError, Members, Problem, member};
+use crate::gateway::{Members, Problem, member};
 use crate::journal::ReadError;
 use crate::journal::find::Past;
 use crate::journal::line::reason_json;

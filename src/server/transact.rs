@@ -17,9 +17,10 @@ use tokio::time::timeout;
 use super::key::{self, Asked};
 use super::public::Public;
 use super::reply::{self, Told};
+use crate::budget::{BufferError, Halves};
 use crate::coordinator::{Begin, Handle, Start};
 use crate::gateway::{
-    BufferError, Matched, PlannedCall, Problem, Share, TransactionRoute, add_forwarded, headers_for_work,
+    Matched, PlannedCall, Problem, Share, TransactionRoute, add_forwarded, headers_for_work,
 };
 use crate::participant::Participants;
 use crate::participant::Work;
@@ -42,7 +43,7 @@ pub(super) async fn transact<P: Participants>(
     }
     public.coordinator.would_begin(matched.id, key.as_deref(), &services)?;
     if declared > public.gateway.left_for(&services) {
-        return Err(BufferError::<Infallible>::NoBudget.into());
+        return Err(no_room());
     }
     let reading = public.gateway.read_for(&services, body.into_data_stream(), public.body_max);
     let bodies =
@@ -107,7 +108,7 @@ impl<P: Participants> Public<P> {
             let options = self.services.get(&call.service).ok_or_else(|| no_protocol(&call.service))?;
             let body = bodies.get(call.service.as_str()).expect("it was read for every service of the route");
             works.push(work(&call, body, &headers));
-            let branch = planned(call, options, &mut plan.bodies);
+            let branch = planned(call, options, &mut plan.bodies, &self.kept)?;
             plan.branches.push(branch);
         }
         Ok(Begin { plan, works })
@@ -134,22 +135,25 @@ pub(crate) fn planned(
     call: PlannedCall,
     options: &TransactionOptions,
     bodies: &mut Vec<PlanBody>,
-) -> PlannedBranch {
+    kept: &Halves,
+) -> Result<PlannedBranch, Problem> {
     let body = match options.body {
         CallBody::Envelope => None,
         CallBody::Request => {
-            // A copy, because the body that came counts against the budget for as long as it is held, and
-            // a transaction in doubt may be held for days.
-            let body =
-                PlanBody { content_type: call.content_type, bytes: Bytes::copy_from_slice(&call.body) };
-            let place = bodies.iter().position(|known| *known == body).unwrap_or_else(|| {
-                bodies.push(body);
+            let is_same =
+                |known: &PlanBody| known.content_type == call.content_type && known.bytes == call.body;
+            let place = if let Some(place) = bodies.iter().position(is_same) {
+                place
+            } else {
+                // A copy, which counts elsewhere than the body that came: a transaction in doubt may be held for days.
+                let bytes = kept.of(&call.service).copy(&call.body).ok_or_else(no_room)?;
+                bodies.push(PlanBody { content_type: call.content_type, bytes });
                 bodies.len() - 1
-            });
+            };
             Some(u8::try_from(place).expect("there are at most 64 branches, and so bodies"))
         }
     };
-    PlannedBranch {
+    Ok(PlannedBranch {
         service: call.service,
         method: call.method.to_string(),
         work: call.path,
@@ -157,7 +161,11 @@ pub(crate) fn planned(
         commit: options.commit.clone(),
         abort: options.abort.clone(),
         body,
-    }
+    })
+}
+
+fn no_room() -> Problem {
+    BufferError::<Infallible>::NoBudget.into()
 }
 
 fn no_protocol(service: &str) -> Problem {

@@ -12,6 +12,7 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{Args, Carry, ConformanceError};
+use crate::budget::Halves;
 use crate::clock::Timestamp;
 use crate::config::{self, Config, endpoint};
 use crate::discovery::Endpoint;
@@ -134,9 +135,10 @@ impl Target {
             key: None,
             trace: Trace::begin(fastrand::u128(..)),
         };
+        let kept = Halves::new([call.service.as_str()], usize::MAX);
         for _ in 0..BRANCHES {
-            let branch = planned(call.clone(), &self.options, &mut plan.bodies);
-            plan.branches.push(branch);
+            let branch = planned(call.clone(), &self.options, &mut plan.bodies, &kept);
+            plan.branches.push(branch.expect("there is room for everything"));
         }
         (Arc::new(plan), work)
     }

@@ -6,6 +6,7 @@
 //! A body that was read here counts for as long as anyone keeps a part of it: its bytes own their permit,
 //! so there is nothing to give back and nothing to forget.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,6 +16,13 @@ use futures_util::{Stream, TryStreamExt as _};
 /// The bytes that may still be held: in each of the pools it draws from. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Budget(Vec<Arc<AtomicUsize>>);
+
+/// A budget of which each service may use half, so that one whose bodies are held for long leaves room for the others.
+#[derive(Debug, Clone)]
+pub struct Halves {
+    whole: Budget,
+    of_service: Arc<HashMap<String, Budget>>,
+}
 
 /// Bytes taken out of a budget; dropping it gives them back.
 #[derive(Debug)]
@@ -48,6 +56,13 @@ impl Budget {
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self(self.0.iter().chain(&other.0).cloned().collect())
+    }
+
+    /// A copy of `bytes` that counts for as long as any of it is kept; `None` where there is no room.
+    #[must_use]
+    pub fn copy(&self, bytes: &[u8]) -> Option<Bytes> {
+        let mut permit = self.permit();
+        permit.grow(bytes.len()).then(|| permit.hold(Bytes::copy_from_slice(bytes)))
     }
 
     /// A permit that holds nothing yet.
@@ -115,6 +130,27 @@ impl Budget {
                 false
             }
         }
+    }
+}
+
+impl Halves {
+    /// A budget of `bytes` for all of `services` together.
+    pub fn new(services: impl IntoIterator<Item: Into<String>>, bytes: usize) -> Self {
+        let half = |service: _| (Into::into(service), Budget::new(bytes.div_ceil(2)));
+        Self { whole: Budget::new(bytes), of_service: Arc::new(services.into_iter().map(half).collect()) }
+    }
+
+    /// What bodies of one service draw from.
+    #[must_use]
+    pub fn of(&self, service: &str) -> Budget {
+        self.of_all([service])
+    }
+
+    /// What a body for all of `services` draws from. One that is not known has the whole and no half.
+    #[must_use]
+    pub fn of_all<'a>(&self, services: impl IntoIterator<Item = &'a str>) -> Budget {
+        let halves = services.into_iter().filter_map(|service| self.of_service.get(service));
+        halves.fold(self.whole.clone(), |all, half| all.and(half))
     }
 }
 
