@@ -344,3 +344,25 @@ async fn bodies_that_a_commit_carries_again_are_kept_within_a_budget() {
     let again = visit(&node, "/ill", &body).await.0;
     assert!(matches!(again.status, 200 | 202), "{again:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_clients_leave_open_files_for_calls_and_the_log() {
+    let (well, ill) = (Stub::start().await, Stub::start().await);
+    let config = kit::two_branches(&well, &ill);
+    let mut node = Node::new(&config);
+    node.open_files_max(200).start().await;
+    let mut idle = Vec::new();
+    for _ in 0..400 {
+        idle.push(connect(&node).await);
+        // As many as there are files, and each comes again when it is sent away.
+        for stream in &mut idle {
+            if matches!(stream.try_read(&mut [0]), Ok(0)) {
+                *stream = connect(&node).await;
+            }
+        }
+    }
+    for _ in 0..5 {
+        visit(&node, "/transfers", &json!({})).await.0.expect(200);
+    }
+    assert!(node.stderr().contains("allows 200 open files"), "{}", node.stderr());
+}

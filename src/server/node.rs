@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::admin::{Admin, router};
+use super::files::connections_max;
 use super::listen::{Limits, serve};
 use super::metrics::{Live, Metrics};
 use super::options::NodeOptions;
@@ -147,9 +148,10 @@ pub async fn run_over(
 
 impl Node {
     async fn start(
-        setup: Setup,
+        mut setup: Setup,
         open: impl AsyncFnOnce(&Setup) -> Result<(Journal, Found), Stopped>,
     ) -> Result<Self, Stopped> {
+        setup.node.connections_max = connections_max(setup.node.connections_max);
         let NodeOptions { listen, admin, drain, .. } = setup.node;
         let (listener, admin) = (bind(listen, "listen").await?, bind(admin, "admin").await?);
         // Port 0 of the configuration is some port by now.

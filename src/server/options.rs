@@ -29,7 +29,8 @@ pub struct NodeOptions {
     pub answer_timeout: Duration,
     /// The most bytes of request line and headers; hyper refuses less than 8192. Default: 65,536.
     pub header_max: usize,
-    /// The most client connections at once; one more takes the place of an idle one, or is told 503. Default: 10,000.
+    /// The most client connections at once; one more takes the place of an idle one, or is told 503. At most a quarter
+    /// of the files that the system lets the process open. Default: 10,000.
     pub connections_max: usize,
     /// The most bytes of a request body that has to be held whole (transaction routes); 413 beyond.
     /// Default: 1 MiB.

@@ -10,6 +10,7 @@
 //! is told so at once instead of being left to wait for nobody knows how long.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// Connections beyond the seats: those that are told that there is none. More wait until they are accepted.
-const DOORSTEP_MAX: usize = 1_000;
+/// Connections beyond the seats: those that are told that there is none. As many as half of the seats, within these; more wait
+/// until they are accepted.
+const DOORSTEP: RangeInclusive<usize> = 16..=1_000;
 
 /// How long the one who has to leave may take.
 const FAREWELL: Duration = Duration::from_millis(50);
@@ -63,7 +65,8 @@ pub(super) struct Busy(Arc<Guest>);
 
 impl Seats {
     pub(super) fn new(count: usize) -> Arc<Self> {
-        let (free, doorstep) = (Semaphore::new(count), Semaphore::new(DOORSTEP_MAX));
+        let (free, doorstep) =
+            (Semaphore::new(count), Semaphore::new((count / 2).clamp(*DOORSTEP.start(), *DOORSTEP.end())));
         Arc::new(Self { free: Arc::new(free), doorstep: Arc::new(doorstep), idle: Mutex::default() })
     }
 

@@ -23,6 +23,7 @@ pub struct Node {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     file_size_max: Option<u64>,
+    open_files_max: Option<u64>,
     child: Option<Child>,
     pub(super) client: reqwest::Client,
 }
@@ -43,6 +44,7 @@ impl Node {
             arguments: Vec::new(),
             environment: Vec::new(),
             file_size_max: None,
+            open_files_max: None,
             child: None,
             client: web::client(),
         };
@@ -99,6 +101,12 @@ impl Node {
         self
     }
 
+    /// From the next start on the process may have no more files open than this.
+    pub fn open_files_max(&mut self, files: u64) -> &mut Self {
+        self.open_files_max = Some(files);
+        self
+    }
+
     /// Starts the process, and waits until it is ready. Panics with its stderr where it ends instead.
     pub async fn start(&mut self) -> &mut Self {
         self.spawn();
@@ -122,8 +130,7 @@ impl Node {
         assert!(self.child.is_none(), "the node runs already");
         let stderr = std::fs::File::options().create(true).append(true).open(self.stderr_path()).unwrap();
         let child = self
-            .file_size_max
-            .map_or_else(program, limited)
+            .program()
             .arg("serve")
             .arg("--config")
             .arg(self.config())
@@ -137,6 +144,15 @@ impl Node {
         // A connection to the process before this one is no connection to this one.
         self.client = web::client();
         self
+    }
+
+    fn program(&self) -> Command {
+        // The shell counts in blocks of 512 bytes, and what it ignores its successor ignores: otherwise a signal would end the
+        // process before any write had failed.
+        let size = self.file_size_max.map(|bytes| format!("trap '' XFSZ; ulimit -f {}", bytes / 512));
+        let files = self.open_files_max.map(|files| format!("ulimit -n {files}"));
+        let limits: Vec<String> = size.into_iter().chain(files).collect();
+        if limits.is_empty() { program() } else { limited(&limits) }
     }
 
     /// SIGKILL, and waits until the process is gone.
@@ -215,12 +231,10 @@ pub(super) fn program() -> Command {
     undisturbed(Command::new(BIN))
 }
 
-/// The same, with a limit to the length of the files that it writes. The shell counts in blocks of 512 bytes, and what
-/// it ignores its successor ignores: otherwise a signal would end the process before any write had failed.
-fn limited(bytes: u64) -> Command {
+/// The same, with limits of the shell that starts it.
+fn limited(limits: &[String]) -> Command {
     let mut command = Command::new("sh");
-    let blocks = bytes / 512;
-    command.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"")).arg(BIN);
+    command.arg("-c").arg(format!("{}; exec \"$0\" \"$@\"", limits.join("; "))).arg(BIN);
     undisturbed(command)
 }
 
