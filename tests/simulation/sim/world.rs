@@ -1,6 +1,6 @@
 //! All that outlives a node: the disk, the services, what is on the wire, what clients were told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{Notify, oneshot, watch};
@@ -42,6 +42,8 @@ pub struct World {
     pub seen: BTreeMap<TransactionId, Seen>,
     /// Which transaction each idempotency key began last.
     pub keys: BTreeMap<String, TransactionId>,
+    /// Transactions of which work left before their beginning was durable.
+    pub ahead: BTreeSet<TransactionId>,
     /// Up to which record the node says that it has everything for good.
     pub acknowledged: Option<watch::Receiver<u64>>,
     pub history: History,
@@ -150,6 +152,7 @@ impl World {
             ledger: Ledger::default(),
             seen: BTreeMap::new(),
             keys: BTreeMap::new(),
+            ahead: BTreeSet::new(),
             acknowledged: None,
             history: History::new(with_history),
             summary: Summary::default(),

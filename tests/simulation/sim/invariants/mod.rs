@@ -45,7 +45,11 @@ pub fn before_call(sim: &Sim, message: Message) {
     sim.expect(looked);
     let mut world = sim.world();
     let result = g1::before_call(&world, message).and_then(|()| match message.operation {
-        Operation::Work | Operation::Prepare => Ok(()),
+        Operation::Work => {
+            g8::before_work(&mut world, message.transaction);
+            Ok(())
+        }
+        Operation::Prepare => Ok(()),
         Operation::Commit => g2::before_commit(&mut world, message.transaction),
         Operation::Abort => g2::decided(
             &mut world,
