@@ -128,7 +128,10 @@ fn trial(bases: &[Base], seed: u64, aloud: bool, tally: &mut Tally) {
             let is_sound = report.as_ref().is_ok_and(Report::is_sound) && matches!(copied, Ok(None));
             assert!(!is_sound, "{words}: verify calls it sound, and the start says {said}");
             let after = state_of(&directory);
-            assert!(of_store(&after) == of_store(&before), "{words}: the start changed something");
+            assert!(
+                of_store(&after) == of_store(&before),
+                "{words}: the start changed something, and said {said}"
+            );
             tally.rescued += findings.records;
             tally.lost +=
                 findings.missing.iter().map(|gap| gap.last.get() - gap.first.get() + 1).sum::<u64>();

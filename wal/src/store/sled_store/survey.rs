@@ -21,8 +21,11 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use memchr::memmem;
+
 use super::SEGMENT_SIZE;
-use crate::block;
+use crate::block::{self, Block, BlockKey, Header};
+use crate::frame::{Frame, Kind};
 use crate::witness::Witness;
 
 const SEGMENT_HEADER_LEN: usize = 20;
@@ -46,22 +49,27 @@ pub(crate) fn finds_everything(data: &Path, witness: &Witness) -> io::Result<boo
     if !(stable.unwrap_or_default()..=last).all(|number| segments.contains_key(&number)) {
         return Ok(false);
     }
-    let mut spans = Vec::new();
+    // Only the last one ends early, if nothing is wrong.
+    let mut before_last = segments.range(..last);
+    if before_last.any(|(_, segment)| segment.is_torn) {
+        return Ok(false);
+    }
+    let (mut spans, mut beyond) = (Vec::new(), Vec::new());
     for segment in segments.into_values() {
         spans.extend(segment.spans);
-        if segment.is_torn {
-            break;
-        }
+        beyond.extend(segment.beyond);
     }
     spans.sort_unstable();
-    let mut next = witness.low.get();
-    for (first, last) in spans {
-        if first > next {
+    let mut next = (witness.low.get(), 0);
+    for Span { begin, end } in spans {
+        if begin > next {
             break;
         }
-        next = next.max(last + 1);
+        next = next.max(end);
     }
-    Ok(next > high.get())
+    // What is older is left from when the segment was used before.
+    let goes_on = beyond.iter().any(|span: &Span| span.begin >= next);
+    Ok(next > (high.get(), u16::MAX) && !goes_on)
 }
 
 /// Whether there is any block of a log in it.
@@ -69,15 +77,38 @@ pub(crate) fn finds_anything(data: &Path) -> io::Result<bool> {
     Ok(segments(data)?.values().any(|segment| !segment.spans.is_empty()))
 }
 
+/// What a block holds: from which record and part of it, and up to which, that one not included.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Span {
+    begin: (u64, u16),
+    end: (u64, u16),
+}
+
+impl Span {
+    fn of(block: &Block<'_>) -> Self {
+        let Header { key: BlockKey { first, part }, count, .. } = block.header;
+        let last = first.get() + u64::from(count) - 1;
+        let end = match block.frames().last() {
+            Some((_, Frame { kind: Kind::First | Kind::Middle, .. })) => {
+                (last, if count > 1 { 1 } else { part.saturating_add(1) })
+            }
+            Some((_, Frame { kind: Kind::Whole | Kind::Last, .. })) | None => (last + 1, 0),
+        };
+        Self { begin: (first.get(), part), end }
+    }
+}
+
 /// What was found in a segment.
 #[derive(Default)]
 struct Segment {
-    /// First and last record of each block, in the order of writing.
-    spans: Vec<(u64, u64)>,
+    /// In the order of writing.
+    spans: Vec<Span>,
     /// The segment up to which all was stable when this one was begun.
     stable: u64,
     /// It ends in something that is no message.
     is_torn: bool,
+    /// Blocks behind that: sled would not come to them, and overwrite them.
+    beyond: Vec<Span>,
 }
 
 /// All segments, by their place in sled's log.
@@ -141,12 +172,13 @@ fn survey(bytes: &[u8], number: u64) -> Segment {
         let rest = bytes.get(at..).unwrap_or_default();
         let Some((kind, body, len)) = message(rest, number) else {
             segment.is_torn = true;
+            each_block(rest, |block| segment.beyond.push(Span::of(block)));
             break;
         };
         if kind == CAP {
             break;
         }
-        each_block(body, |first, last| segment.spans.push((first, last)));
+        each_block(body, |block| segment.spans.push(Span::of(block)));
         at += len;
     }
     segment
@@ -171,17 +203,16 @@ fn message(bytes: &[u8], number: u64) -> Option<(u8, &[u8], usize)> {
     (crc.finalize() == !sum && segment == number).then_some((kind, body, bytes.len() - rest.len() + length))
 }
 
-fn each_block(body: &[u8], mut visit: impl FnMut(u64, u64)) {
+fn each_block(body: &[u8], mut visit: impl FnMut(&Block<'_>)) {
     let mut rest = body;
-    while let Some(at) = rest.windows(block::MAGIC.len()).position(|bytes| bytes == block::MAGIC) {
+    while let Some(at) = memmem::find(rest, &block::MAGIC) {
         let found = rest.get(at..).unwrap_or_default();
         let whole = block::claimed_len(found).and_then(|len| found.split_at_checked(len));
         let Some((Ok(block), after)) = whole.map(|(bytes, after)| (block::decode(bytes), after)) else {
             rest = found.get(1..).unwrap_or_default();
             continue;
         };
-        let first = block.header.key.first.get();
-        visit(first, first + u64::from(block.header.count) - 1);
+        visit(&block);
         rest = after;
     }
 }
@@ -250,6 +281,26 @@ mod tests {
             bytes[place] ^= 1;
             std::fs::write(&data, bytes).unwrap();
             assert!(!finds_everything(&data, &witness).unwrap(), "byte {place}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_long_record_every_part_must_be_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("store/db");
+        let wal = start(directory.path());
+        wal.append(vec![1; 100], ()).await.unwrap();
+        wal.append([vec![2; 60_000], vec![3; 60_000], vec![4; 60_000]].concat(), ()).await.unwrap();
+        let witness = Witness { high: wal.high(), ..Witness::new(1) };
+        wal.close().await.unwrap();
+        assert!(finds_everything(&data, &witness).unwrap());
+        let sound = std::fs::read(&data).unwrap();
+        for part in [2, 3, 4] {
+            let mut bytes = sound.clone();
+            let at = bytes.windows(1000).position(|bytes| bytes == [part; 1000]).unwrap();
+            bytes[at + 500] ^= 1;
+            std::fs::write(&data, bytes).unwrap();
+            assert!(!finds_everything(&data, &witness).unwrap(), "part {part}");
         }
     }
 }
