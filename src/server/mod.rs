@@ -13,7 +13,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`node`] | a whole node: opens the log, binds, recovers, serves, drains |
-//! | [`files`] | how many connections the open files allow |
+//! | `files` | how many connections the open files allow |
 //! | [`listen`] | connections: limits, timeouts, an orderly end |
 //! | [`seats`] | who may be connected, and who has to leave when it is full |
 //! | [`linger`] | the rest of a body that nobody wants |
