@@ -35,7 +35,8 @@ struct Story {
 impl Story {
     async fn begin() -> Option<Self> {
         let participants = [Stub::start().await, Stub::start().await];
-        let node = Node::new(&kit::two_branches(&participants[0], &participants[1]));
+        let branches = kit::two_branches(&participants[0], &participants[1]);
+        let node = Node::with_section("drain = \"0s\"", &branches);
         let disk = SickDisk::mount(&node.data_dir())?;
         let mut story = Self { disk, node, participants, asked: Vec::new() };
         story.node.start().await;
@@ -144,7 +145,18 @@ async fn a_quota_that_the_disk_does_not_tell_of_leaves_the_reserve_for_the_next_
     story.everything_is_true_on_a_well_disk().await;
 }
 
+/// At once, because there is nothing to do meanwhile but to wait for the node's 5 s.
 #[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_answers_late_or_never() {
+    tokio::join!(
+        syncs_that_are_slow_are_waited_for(),
+        syncs_that_take_over_five_seconds_are_failures(),
+        calls_that_hang(Call::Sync),
+        calls_that_hang(Call::Write),
+        a_disk_that_hangs_while_a_node_is_stopped(),
+    );
+}
+
 async fn syncs_that_are_slow_are_waited_for() {
     let Some(mut story) = Story::begin().await else { return };
     story.disk.be(Illness::SlowSyncs(Duration::from_millis(500)));
@@ -155,7 +167,6 @@ async fn syncs_that_are_slow_are_waited_for() {
     story.everything_is_true_on_a_well_disk().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn syncs_that_take_over_five_seconds_are_failures() {
     let Some(mut story) = Story::begin().await else { return };
     story.disk.be(Illness::SlowSyncs(Duration::from_secs(6)));
@@ -178,17 +189,6 @@ async fn calls_that_hang(call: Call) {
     story.everything_is_true_on_a_well_disk().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn syncs_that_hang() {
-    calls_that_hang(Call::Sync).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn writes_that_hang() {
-    calls_that_hang(Call::Write).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_hangs_while_a_node_is_stopped() {
     let Some(mut story) = Story::begin().await else { return };
     story.disk.be(Illness::Hangs(Call::Sync));
