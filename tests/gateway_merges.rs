@@ -138,7 +138,7 @@ async fn a_gateway_that_holds_too_much_says_try_again() {
     for _ in 0..2 {
         let answer = get(gateway, "/m/7", &[]).await;
         assert_eq!(status(&answer), "503");
-        assert!(has_line(&answer, "retry-after: 1"), "{answer}");
+        assert!(answer.contains("\r\nretry-after: "), "{answer}");
         assert!(body(&answer).contains(r#""code":"overloaded""#), "{answer}");
     }
 }

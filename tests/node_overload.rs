@@ -84,7 +84,8 @@ async fn visit(node: &Node, path: &str, body: &Value) -> (Reply, Duration) {
 
 #[track_caller]
 fn is_refused_at_once((reply, took): &(Reply, Duration)) {
-    assert_eq!((reply.status, reply.header("retry-after")), (503, "1"), "{reply:?}");
+    assert_eq!(reply.status, 503, "{reply:?}");
+    assert!(matches!(reply.header("retry-after"), "1" | "2" | "3"), "{reply:?}");
     assert_eq!(reply.json()["code"], "overloaded");
     assert!(*took < AT_ONCE, "{took:?}");
 }
@@ -160,7 +161,8 @@ async fn clients_who_wait_for_a_service_that_hangs_leave_places_for_the_others()
     ill.wait_for("/look", 4).await;
     for path in ["/at/ill", "/at/both"] {
         let refused = node.get(path).await.expect(503);
-        assert_eq!((&refused.json()["code"], refused.header("retry-after")), (&json!("overloaded"), "1"));
+        assert_eq!(refused.json()["code"], "overloaded");
+        assert_ne!(refused.header("retry-after"), "");
     }
     // What is decided is told as it stands.
     let (pending, took) = visit(&node, "/ill", &json!({})).await;
@@ -226,7 +228,7 @@ async fn what_cannot_be_begun_is_refused_before_its_body_has_come() {
     });
     ill.wait_for("/work", 2).await;
     let (told, took) = told_before_its_body(&node, "/ill", 600_000, "").await;
-    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("retry-after: 1\r\n"), "{told}");
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("\r\nretry-after: "), "{told}");
     assert!(told.contains("1 open transactions need the service ill"), "{told}");
     assert!(took < AT_ONCE, "{took:?}");
     // A key that is known has its answer all the same.
@@ -246,7 +248,7 @@ async fn a_body_for_which_there_is_no_room_is_refused_before_it_has_come() {
     });
     ill.wait_for("/work", 1).await;
     let (told, took) = told_before_its_body(&node, "/ill", 600_000, "").await;
-    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("retry-after: 1\r\n"), "{told}");
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("\r\nretry-after: "), "{told}");
     assert!(took < AT_ONCE, "{took:?}");
     visit(&node, "/well", &json!({"text": "x".repeat(600_000)})).await.0.expect(200);
 }

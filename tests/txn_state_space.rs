@@ -187,6 +187,32 @@ fn a_restart_aborts_what_is_undecided_and_leaves_a_decision_alone() {
     runs().for_each(|run| a_restart_finishes_what_the_log_began(run));
 }
 
+/// What a log with a gap is judged by: what stands behind it can have come of what stands before it, or not.
+#[test]
+fn a_state_may_become_just_those_that_steps_lead_to() {
+    let spaces = || SPACES.iter().filter(|space| space.shape.branches.count() <= 2);
+    let mut later: HashMap<Txn, HashSet<Txn>> = HashMap::new();
+    for space in spaces() {
+        let mut steps: HashMap<Txn, HashSet<Txn>> = HashMap::new();
+        for taken in &space.steps {
+            steps.entry(taken.before.txn.durable()).or_default().insert(taken.after.txn.durable());
+        }
+        for start in space.runs.iter().map(|run| run.txn.durable()) {
+            let (mut reached, mut left) = (HashSet::from([start]), vec![start]);
+            while let Some(txn) = left.pop() {
+                left.extend(steps.get(&txn).into_iter().flatten().filter(|next| reached.insert(**next)));
+            }
+            later.insert(start, reached);
+        }
+    }
+    for (before, reached) in &later {
+        for after in later.keys() {
+            let can = reached.contains(after);
+            assert_eq!(before.may_become(after), can, "{before:?} and then {after:?}");
+        }
+    }
+}
+
 #[test]
 fn a_step_runs_what_the_new_state_owes_and_the_old_one_did_not() {
     for taken in steps() {

@@ -20,7 +20,7 @@ use crate::kit::wire::Wire;
 /// One attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attack {
-    /// So many clients that ask again a second after they were refused, as they are told.
+    /// So many clients that ask again when they are told to.
     Closed(usize),
     /// So many new clients a second, whatever becomes of those before.
     Open(usize),
@@ -61,7 +61,7 @@ pub(crate) struct Attackers {
 impl Attack {
     pub(crate) fn name(self) -> String {
         match self {
-            Self::Closed(count) => format!("{count} clients, each again after 1 s"),
+            Self::Closed(count) => format!("{count} clients, each again when it is told to"),
             Self::Open(rate) => format!("{rate} new clients a second"),
             Self::Bodies(count) => format!("{count} clients with 1 MiB bodies"),
             Self::Idle(count) => format!("{count} idle connections"),
@@ -181,11 +181,14 @@ async fn carry_out(attack: Attack, target: SocketAddr, told: &Arc<Told>) {
     while tasks.join_next().await.is_some() {}
 }
 
-/// One request on a connection of its own; a pause as long as a polite client makes where it is refused.
+/// One request on a connection of its own; where it is refused, a pause as long as the answer asks for.
 async fn ask(target: SocketAddr, path: &str, length: usize, told: &Told) {
     match timeout(Duration::from_secs(30), one(target, path, length)).await {
-        Ok(Ok((503, true))) => told.refused.fetch_add(1, Relaxed),
-        Ok(Ok((503, false))) => told.bare.fetch_add(1, Relaxed),
+        Ok(Ok((503, Some(seconds)))) => {
+            told.refused.fetch_add(1, Relaxed);
+            return sleep(Duration::from_secs(seconds)).await;
+        }
+        Ok(Ok((503, None))) => told.bare.fetch_add(1, Relaxed),
         Ok(Ok((200 | 202, _))) => {
             told.served.fetch_add(1, Relaxed);
             return;
@@ -196,8 +199,12 @@ async fn ask(target: SocketAddr, path: &str, length: usize, told: &Told) {
     sleep(Duration::from_secs(1)).await;
 }
 
-/// The status of the answer to one request with a body of this length, and whether it says when to come again.
-pub(crate) async fn one(target: SocketAddr, path: &str, length: usize) -> Result<(u16, bool), Failure> {
+/// The status of the answer to one request with a body of this length, and in how many seconds to come again.
+pub(crate) async fn one(
+    target: SocketAddr,
+    path: &str,
+    length: usize,
+) -> Result<(u16, Option<u64>), Failure> {
     let (mut reading, mut writing) = TcpStream::connect(target).await?.into_split();
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
@@ -230,7 +237,8 @@ pub(crate) async fn one(target: SocketAddr, path: &str, length: usize) -> Result
     }
     let text = String::from_utf8_lossy(&answer).to_lowercase();
     let status = text.get(9..12).and_then(|status| status.parse().ok()).ok_or("no status")?;
-    Ok((status, text.contains("\r\nretry-after: ")))
+    let (_, again) = text.split_once("\r\nretry-after: ").unwrap_or_default();
+    Ok((status, again.lines().next().and_then(|seconds| seconds.trim().parse().ok())))
 }
 
 /// A connection that says nothing until it is closed, and comes again.

@@ -120,8 +120,8 @@ async fn ask_for_a_refusal(
     if !counts.load(Relaxed) {
         return;
     }
-    if let Ok(Ok((503, says_when))) = told {
+    if let Ok(Ok((503, again))) = told {
         seen.refusals.lock().expect("nobody panics with it").push(began.elapsed());
-        seen.bare.fetch_add(u64::from(!says_when), Relaxed);
+        seen.bare.fetch_add(u64::from(again.is_none()), Relaxed);
     }
 }

@@ -3,11 +3,17 @@
 //! `code` is the stable part, for programs; `detail` is for people and may change. Neither ever names
 //! the address of a backend, only the service as the configuration calls it.
 
+use std::ops::RangeInclusive;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Map, Value, json};
+
+/// When those who are refused for want of room are to come again, in seconds. Each is told another moment, so that those who were
+/// refused together do not come back together ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+const COME_AGAIN: RangeInclusive<u8> = 1..=3;
 
 /// An error that the gateway answers with, as `application/problem+json`.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,10 +52,11 @@ impl Problem {
         problem.with_header(ALLOW, &list)
     }
 
-    /// 503 `overloaded`, with `Retry-After: 1`: nothing was begun.
+    /// 503 `overloaded`, with a `Retry-After` of 1 to 3 s: nothing was begun.
     #[must_use]
     pub fn overloaded(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).with_header(RETRY_AFTER, "1")
+        let when = fastrand::u8(COME_AGAIN).to_string();
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).with_header(RETRY_AFTER, &when)
     }
 
     /// 413 `body_too_large`.
@@ -106,6 +113,8 @@ impl IntoResponse for Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -115,6 +124,13 @@ mod tests {
             problem.to_json().to_string(),
             r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"no route of this gateway matches the request","code":"no_route","hint":"x"}"#
         );
+    }
+
+    #[test]
+    fn those_who_are_refused_together_are_not_told_to_come_back_together() {
+        let told = || Problem::overloaded("no room").into_response().headers()[RETRY_AFTER].clone();
+        let all: BTreeSet<_> = (0..1_000).map(|_| told().to_str().unwrap().to_owned()).collect();
+        assert_eq!(all, BTreeSet::from(["1", "2", "3"].map(str::to_owned)));
     }
 
     #[test]

@@ -25,30 +25,44 @@ impl Txn {
             Transition::Resolved(branch, _) => {
                 self.apply(Transition::Parked(branch, 0)).ok()?.apply(step).ok()
             }
-            Transition::Ended if self.decision().is_some() => {
-                self.telling_on(Telling::everyone(Branches::NONE)).apply(step).ok()
-            }
-            Transition::Ended
-            | Transition::Preparing { .. }
-            | Transition::Acked(_)
-            | Transition::Parked(..) => None,
+            // Where nothing is decided yet, nothing ends.
+            Transition::Ended => self.telling_on(Telling::everyone(Branches::NONE)).apply(step).ok(),
+            Transition::Preparing { .. } | Transition::Acked(_) | Transition::Parked(..) => None,
         }
     }
 
-    /// Whether steps that are missing can have led from here to `later`.
+    /// Whether steps that are missing can have led from here to `later`, which stands in the log as it is
+    /// [durable](Self::durable).
     #[must_use]
     pub fn may_become(&self, later: &Self) -> bool {
-        let stays = match (self.state, later.state) {
-            (State::Preparing { read_only }, State::Preparing { read_only: then }) => read_only == then,
-            (State::Preparing { .. }, State::Working) => false,
-            (State::Working | State::Preparing { .. }, _) => true,
-            (before, then) => {
-                before.decision() == then.decision()
-                    && before.reason() == then.reason()
-                    && self.votes == later.votes
-                    && self.telling().outstanding().covers(later.telling().outstanding())
+        if self.shape != later.shape {
+            return false;
+        }
+        match (self.decision(), later.decision()) {
+            (None, None) => *self == *later || self.state == State::Working,
+            (None, Some(decision)) => {
+                let (votes, reason) = (later.votes, later.state.reason());
+                let decided = self.bridge(Transition::Decided { decision, votes, reason });
+                decided.is_some_and(|decided| decided.may_become(later))
             }
-        };
-        stays && self.shape == later.shape
+            (Some(_), None) => false,
+            (Some(before), Some(then)) => {
+                let is_same =
+                    (before, self.state.reason(), self.votes) == (then, later.state.reason(), later.votes);
+                is_same
+                    && if self.state.is_final() {
+                        self == later
+                    } else {
+                        self.telling().may_become(later.telling())
+                    }
+            }
+        }
+    }
+}
+
+impl Telling {
+    /// Whoever is waited for may be parked, and not the other way round.
+    fn may_become(self, later: Self) -> bool {
+        self.waiting.covers(later.waiting) && self.outstanding().covers(later.outstanding())
     }
 }
