@@ -165,11 +165,36 @@ pub(crate) fn claimed_len(bytes: &[u8]) -> Option<usize> {
     (len <= BLOCK_MAX).then_some(len)
 }
 
-/// The records that a block claims to hold, first and count. Believe it only where something else says the same.
-pub(crate) fn claimed_records(bytes: &[u8]) -> Option<(Lsn, u32)> {
-    let first = Lsn::new(u64::from_le_bytes(*bytes.get(8..)?.first_chunk::<8>()?))?;
-    let count = u32::from_le_bytes(*bytes.get(16..)?.first_chunk::<4>()?);
-    (1..=BLOCK_MAX).contains(&usize::try_from(count).ok()?).then_some((first, count))
+/// What a header says while nothing proves that it is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Claim {
+    pub(crate) first: u64,
+    pub(crate) count: u32,
+    pub(crate) epoch: u64,
+    pub(crate) previous: Checksum,
+    pub(crate) checksum: Checksum,
+}
+
+impl Claim {
+    /// First and last of the records that it says it holds, if a block can hold so many.
+    pub(crate) fn records(self) -> Option<(Lsn, Lsn)> {
+        let first = Lsn::new(self.first)?;
+        let is_possible = (1..=BLOCK_MAX).contains(&usize::try_from(self.count).ok()?);
+        is_possible.then(|| (first, first.plus(u64::from(self.count) - 1)))
+    }
+}
+
+/// What a block claims for itself. Believe it only where its neighbours say the same.
+pub(crate) fn claim(bytes: &[u8]) -> Option<Claim> {
+    let four = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk::<4>()?));
+    let eight = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk::<8>()?));
+    Some(Claim {
+        first: eight(8)?,
+        count: four(16)?,
+        epoch: eight(24)?,
+        previous: four(32)?,
+        checksum: four(36)?,
+    })
 }
 
 fn open(bytes: &[u8]) -> Result<(Block<'_>, Lsn), Damage> {

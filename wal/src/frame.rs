@@ -77,6 +77,12 @@ pub fn decode(bytes: &[u8]) -> Result<(Frame<'_>, &[u8]), DamageKind> {
     Ok((Frame { kind, payload }, rest))
 }
 
+/// The length that a frame claims for itself, head included. Believe it only where something else says the same.
+pub(crate) fn claimed_len(bytes: &[u8]) -> Option<usize> {
+    let payload = usize::try_from(u32::from_le_bytes(*bytes.first_chunk::<4>()?)).ok()?;
+    payload.checked_add(HEADER_LEN)
+}
+
 fn checksum(head: &[u8], payload: &[u8]) -> u32 {
     let mut sum = crc32fast::Hasher::new();
     sum.update(head);

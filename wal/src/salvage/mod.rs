@@ -5,20 +5,22 @@
 //! the numbers that are left out.
 //!
 //! ```text
-//!  files ─ scan ─► whole blocks ─ choose ─► blocks of the log ─ arrange ─► records and gaps, in order
-//!                                                                               │
-//!                                                            Rebuild ◄──────────┘ the caller says what stands in a gap
+//!  files ─ scan ─► whole blocks ─ choose ─► blocks of the log ─ fragments ─► records of others ─ arrange ─► records and gaps, in order
+//!                                                                                                                │
+//!                                                                       the caller says what stands in a gap ────┴─► Rebuild
 //! ```
 //!
 //! | file | holds |
 //! |---|---|
 //! | `scan` | every whole block in the files |
 //! | `choose` | which of them are the log |
+//! | `fragments` | whole records in blocks that are not whole |
 //! | `arrange` | records and gaps, in order |
 //! | `rebuild` | a new log in another directory |
 
 mod arrange;
 mod choose;
+mod fragments;
 mod rebuild;
 mod scan;
 
@@ -30,7 +32,9 @@ use self::arrange::Piece;
 use self::choose::Choice;
 pub use self::rebuild::Rebuild;
 use self::scan::{Place, Seen, Sighting};
+use crate::block::Claim;
 use crate::error::OpenError;
+use crate::frame;
 use crate::lsn::Lsn;
 use crate::open::witnessed;
 use crate::store::files::Files;
@@ -130,7 +134,8 @@ pub fn look(directory: &Path) -> Result<Salvage, OpenError> {
     }
     let (low, acknowledged) = (witness.map(|witness| witness.low), witness.and_then(|witness| witness.high));
     let choice = choose::choose(seen.blocks.clone(), low);
-    let pieces = arrange::arrange(&choice.blocks, low, acknowledged);
+    let fragments = fragments::find(&seen, &choice.blocks, low)?;
+    let pieces = arrange::arrange(&choice.blocks, &fragments, low, acknowledged);
     let mut findings = Findings::of(&seen, &choice, &pieces, directory);
     findings.marker = marker;
     findings.witness = witness.map(|witness| Witnessed {
@@ -159,6 +164,11 @@ impl Salvage {
                 Piece::Block(block) => self.seen.block(block, |block| {
                     block.frames().try_for_each(|(lsn, frame)| take(Item::Record(lsn, frame.payload)))
                 })??,
+                Piece::Record(lsn, place) => {
+                    let bytes = self.seen.read(*place)?;
+                    let (frame, _) = frame::decode(&bytes).map_err(|_| scan::changed(*lsn))?;
+                    take(Item::Record(*lsn, frame.payload))?;
+                }
                 Piece::Long(parts) => {
                     let (mut payload, mut lsn) = (Vec::new(), Lsn::FIRST);
                     for part in parts {
@@ -184,10 +194,8 @@ impl Findings {
             records,
         };
         let of_block = |block: &Sighting| spot(block.place, Some((block.key.first, block.last())));
-        let remains = seen.remains.iter().map(|remains| {
-            let records = remains.claims.map(|(first, count)| (first, first.plus(u64::from(count) - 1)));
-            spot(remains.place, records)
-        });
+        let remains =
+            seen.remains.iter().map(|remains| spot(remains.place, remains.claim.and_then(Claim::records)));
         let records = pieces.iter().filter_map(Piece::records);
         Self {
             marker: None,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use memchr::memmem;
 
-use crate::block::{self, BLOCK_MAX, BlockKey, Checksum, HEADER_LEN};
+use crate::block::{self, BLOCK_MAX, BlockKey, Checksum, Claim, HEADER_LEN};
 use crate::damage::{Damage, DamageKind};
 use crate::error::OpenError;
 use crate::frame::Kind;
@@ -49,8 +49,8 @@ pub(super) struct Sighting {
 /// What begins like a block and is not whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Remains {
-    /// The records that it says it held; nothing proves that.
-    pub(super) claims: Option<(Lsn, u32)>,
+    /// What it says of itself; nothing proves that.
+    pub(super) claim: Option<Claim>,
     pub(super) place: Place,
 }
 
@@ -149,7 +149,7 @@ fn search_window(
             Some(Err(damage)) if damage.is_newer_version() => return Err(Failed::Newer(damage)),
             Some(Err(_)) | None => {
                 let len = block::claimed_len(rest).unwrap_or(HEADER_LEN).min(rest.len());
-                seen.remains.push(Remains { claims: block::claimed_records(rest), place: place(len) });
+                seen.remains.push(Remains { claim: block::claim(rest), place: place(len) });
             }
         }
         from = start + 1;
@@ -231,6 +231,14 @@ impl Seen {
         Ok(bytes)
     }
 
+    /// The same, and what follows it, as far as there are so many bytes.
+    pub(super) fn read_up_to(&self, place: Place, len: usize) -> Result<Vec<u8>, OpenError> {
+        let path = self.path(place);
+        let there = fs::metadata(path).map_err(OpenError::io("look at", path))?.len();
+        let left = usize::try_from(there.saturating_sub(place.offset)).unwrap_or(usize::MAX);
+        self.read(Place { len: len.min(left), ..place })
+    }
+
     pub(super) fn path(&self, place: Place) -> &Path {
         self.files.get(place.file).expect("a place is in one of the files that were searched")
     }
@@ -244,12 +252,14 @@ impl Seen {
         let bytes = self.read(sighting.place)?;
         match block::decode(&bytes) {
             Ok(block) if block.checksum == sighting.checksum => Ok(look(&block)),
-            Ok(_) | Err(_) => {
-                let kind = DamageKind::Store("a block changed while it was looked at".to_owned());
-                Err(Damage::at(sighting.key.first, kind).into())
-            }
+            Ok(_) | Err(_) => Err(changed(sighting.key.first)),
         }
     }
+}
+
+/// What was whole is not any more.
+pub(super) fn changed(lsn: Lsn) -> OpenError {
+    Damage::at(lsn, DamageKind::Store("a block changed while it was looked at".to_owned())).into()
 }
 
 #[cfg(test)]
@@ -302,7 +312,10 @@ mod tests {
         assert_eq!(seen.remains, []);
         bytes[STEP + 5_000] ^= 1;
         let seen = search_in(&bytes, &(0..0));
-        assert_eq!((seen.blocks.len(), seen.remains[0].claims), (9, Some((Lsn::FIRST, 1))));
+        assert_eq!(
+            (seen.blocks.len(), seen.remains[0].claim.and_then(Claim::records)),
+            (9, Some((Lsn::FIRST, Lsn::FIRST)))
+        );
     }
 
     #[test]

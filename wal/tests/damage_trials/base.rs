@@ -21,10 +21,13 @@ pub(crate) struct Base {
     pub(crate) old_records: BTreeMap<u64, Vec<u8>>,
     /// All that was ever acknowledged.
     written: HashSet<(u64, Vec<u8>)>,
-    /// Every place in the data where a block lies of which records count: place, length, and first record and count.
-    blocks: Vec<(usize, usize, u64, u32, u16)>,
+    /// Every place in the data where a block lies of which records count.
+    blocks: Vec<Seen>,
     data: Vec<u8>,
 }
+
+/// Place, length, first record, how many, and which part.
+type Seen = (usize, usize, u64, u32, u16);
 
 /// The logs.
 pub(crate) fn bases() -> Vec<Base> {
@@ -136,7 +139,7 @@ impl Base {
         self.written.contains(&(lsn, payload.to_vec()))
     }
 
-    /// The records of which all blocks are somewhere in the data as they were.
+    /// The records that are in the data as they were: all their blocks are, or they are in what is left of one.
     pub(crate) fn whole_records(&self, directory: &Path) -> BTreeSet<u64> {
         let data = fs::read(directory.join("store/db")).unwrap_or_default();
         let mut parts: BTreeMap<(u64, u16), u32> = BTreeMap::new();
@@ -161,12 +164,52 @@ impl Base {
             };
             !wanted.is_empty() && wanted.iter().all(held)
         };
-        self.records.keys().copied().filter(|lsn| is_whole(*lsn)).collect()
+        let fragments = self.whole_fragments(&data);
+        self.records.keys().copied().filter(|lsn| is_whole(*lsn) || fragments.contains(lsn)).collect()
+    }
+
+    /// The records that are as they were in a block that is not, where its header and the beginnings of all its frames are, and the
+    /// blocks before and behind it.
+    fn whole_fragments(&self, data: &[u8]) -> BTreeSet<u64> {
+        let is_whole = |at: usize, len: usize| data.get(at..at + len) == Some(&self.data[at..at + len]);
+        let is_block_whole = |(at, len, ..): &Seen| is_whole(*at, *len);
+        let mut whole = BTreeSet::new();
+        for block in self.blocks.iter().filter(|block| !is_block_whole(block)) {
+            let (at, len, first, count, _) = *block;
+            let next = first + u64::from(count);
+            let before = self.blocks.iter().find(|(_, _, from, count, _)| from + u64::from(*count) == first);
+            let behind = self.blocks.iter().find(|(_, _, from, ..)| *from == next);
+            let are_anchors = [before, behind].into_iter().all(|block| block.is_some_and(is_block_whole));
+            let frames = frames_of(&self.data[at..at + len]);
+            let are_heads = frames.iter().all(|(offset, _)| is_whole(at + offset, 10));
+            let is_of_whole = frames.iter().all(|(offset, _)| self.data[at + offset + 5] == 1);
+            if are_anchors
+                && are_heads
+                && is_of_whole
+                && is_whole(at, 40)
+                && frames.len() as u64 == u64::from(count)
+            {
+                let left = (first..).zip(frames).filter(|(_, (offset, len))| is_whole(at + offset, *len));
+                whole.extend(left.map(|(lsn, _)| lsn));
+            }
+        }
+        whole
     }
 }
 
+/// Offset and length of each frame in a block.
+fn frames_of(block: &[u8]) -> Vec<(usize, usize)> {
+    let (mut frames, mut at) = (Vec::new(), 40);
+    while at < block.len() {
+        let len = u32::from_le_bytes(block[at..at + 4].try_into().unwrap());
+        frames.push((at, 10 + usize::try_from(len).unwrap()));
+        at += 10 + usize::try_from(len).unwrap();
+    }
+    frames
+}
+
 /// Every whole block in the data that holds a record from `low` on: looked for by their first bytes, as plainly as can be.
-fn blocks_of(data: &[u8], low: u64) -> Vec<(usize, usize, u64, u32, u16)> {
+fn blocks_of(data: &[u8], low: u64) -> Vec<Seen> {
     let mut blocks = Vec::new();
     for at in 0..data.len().saturating_sub(40) {
         if !data[at..].starts_with(b"UWAL") {
