@@ -160,6 +160,13 @@ fn table(report: &Report, args: &Args, out: &mut dyn Write) -> io::Result<()> {
     if report.is_whole() {
         writeln!(out, "nothing is missing")?;
     }
+    if let Some(first) = findings.superseded.first() {
+        let (count, place) = (findings.superseded.len(), place(first));
+        writeln!(
+            out,
+            "left out: {count} blocks that a later start wrote over, the first {place}; --format json lists them"
+        )?;
+    }
     writeln!(
         out,
         "transactions: {} ended, {} to be told of their decision, {} to be aborted as undecided, {} in question",

@@ -122,6 +122,36 @@ async fn a_damaged_record_is_missing_and_every_other_one_is_rescued() {
 }
 
 #[tokio::test]
+async fn a_damaged_record_costs_none_of_those_that_were_committed_with_it() {
+    let from = tempfile::tempdir().unwrap();
+    let (wal, _) = start(from.path());
+    let mut records = Records::new();
+    for round in 0..4 {
+        // Nobody waits for the first seven, so that they go with the eighth.
+        let mut lazy = Vec::new();
+        for n in 1..8 {
+            lazy.push(wal.append_lazily(payload(round * 8 + n, 200), ()).await.unwrap().1);
+        }
+        let last = wal.append(payload(round * 8 + 8, 200), ()).await.unwrap().lsn().unwrap();
+        for (n, synced) in (1..).zip(lazy) {
+            records.push((synced.await.unwrap(), payload(round * 8 + n, 200)));
+        }
+        records.push((last, payload(round * 8 + 8, 200)));
+    }
+    wal.close().await.unwrap();
+    let lost = records.iter_mut().find(|(_, bytes)| bytes.starts_with(b"payload-00000013-")).unwrap();
+    assert!(damage(from.path(), b"payload-00000013-") > 1, "in both copies");
+    lost.1 = NOTHING.to_vec();
+    let gap = (lost.0, lost.0);
+    let (findings, found) = rescued(from.path());
+    assert!(found == records);
+    assert_eq!(findings.missing.iter().map(|gap| (gap.first, gap.last)).collect::<Vec<_>>(), [gap]);
+    // Of them all, what was committed with it was in one block.
+    let of_it = findings.missing[0].remains[0].records.unwrap();
+    assert!(of_it.0 < of_it.1, "{of_it:?}");
+}
+
+#[tokio::test]
 async fn a_long_record_of_which_a_part_is_damaged_is_missing_as_a_whole() {
     let from = tempfile::tempdir().unwrap();
     let (wal, _) = start(from.path());
