@@ -270,6 +270,34 @@ async fn what_only_one_copy_got_before_the_power_went_is_kept_in_both() {
     assert!(from_ring > 10 && from_store > 10, "{from_ring} from the ring, {from_store} from the store");
 }
 
+/// A long record is written in rounds, each synced in both copies before the next.
+#[tokio::test]
+async fn whatever_the_ring_lost_of_a_record_that_was_never_written_to_its_end_the_others_are_there() {
+    for written in 1..=3 {
+        for lost in 0..8 {
+            let disk = five_records(written).await;
+            let (readable, _) = read(sim::open(&disk, Options::default()).unwrap()).unwrap();
+            // One after the other: the ring first.
+            let (wal, committer) = readable.start_in_task().unwrap();
+            drop(tokio::spawn(committer));
+            disk.fail(Operation::Put, written);
+            wal.append(payload(6, 150_000), ()).await.unwrap_err();
+            disk.kill();
+            // Its parts, 17 pages each, are behind the five others.
+            for (part, place) in [5, 22, 39].into_iter().enumerate() {
+                if lost & (1 << part) > 0 {
+                    damage_entry(&disk, place);
+                }
+            }
+            let (_, records) = read(sim::open(&disk, Options::default()).unwrap())
+                .unwrap_or_else(|error| panic!("{written}, {lost:b}: {error:?}"));
+            assert!(records.len() >= 5, "{written}, {lost:b}: {}", records.len());
+            start_sim(&disk).0.close().await.unwrap();
+            assert_eq!(copies(&disk), whole(), "{written}, {lost:b}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_ring_that_cannot_be_written_is_a_log_that_failed() {
     let disk = five_records(1).await;

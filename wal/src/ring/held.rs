@@ -142,7 +142,7 @@ impl Held {
         let mut expected = sure;
         for (place, entry) in found {
             if place > expected {
-                own.note_hole(expected, entry.key);
+                own.note_hole(expected..place, entry.key);
             }
             expected = expected.max(place + entry::pages(entry.bytes.len()));
             if own.blocks.last_key_value().is_some_and(|(last, _)| *last >= entry.key) {
@@ -155,12 +155,12 @@ impl Held {
         Ok(own)
     }
 
-    fn note_hole(&mut self, place: u64, before: BlockKey) {
-        if place < self.settled {
+    /// These places are empty, or cannot be read. They may be of a commit that is settled, of the last one, or of both.
+    fn note_hole(&mut self, places: std::ops::Range<u64>, before: BlockKey) {
+        if places.start < self.settled {
             self.fault.get_or_insert(format!("what it held before record {} cannot be read", before.first));
-        } else {
-            self.has_hole = true;
         }
+        self.has_hole |= places.end > self.settled;
     }
 }
 

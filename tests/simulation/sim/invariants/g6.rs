@@ -48,12 +48,16 @@ pub fn damaged(world: &mut World) -> Kept {
             Ok::<_, Infallible>(())
         })
     });
-    if let Ok(Ok(readable)) = opened {
-        world.summary.stores_mended += u64::from(readable.copies().is_store_damaged);
-        world.summary.rings_mended += u64::from(readable.copies().ring != RingState::Whole);
-        return all_there(world, readable.low(), &records);
-    }
-    kept("G6", store, || "a start refused a log of which only the mirror ring was harmed".to_owned())?;
+    let why = match opened {
+        Ok(Ok(readable)) => {
+            world.summary.stores_mended += u64::from(readable.copies().is_store_damaged);
+            world.summary.rings_mended += u64::from(readable.copies().ring != RingState::Whole);
+            return all_there(world, readable.low(), &records);
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    kept("G6", store, || format!("a start refused a log of which only the mirror ring was harmed: {why}"))?;
     world.summary.damage_refused += 1;
     if let Some(saved) = block {
         world.disk.damage(key, |bytes| *bytes = saved);
