@@ -163,7 +163,9 @@ mod tests {
         let mut blocks = Vec::new();
         for number in 0..4 {
             let mut packer = Packer::new(tail, 1);
-            (1..=4).for_each(|n| drop(packer.push(&payload(number * 4 + n))));
+            for n in 1..=4 {
+                packer.push(&payload(number * 4 + n));
+            }
             let (made, next) = packer.finish();
             tail = next;
             blocks.extend(made.into_iter().map(|block| block.bytes));
@@ -277,7 +279,9 @@ mod tests {
         let mut blocks = Vec::new();
         for payloads in [vec![payload(1)], vec![payload(2), forged, payload(4)], vec![payload(5)]] {
             let mut packer = Packer::new(tail, 1);
-            payloads.iter().for_each(|payload| drop(packer.push(payload)));
+            for payload in &payloads {
+                packer.push(payload);
+            }
             let (made, next) = packer.finish();
             tail = next;
             blocks.extend(made.into_iter().map(|block| block.bytes));
