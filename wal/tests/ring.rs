@@ -72,13 +72,20 @@ fn damage_entry(disk: &SimDisk, place: u64) {
 
 #[tokio::test]
 async fn any_block_that_the_store_lost_or_holds_damaged_is_put_back_from_the_ring() {
-    let harms: [fn(&mut Vec<u8>); 3] = [|bytes| bytes[45] ^= 1, |bytes| bytes.truncate(20), Vec::clear];
+    // The last harm is a write that went astray: a whole block, and another one.
+    let harms: [fn(&mut Vec<u8>, &[u8]); 4] = [
+        |bytes, _| bytes[45] ^= 1,
+        |bytes, _| bytes.truncate(20),
+        |bytes, _| bytes.clear(),
+        |bytes, other| *bytes = other.to_vec(),
+    ];
     for n in 1..=5 {
         for harm in harms {
             let disk = five_records(n).await;
             let before = disk.durable(key(1));
+            let (_, other) = before.iter().find(|(at, _)| *at != key(n)).unwrap();
             assert_eq!(copies(&disk), whole());
-            disk.damage(key(n), harm);
+            disk.damage(key(n), |bytes| harm(bytes, other));
             let found = copies(&disk);
             assert_eq!((found.only_in_ring, found.is_store_damaged), (Some((lsn(n), lsn(n))), true));
             assert!(found.faults()[0].contains(&format!("records {n} to {n}")), "{:?}", found.faults());
