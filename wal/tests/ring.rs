@@ -61,6 +61,15 @@ fn damage_of(disk: &SimDisk) -> DamageKind {
     }
 }
 
+/// Puts the checksums right of a block with one frame, so that it is whole whatever it says.
+fn make_whole(block: &mut [u8]) {
+    let sum = |parts: [&[u8]; 2]| crc32fast::hash(&parts.concat()).to_le_bytes();
+    let of_frame = sum([&block[40..46], &block[50..]]);
+    block[46..50].copy_from_slice(&of_frame);
+    let of_block = sum([&block[..36], &block[40..]]);
+    block[36..40].copy_from_slice(&of_block);
+}
+
 /// Flips a bit in the entry that is that many pages behind the head.
 fn damage_entry(disk: &SimDisk, place: u64) {
     disk.damage_ring(|page, bytes| {
@@ -181,6 +190,35 @@ async fn two_whole_blocks_that_differ_are_both_named_and_neither_is_believed() {
         disk.damage(key(n), |bytes| *bytes = own);
     }
     assert_eq!(copies(&disk), whole());
+}
+
+#[tokio::test]
+async fn a_block_of_a_newer_program_is_not_overwritten_by_what_the_ring_holds() {
+    let disk = five_records(1).await;
+    disk.damage(key(3), |block| {
+        block[4] = 9;
+        make_whole(block);
+    });
+    let refused = read(sim::open(&disk, Options::default()).unwrap()).unwrap_err();
+    assert!(matches!(refused, ReadAllError::NewerVersion(_)), "{refused}");
+}
+
+/// What follows a hole in the ring was acknowledged to nobody, and may lack what was before it. It must not contradict it.
+#[tokio::test]
+async fn what_follows_a_hole_and_contradicts_the_store_is_named() {
+    let disk = five_records(1).await;
+    let (readable, _) = read(sim::open(&disk, Options::default()).unwrap()).unwrap();
+    let (wal, committer) = readable.start_in_task().unwrap();
+    drop(tokio::spawn(committer));
+    disk.fail(Operation::Put, 2);
+    wal.append(payload(6, 70_000), ()).await.unwrap_err();
+    disk.kill();
+    damage_entry(&disk, 5);
+    disk.damage(key(6), |block| {
+        block[100] ^= 1;
+        make_whole(block);
+    });
+    assert_eq!(damage_of(&disk), DamageKind::Chain);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use unanimous::journal::Journal;
 use unanimous_wal::block::BlockKey;
-use unanimous_wal::{Lsn, RingState};
+use unanimous_wal::{Lsn, Readable, RingState};
 
 use super::{Kept, kept};
 use crate::sim::world::World;
@@ -34,6 +34,9 @@ pub fn damaged(world: &mut World) -> Kept {
     let Some(last) = keys.len().checked_sub(3).filter(|last| *last > 0) else { return Ok(()) };
     let key = keys[usize::try_from(world.chance.within(0..last as u64)).expect("it is an index")];
     let (store, ring) = world.chance.one_of(&[(true, false), (false, true), (true, true)]);
+    // A start that failed may not have mended what was harmed before it.
+    let is_store_harmed =
+        store || open(world, &mut BTreeMap::new()).is_ok_and(|log| log.copies().is_store_damaged);
     let (mut block, mut pages) = (None, None);
     if store {
         block = Some(harm(world, key));
@@ -42,22 +45,17 @@ pub fn damaged(world: &mut World) -> Kept {
         pages = Some(harm_ring(world, store));
     }
     let mut records = BTreeMap::new();
-    let opened = unanimous_wal::sim::open(&world.disk, unanimous_wal::Options::default()).map(|log| {
-        log.read_all(|lsn, bytes| {
-            records.insert(lsn, bytes.to_vec());
-            Ok::<_, Infallible>(())
-        })
-    });
-    let why = match opened {
-        Ok(Ok(readable)) => {
+    let why = match open(world, &mut records) {
+        Ok(readable) => {
             world.summary.stores_mended += u64::from(readable.copies().is_store_damaged);
             world.summary.rings_mended += u64::from(readable.copies().ring != RingState::Whole);
             return all_there(world, readable.low(), &records);
         }
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
+        Err(why) => why,
     };
-    kept("G6", store, || format!("a start refused a log of which only the mirror ring was harmed: {why}"))?;
+    kept("G6", is_store_harmed, || {
+        format!("a start refused a log of which only the mirror ring was harmed: {why}")
+    })?;
     world.summary.damage_refused += 1;
     if let Some(saved) = block {
         world.disk.damage(key, |bytes| *bytes = saved);
@@ -66,6 +64,16 @@ pub fn damaged(world: &mut World) -> Kept {
         world.disk.damage_ring(|page, bytes| bytes.clone_from(&saved[&page]));
     }
     Ok(())
+}
+
+/// Reads the log as a start would.
+fn open(world: &World, records: &mut BTreeMap<Lsn, Vec<u8>>) -> Result<Readable, String> {
+    let log = unanimous_wal::sim::open(&world.disk, unanimous_wal::Options::default());
+    let read = log.map_err(|error| error.to_string())?.read_all(|lsn, bytes| {
+        records.insert(lsn, bytes.to_vec());
+        Ok::<_, Infallible>(())
+    });
+    read.map_err(|error| error.to_string())
 }
 
 /// Flips a bit of some pages of the ring, or takes all of it away; gives what it was.
