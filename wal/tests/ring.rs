@@ -81,20 +81,19 @@ fn damage_entry(disk: &SimDisk, place: u64) {
 
 #[tokio::test]
 async fn any_block_that_the_store_lost_or_holds_damaged_is_put_back_from_the_ring() {
-    // The last harm is a write that went astray: a whole block, and another one.
-    let harms: [fn(&mut Vec<u8>, &[u8]); 4] = [
-        |bytes, _| bytes[45] ^= 1,
-        |bytes, _| bytes.truncate(20),
-        |bytes, _| bytes.clear(),
-        |bytes, other| *bytes = other.to_vec(),
-    ];
     for n in 1..=5 {
-        for harm in harms {
+        for harm in 0..4 {
             let disk = five_records(n).await;
             let before = disk.durable(key(1));
             let (_, other) = before.iter().find(|(at, _)| *at != key(n)).unwrap();
             assert_eq!(copies(&disk), whole());
-            disk.damage(key(n), |bytes| harm(bytes, other));
+            disk.damage(key(n), |bytes| match harm {
+                0 => bytes[45] ^= 1,
+                1 => bytes.truncate(20),
+                2 => bytes.clear(),
+                // A write that went astray: a whole block, and another one.
+                _ => bytes.clone_from(other),
+            });
             let found = copies(&disk);
             assert_eq!((found.only_in_ring, found.is_store_damaged), (Some((lsn(n), lsn(n))), true));
             assert!(found.faults()[0].contains(&format!("records {n} to {n}")), "{:?}", found.faults());
@@ -155,6 +154,27 @@ async fn one_head_of_two_is_enough_and_without_both_the_ring_begins_anew() {
     lose_ring(&disk);
     assert_eq!(copies(&disk).ring, RingState::Missing);
     assert!(copies(&disk).faults().is_empty(), "a log of an earlier version has none");
+}
+
+#[tokio::test]
+async fn a_ring_of_another_length_is_named_and_made_anew() {
+    let disk = five_records(1).await;
+    let (mut sequence, mut after) = (0, 0);
+    let sequence_of = |head: &[u8]| u64::from_le_bytes(head[8..16].try_into().unwrap());
+    disk.damage_ring(|page, bytes| {
+        if page < HEAD_PAGES {
+            sequence = sequence_of(bytes);
+            bytes[28] -= 1;
+            let sum = crc32fast::hash(&bytes[..60]).to_le_bytes();
+            bytes[60..64].copy_from_slice(&sum);
+        }
+    });
+    assert_eq!(copies(&disk).ring, RingState::Damaged("it is 63 pages long and should be 64".to_owned()));
+    start_sim(&disk).0.close().await.unwrap();
+    assert_eq!(copies(&disk), whole());
+    // The old head must never be taken for the newer one.
+    disk.damage_ring(|page, bytes| after = if page == 0 { sequence_of(bytes) } else { after });
+    assert_eq!(after, sequence + 1);
 }
 
 #[tokio::test]

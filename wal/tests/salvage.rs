@@ -152,6 +152,32 @@ async fn a_damaged_record_costs_none_of_those_that_were_committed_with_it() {
 }
 
 #[tokio::test]
+async fn without_a_witness_the_beginning_is_known_only_where_the_first_record_of_all_is_there() {
+    let from = tempfile::tempdir().unwrap();
+    let (wal, _) = start(from.path());
+    for n in 1..=3 {
+        wal.append(payload(n, 100), ()).await.unwrap();
+    }
+    wal.close().await.unwrap();
+    assert!(salvage::look(from.path()).unwrap().findings().is_beginning_known(), "the witness knows it");
+    std::fs::remove_file(from.path().join("witness")).unwrap();
+    assert!(salvage::look(from.path()).unwrap().findings().is_beginning_known());
+    for file in ["store/db", "ring"] {
+        let mut bytes = std::fs::read(from.path().join(file)).unwrap();
+        let pattern = b"payload-00000001-";
+        let places: Vec<usize> =
+            (0..bytes.len() - pattern.len()).filter(|at| bytes[*at..].starts_with(pattern)).collect();
+        // Nothing is left of its block, header and all.
+        for at in places {
+            bytes[at - 50..at + 17].fill(0);
+        }
+        std::fs::write(from.path().join(file), bytes).unwrap();
+    }
+    let findings = salvage::look(from.path()).unwrap().findings().clone();
+    assert_eq!((findings.low, findings.is_beginning_known()), (Some(lsn(2)), false));
+}
+
+#[tokio::test]
 async fn a_long_record_of_which_a_part_is_damaged_is_missing_as_a_whole() {
     let from = tempfile::tempdir().unwrap();
     let (wal, _) = start(from.path());
