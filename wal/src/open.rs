@@ -306,6 +306,7 @@ pub(crate) fn identity(files: &Files, accept_damage: bool) -> Result<Option<u32>
     let witness = witnessed(files)?.filter(|witness| witness.high.is_some());
     let (data, ring) = (files.data(), read_if_there(&files.ring())?);
     if witness.is_none()
+        && files.last_start()?.is_none()
         && !ring.is_some_and(|file| ring::holds_anything(&file))
         && !(data.exists() && survey::finds_anything(&data).map_err(OpenError::io("read", &data))?)
     {

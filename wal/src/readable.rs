@@ -202,8 +202,10 @@ impl Readable {
         let (high, latest) = (self.high(), self.end.epoch);
         // Participants may have heard of later starts than an older copy knows of.
         let skipped = self.outdated().map_or(0, |moved| moved.epoch + EPOCHS_SKIPPED);
+        // Where the witness was lost, the blocks that can be read may be of much earlier starts.
+        let last = self.home.as_ref().map_or(Ok(None), |home| home.files.last_start())?.unwrap_or(0);
         let raise = |witness: &mut Witness| {
-            witness.epoch = witness.epoch.max(latest).max(skipped) + 1;
+            witness.epoch = witness.epoch.max(latest).max(skipped).max(last) + 1;
             witness.high = high;
         };
         self.keeper.record(raise, Instant::now())?;

@@ -49,6 +49,44 @@ async fn records_without_marker_and_witness_are_not_taken_for_a_creation_that_wa
 }
 
 #[tokio::test]
+async fn a_log_that_was_started_is_never_wiped_whatever_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    wal.append(payload(1, 10), ()).await.unwrap();
+    wal.close().await.unwrap();
+    for file in ["INIT", "witness", "ring"] {
+        std::fs::remove_file(directory.path().join(file)).unwrap();
+    }
+    // The header of the first segment, without which none of its blocks is looked at.
+    let data = directory.path().join("store/db");
+    let mut bytes = std::fs::read(&data).unwrap();
+    bytes[3] ^= 1;
+    std::fs::write(&data, &bytes).unwrap();
+    let refused = try_read(directory.path(), Options::default()).unwrap_err();
+    assert!(refused.contains("`INIT`") && refused.contains("is missing"), "{refused}");
+    assert!(std::fs::read(&data).unwrap() == bytes, "and nothing was changed");
+}
+
+/// Participants take a smaller epoch for that of a node which has been replaced.
+#[tokio::test]
+async fn the_epoch_grows_also_where_the_witness_is_lost_and_nothing_was_written_for_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    wal.append(payload(1, 10), ()).await.unwrap();
+    wal.close().await.unwrap();
+    for epoch in 2..=5 {
+        let (wal, _) = start(directory.path());
+        assert_eq!(wal.epoch(), epoch);
+        wal.close().await.unwrap();
+    }
+    std::fs::remove_file(directory.path().join("witness")).unwrap();
+    let accepting = Options { accept_damage: true, ..Options::default() };
+    let wal = try_read(directory.path(), accepting).unwrap().0.start().unwrap();
+    assert_eq!(wal.epoch(), 6);
+    wal.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_damaged_end_that_was_given_up_is_known_until_another_record_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let (wal, _) = start(directory.path());

@@ -53,7 +53,7 @@ impl Files {
     /// Whether the directory is where the last start of the node left it.
     pub(crate) fn moved(&self, witness: Option<&Witness>) -> Result<Option<Moved>, OpenError> {
         let epoch = witness.map_or(0, |witness| witness.epoch);
-        let Some(last) = self.starts()?.into_iter().max() else {
+        let Some(last) = self.last_start()? else {
             let is_known = witness.is_some_and(|witness| witness.keeps_start);
             let why = "the file `start-N`, which cannot be copied, is missing".to_owned();
             return Ok(is_known.then_some(Moved { why, is_older: false, epoch }));
@@ -65,7 +65,11 @@ impl Files {
         }
         let path = self.root.join(&name);
         let file = File::open(&path).map_err(OpenError::io("open", &path))?;
-        let text = io::read_to_string(&file).unwrap_or_default();
+        let text = match io::read_to_string(&file) {
+            // It is damaged, and says nothing.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => String::new(),
+            text => text.map_err(OpenError::io("read", &path))?,
+        };
         let own = Identity::of(&file).map_err(OpenError::io("look at", &path))?;
         let why = match (Identity::parse(&text), own) {
             (Some(named), Some(own)) if own.may_be(named) => return Ok(None),
@@ -95,10 +99,19 @@ impl Files {
         Ok(())
     }
 
+    /// The last start that a file tells of.
+    pub(crate) fn last_start(&self) -> Result<Option<u64>, OpenError> {
+        Ok(self.starts()?.into_iter().max())
+    }
+
     fn starts(&self) -> Result<Vec<u64>, OpenError> {
         let io = OpenError::io("list", &self.root);
         let mut starts = Vec::new();
-        for entry in fs::read_dir(&self.root).map_err(&io)? {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(starts),
+            entries => entries.map_err(&io)?,
+        };
+        for entry in entries {
             let name = entry.map_err(&io)?.file_name();
             starts.extend(name.to_str().and_then(|name| name.strip_prefix(START)?.parse::<u64>().ok()));
         }
