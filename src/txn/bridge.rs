@@ -46,15 +46,10 @@ impl Txn {
                 decided.is_some_and(|decided| decided.may_become(later))
             }
             (Some(_), None) => false,
+            (Some(_), Some(_)) if self.state.is_final() => self == later,
             (Some(before), Some(then)) => {
-                let is_same =
-                    (before, self.state.reason(), self.votes) == (then, later.state.reason(), later.votes);
-                is_same
-                    && if self.state.is_final() {
-                        self == later
-                    } else {
-                        self.telling().may_become(later.telling())
-                    }
+                (before, self.state.reason(), self.votes) == (then, later.state.reason(), later.votes)
+                    && self.telling().may_become(later.telling())
             }
         }
     }

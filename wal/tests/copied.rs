@@ -57,6 +57,18 @@ fn starts(directory: &Path) -> Vec<String> {
     names.filter(|name| name.starts_with("start")).collect()
 }
 
+/// A disk that cannot be read is told as that.
+#[tokio::test]
+async fn what_the_system_refuses_to_read_is_not_called_a_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    start(directory.path()).0.close().await.unwrap();
+    let path = directory.path().join("start-1");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let refused = try_read(directory.path(), Options::default()).unwrap_err();
+    assert!(refused.contains("could not read") && !refused.contains("copy"), "{refused}");
+}
+
 #[tokio::test]
 async fn a_copy_is_refused_until_somebody_says_that_it_is_complete() {
     let directory = started(3).await;

@@ -70,9 +70,10 @@ fn chained<'a>(remains: &'a [Remains], blocks: &[Sighting]) -> Vec<(&'a Remains,
         remains.iter().filter_map(|remains| Some((remains, remains.claim?))).collect();
     let mut chained = Vec::new();
     // Each may be the neighbour that another one needs.
-    while let Some(known) = left.iter().position(|(_, claim)| anchors.records_of(*claim).is_some()) {
-        let (remains, claim) = left.swap_remove(known);
-        let Some((first, count)) = anchors.records_of(claim) else { continue };
+    while let Some((at, (first, count))) =
+        left.iter().enumerate().find_map(|(at, (_, claim))| Some((at, anchors.records_of(*claim)?)))
+    {
+        let (remains, claim) = left.swap_remove(at);
         anchors.ends.entry(claim.checksum).or_insert(first.plus(count));
         anchors.begins.entry(claim.previous).or_insert(first);
         chained.push((remains, first, count));

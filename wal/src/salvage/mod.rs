@@ -5,9 +5,10 @@
 //! the numbers that are left out.
 //!
 //! ```text
-//!  files ─ scan ─► whole blocks ─ choose ─► blocks of the log ─ fragments ─► records of others ─ arrange ─► records and gaps, in order
-//!                                                                                                                │
-//!                                                                       the caller says what stands in a gap ────┴─► Rebuild
+//!  files ─ scan ─► whole blocks ─ choose ─► blocks of the log ──────┐
+//!            └───► damaged ones ─ fragments ─► their whole records ──┴─ arrange ─► records and gaps, in order
+//!                                                                                       │
+//!                                                                    Rebuild ◄──────────┘ the caller says what stands in a gap
 //! ```
 //!
 //! | file | holds |
