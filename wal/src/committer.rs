@@ -18,6 +18,7 @@ use crate::poisoned::Poisoned;
 use crate::request::{Batch, Done, Request};
 use crate::shared::Shared;
 use crate::store::{Store, StoreError};
+use crate::turns::Turns;
 use crate::witness::Keeper;
 
 /// Blocks removed in one go. A long retirement gives way to commits after so many.
@@ -27,6 +28,7 @@ pub(crate) struct Committer {
     store: Arc<dyn Store>,
     shared: Arc<Shared>,
     keeper: Keeper,
+    turns: Turns,
     mirror: Mirror,
     tail: Tail,
     gather: Gather,
@@ -62,10 +64,11 @@ impl Committer {
         store: Arc<dyn Store>,
         shared: Arc<Shared>,
         keeper: Keeper,
+        turns: Turns,
         mirror: Mirror,
         tail: Tail,
     ) -> Self {
-        Self { store, shared, keeper, mirror, tail, gather: Gather::new(), removal: None }
+        Self { store, shared, keeper, turns, mirror, tail, gather: Gather::new(), removal: None }
     }
 
     /// For a committer that has a thread of its own.
@@ -83,9 +86,24 @@ impl Committer {
             Decision::Until(..) | Decision::Idle if self.removal.is_some() => Next::Work,
             Decision::Until(until, len) => Next::Wait(len, Some(until)),
             // The witness may be behind by what was committed last; it is settled also if nothing follows.
-            Decision::Idle if self.keeper.due().is_some_and(|due| due <= now) => Next::Work,
-            Decision::Idle => Next::Wait(0, self.keeper.due()),
+            Decision::Idle if self.due().is_some_and(|due| due <= now) => Next::Work,
+            Decision::Idle => Next::Wait(0, self.due()),
         }
+    }
+
+    /// When something has to be done although nothing waits.
+    fn due(&self) -> Option<Instant> {
+        self.keeper.due().into_iter().chain(self.turns.due(&self.keeper)).min()
+    }
+
+    fn do_what_is_due(&mut self, now: Instant) -> Result<(), StoreError> {
+        if self.keeper.due().is_some_and(|due| due <= now) {
+            self.keeper.settle(now)?;
+        }
+        if self.turns.due(&self.keeper).is_some_and(|due| due <= now) {
+            self.turns.take(&mut self.keeper, now)?;
+        }
+        Ok(())
     }
 
     /// Commits what waits, and does what stands after it in the queue. Any error is final.
@@ -117,12 +135,11 @@ impl Committer {
             return Ok(ControlFlow::Break(Ended::Failed));
         }
         match batch.then {
-            None if self.keeper.due().is_some_and(|due| due <= Instant::now()) => {
-                self.keeper.settle(Instant::now())?;
-            }
-            None | Some(Request::Append(_)) => {}
+            None => self.do_what_is_due(Instant::now())?,
+            Some(Request::Append(_)) => {}
             Some(Request::Retire { below, done }) => self.begin_removal(below, done)?,
             Some(Request::Close { done }) => {
+                self.turns.take(&mut self.keeper, Instant::now())?;
                 self.keeper.settle(Instant::now())?;
                 return Ok(ControlFlow::Break(Ended::Closed(done)));
             }

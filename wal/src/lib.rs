@@ -25,7 +25,7 @@
 //! | `pack`, `walk` | records into blocks, and back, believing nothing |
 //! | `ring`, `mirror`, `merge` | the second copy of the last blocks: its bytes, its writing, and the walk over both copies |
 //! | [`store`] | the seam to the disk: sled, or [`sim`] |
-//! | `witness` | what the store alone could not tell |
+//! | `witness`, `turns` | what the store alone could not tell |
 //! | `request`, `queue`, `gather`, `committer`, `drive` | group commit |
 //! | `open`, `readable`, `wal`, `reader` | the log as it is used |
 //! | [`verify`] | looking without touching |
@@ -54,6 +54,7 @@ mod ring;
 mod shared;
 mod stats;
 mod sync;
+mod turns;
 mod wal;
 mod walk;
 mod witness;

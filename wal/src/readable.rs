@@ -23,6 +23,7 @@ use crate::shared::Shared;
 use crate::stats::Counters;
 use crate::store::home::Moved;
 use crate::store::{Store, StoreError};
+use crate::turns::Turns;
 use crate::wal::Wal;
 use crate::walk::{Counts, End};
 use crate::witness::{Keeper, Witness};
@@ -194,7 +195,8 @@ impl Readable {
         let shared = Arc::new(Shared::new(queue, counters, self.node, epoch, self.low(), self.high(), limit));
         let wal = Wal::new(shared.clone(), self.store.clone());
         let mirror = Mirror::new(self.store.clone(), ring, self.options.mirror);
-        Ok((wal, Committer::new(self.store, shared, self.keeper, mirror, self.end.tail)))
+        let turns = Turns::new(self.home.map(|home| home.files), &self.keeper);
+        Ok((wal, Committer::new(self.store, shared, self.keeper, turns, mirror, self.end.tail)))
     }
 
     /// Counts this start, and notes where the log is.
@@ -203,9 +205,11 @@ impl Readable {
         // Participants may have heard of later starts than an older copy knows of.
         let skipped = self.outdated().map_or(0, |moved| moved.epoch + EPOCHS_SKIPPED);
         // Where the witness was lost, the blocks that can be read may be of much earlier starts.
-        let last = self.home.as_ref().map_or(Ok(None), |home| home.files.last_start())?.unwrap_or(0);
+        let last =
+            self.home.as_ref().map_or(Ok(None), |home| home.files.last_start())?.map_or(0, |last| last.epoch);
         let raise = |witness: &mut Witness| {
             witness.epoch = witness.epoch.max(latest).max(skipped).max(last) + 1;
+            witness.turn = 0;
             witness.high = high;
         };
         self.keeper.record(raise, Instant::now())?;

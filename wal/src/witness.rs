@@ -15,7 +15,8 @@
 //!     40  4  node: the random identity of the directory
 //!     44  8  given up: the first record after a damaged end that was given up, 0 for none
 //!     52  1  1 once a file `start-N` is kept beside it, see `store/home.rs`; 0 before
-//!     53  7  zero
+//!     53  4  turn: how often that file was renamed since the start
+//!     57  3  zero
 //!     60  4  CRC-32 over the bytes before it
 //! ```
 //!
@@ -54,6 +55,8 @@ pub(crate) struct Witness {
     pub(crate) given_up: Option<Lsn>,
     /// Each start leaves a file that cannot be copied.
     pub(crate) keeps_start: bool,
+    /// How often that file was renamed since the start.
+    pub(crate) turn: u32,
 }
 
 /// Keeps the witness up to date.
@@ -76,7 +79,7 @@ struct Seen {
 impl Witness {
     /// That of a log which never held anything.
     pub(crate) const fn new(node: u32) -> Self {
-        Self { low: Lsn::FIRST, high: None, epoch: 0, node, given_up: None, keeps_start: false }
+        Self { low: Lsn::FIRST, high: None, epoch: 0, node, given_up: None, keeps_start: false, turn: 0 }
     }
 }
 
@@ -166,7 +169,9 @@ fn encode(sequence: u64, witness: &Witness) -> [u8; WITNESS_LEN] {
     bytes.extend_from_slice(&witness.epoch.to_le_bytes());
     bytes.extend_from_slice(&witness.node.to_le_bytes());
     bytes.extend_from_slice(&witness.given_up.map_or(0, Lsn::get).to_le_bytes());
-    bytes.extend_from_slice(&[u8::from(witness.keeps_start), 0, 0, 0, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&[u8::from(witness.keeps_start)]);
+    bytes.extend_from_slice(&witness.turn.to_le_bytes());
+    bytes.extend_from_slice(&[0, 0, 0]);
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
     bytes.try_into().expect("the fields make up a slot")
 }
@@ -189,11 +194,14 @@ fn decode(slot: Slot, bytes: &[u8]) -> Result<Option<Seen>, Damage> {
         let field = fields.get(at..).and_then(|rest| rest.first_chunk::<8>());
         field.map_or(0, |bytes| u64::from_le_bytes(*bytes))
     };
-    let node =
-        fields.get(40..).and_then(|rest| rest.first_chunk::<4>()).map_or(0, |b| u32::from_le_bytes(*b));
+    let short = |at: usize| {
+        let field = fields.get(at..).and_then(|rest| rest.first_chunk::<4>());
+        field.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    };
+    let (node, turn) = (short(40), short(53));
     let Some(low) = Lsn::new(number(16)) else { return Ok(None) };
     let (high, given_up) = (Lsn::new(number(24)), Lsn::new(number(44)));
     let keeps_start = fields.get(52) == Some(&1);
-    let witness = Witness { low, high, epoch: number(32), node, given_up, keeps_start };
+    let witness = Witness { low, high, epoch: number(32), node, given_up, keeps_start, turn };
     Ok(Some(Seen { sequence: number(8), slot, witness }))
 }

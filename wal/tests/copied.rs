@@ -10,8 +10,10 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use common::{copy_tree, lsn, payload, read, start, try_read};
+use tokio::task::JoinSet;
 use unanimous_wal::verify::{self, verify};
 use unanimous_wal::{Copied, OpenError, Options};
 
@@ -74,7 +76,7 @@ async fn a_copy_is_refused_until_somebody_says_that_it_is_complete() {
     let directory = started(3).await;
     let copy = copy_of(directory.path());
     let (why, is_older) = refused(copy.path(), Copied::Refuse);
-    assert!(why.contains("`start-3` was file ") && !is_older, "{why}");
+    assert!(why.contains("`start-3.1` was file ") && !is_older, "{why}");
     assert_eq!(verify::copied(copy.path()).unwrap(), Some((why, false)));
     assert!(verify(copy.path()).unwrap().is_sound(), "a backup is sound");
 
@@ -85,7 +87,7 @@ async fn a_copy_is_refused_until_somebody_says_that_it_is_complete() {
     wal.close().await.unwrap();
     // From now on it is at home there.
     start_once(copy.path(), 5).await;
-    assert_eq!(starts(copy.path()), ["start-5"]);
+    assert_eq!(starts(copy.path()), ["start-5.1"]);
     start_once(directory.path(), 4).await;
     assert_eq!(verify::copied(directory.path()).unwrap(), None, "and the original was never elsewhere");
 }
@@ -116,28 +118,84 @@ async fn older_files_that_were_written_over_newer_ones_are_known_to_be_older() {
     let directory = started(3).await;
     let backup = copy_of(directory.path());
     start_once(directory.path(), 4).await;
-    // As `cp -r backup/. directory/` does: into the very files that are there.
-    for file in ["INIT", "witness", "ring", "store/db", "store/conf"] {
-        fs::write(directory.path().join(file), fs::read(backup.path().join(file)).unwrap()).unwrap();
-    }
-    fs::write(directory.path().join("start-3"), fs::read(backup.path().join("start-3")).unwrap()).unwrap();
+    write_over(directory.path(), backup.path());
     for copied in [Copied::Refuse, Copied::Complete] {
         let (why, is_older) = refused(directory.path(), copied);
         assert!(
-            why.contains("there is `start-4`, and the witness knows of 3 starts only") && is_older,
+            why.contains("there is `start-4.1`, and the witness knows of nothing after `start-3.1`")
+                && is_older,
             "{why}"
         );
     }
+}
+
+/// Writes what a backup holds into the very files that are there, as `cp -r backup/. directory/` does.
+fn write_over(directory: &Path, backup: &Path) {
+    for (path, bytes) in common::files_below(backup) {
+        fs::write(directory.join(Path::new(&path).strip_prefix(backup).unwrap()), bytes).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_a_running_log_that_was_written_over_the_files_that_it_left_is_known_to_be_older() {
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    wal.append(payload(1, 50), ()).await.unwrap();
+    let backup = copy_of(directory.path());
+    wal.append(payload(2, 50), ()).await.unwrap();
+    wal.close().await.unwrap();
+    assert_eq!(starts(directory.path()), ["start-1.1"]);
+    write_over(directory.path(), backup.path());
+    let (why, is_older) = refused(directory.path(), Copied::Complete);
+    assert!(why.contains("there is `start-1.1`, and the witness knows of nothing after `start-1`"), "{why}");
+    assert!(is_older);
+    // Once it is started all the same, it is at home again.
+    let (readable, records) = try_read(directory.path(), with(Copied::Outdated)).unwrap();
+    assert_eq!(records.len(), 1);
+    readable.start().unwrap().close().await.unwrap();
+    assert_eq!(starts(directory.path()), ["start-1000002"]);
+    start_once(directory.path(), 2).await;
+}
+
+/// A minute goes by in an instant.
+#[tokio::test(start_paused = true)]
+async fn so_is_one_that_was_made_a_minute_before_a_crash_also_where_nothing_was_written_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = unanimous_wal::open(directory.path(), Options::default()).unwrap();
+    let (wal, commits) = read(log).unwrap().0.start_in_task().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(commits);
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert_eq!(starts(directory.path()), ["start-1"], "nothing was written");
+    let mut backups = Vec::new();
+    for n in 1..=3 {
+        backups.push(copy_of(directory.path()));
+        wal.append(payload(n, 50), ()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert_eq!(starts(directory.path()), [format!("start-1.{n}")]);
+    }
+    let last = copy_of(directory.path());
+    tasks.shutdown().await;
+    drop(wal);
+    assert_eq!(verify::copied(directory.path()).unwrap(), None);
+    for backup in backups {
+        write_over(directory.path(), backup.path());
+        assert!(refused(directory.path(), Copied::Refuse).1);
+    }
+    // This one lacks nothing.
+    write_over(directory.path(), last.path());
+    assert_eq!(try_read(directory.path(), Options::default()).unwrap().1.len(), 3);
 }
 
 #[tokio::test]
 async fn a_copy_without_the_file_that_cannot_be_copied_is_noticed_too_and_so_is_a_damaged_one() {
     let directory = started(2).await;
     let copy = copy_of(directory.path());
-    let text = fs::read_to_string(copy.path().join("start-2")).unwrap();
-    fs::write(copy.path().join("start-2"), text.replace("born 1", "born 2")).unwrap();
-    assert_eq!(refused(copy.path(), Copied::Refuse), ("`start-2` cannot be read".to_owned(), false));
-    fs::remove_file(copy.path().join("start-2")).unwrap();
+    let path = copy.path().join("start-2.1");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("born 1", "born 2")).unwrap();
+    assert_eq!(refused(copy.path(), Copied::Refuse), ("`start-2.1` cannot be read".to_owned(), false));
+    fs::remove_file(path).unwrap();
     let (why, is_older) = refused(copy.path(), Copied::Refuse);
     assert!(why.contains("is missing") && !is_older, "{why}");
 }
@@ -149,7 +207,7 @@ async fn a_directory_that_was_only_renamed_is_where_it_was() {
     start_once(&before, 1).await;
     fs::rename(&before, &after).unwrap();
     start_once(&after, 2).await;
-    assert_eq!(starts(&after), ["start-2"]);
+    assert_eq!(starts(&after), ["start-2.1"]);
 }
 
 #[tokio::test]
@@ -157,15 +215,12 @@ async fn a_start_that_ended_before_its_file_was_made_is_no_copy() {
     let directory = started(2).await;
     // The witness has counted a start of which there is no file yet, or only half of one.
     let log = unanimous_wal::open(directory.path(), Options::default()).unwrap();
-    let saved = fs::read(directory.path().join("start-2")).unwrap();
-    let kept = fs::File::open(directory.path().join("start-2")).unwrap();
-    fs::hard_link(directory.path().join("start-2"), directory.path().join("kept")).unwrap();
+    fs::hard_link(directory.path().join("start-2.1"), directory.path().join("kept")).unwrap();
     read(log).unwrap().0.start().unwrap().close().await.unwrap();
     fs::remove_file(directory.path().join("start-3")).unwrap();
-    fs::rename(directory.path().join("kept"), directory.path().join("start-2")).unwrap();
+    fs::rename(directory.path().join("kept"), directory.path().join("start-2.1")).unwrap();
     fs::write(directory.path().join("start.new"), b"half").unwrap();
-    assert_eq!(saved.len() as u64, kept.metadata().unwrap().len());
     start_once(directory.path(), 3).await;
-    assert_eq!(starts(directory.path()), ["start-4"]);
+    assert_eq!(starts(directory.path()), ["start-4.1"]);
     assert_eq!(start(directory.path()).0.high(), Some(lsn(3)));
 }

@@ -5,7 +5,7 @@
 //! <dir>/INIT      the marker, written and synced last: no marker, nothing was ever acknowledged
 //! <dir>/witness   two slots of 4 KiB, see `witness.rs`
 //! <dir>/ring      the last blocks once more, see `ring.rs`
-//! <dir>/start-N   where the directory was when the node was started the last time, see `home.rs`
+//! <dir>/start-N   or start-N.T: where the directory was when the node was started the last time, see `home.rs`
 //! <dir>/store/    sled's own files
 //! <dir>/ballast   room to free when the disk is full
 //! <dir>/aside-N/  copies made before a repair

@@ -11,11 +11,14 @@
 //!                           there is start-M, and M > N                 older files were restored over newer ones
 //! ```
 //!
+//! While the log grows, the file takes another name now and then, `start-N.1`, `start-N.2` and so on: its turns. The witness
+//! counts those too, so that also files of the same start are known to be older.
+//!
 //! Whether something is missing from a copy nobody can tell who does not have the original. So whoever starts it has to say that.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, FsWord, StatxFlags, fstatfs, statx};
@@ -41,6 +44,13 @@ pub(crate) struct Moved {
     pub(crate) epoch: u64,
 }
 
+/// A start of the node, and how often its file was renamed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Start {
+    pub(crate) epoch: u64,
+    pub(crate) turn: u32,
+}
+
 /// What a file is for its file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
@@ -58,12 +68,13 @@ impl Files {
             let why = "the file `start-N`, which cannot be copied, is missing".to_owned();
             return Ok(is_known.then_some(Moved { why, is_older: false, epoch }));
         };
-        let name = format!("{START}{last}");
-        if witness.is_some() && last > epoch {
-            let why = format!("there is `{name}`, and the witness knows of {epoch} starts only");
-            return Ok(Some(Moved { why, is_older: true, epoch: last }));
+        if let Some(known) = witness.map(Start::of)
+            && last > known
+        {
+            let why = format!("there is `{last}`, and the witness knows of nothing after `{known}`");
+            return Ok(Some(Moved { why, is_older: true, epoch: last.epoch }));
         }
-        let path = self.root.join(&name);
+        let path = self.start(last);
         let file = File::open(&path).map_err(OpenError::io("open", &path))?;
         let text = match io::read_to_string(&file) {
             // It is damaged, and says nothing.
@@ -75,16 +86,16 @@ impl Files {
             (Some(named), Some(own)) if own.may_be(named) => return Ok(None),
             // Nothing can be told here.
             (_, None) => return Ok(None),
-            (Some(named), Some(own)) => format!("`{name}` was {named} when it was written, and is {own}"),
-            (None, Some(_)) => format!("`{name}` cannot be read"),
+            (Some(named), Some(own)) => format!("`{last}` was {named} when it was written, and is {own}"),
+            (None, Some(_)) => format!("`{last}` cannot be read"),
         };
         Ok(Some(Moved { why, is_older: false, epoch }))
     }
 
     /// Notes that this start has found the directory here. The witness knows of the start already.
     pub(crate) fn settle(&self, epoch: u64) -> Result<(), OpenError> {
-        let (unfinished, path) =
-            (self.root.join(START_UNFINISHED), self.root.join(format!("{START}{epoch}")));
+        let own = Start { epoch, turn: 0 };
+        let (unfinished, path) = (self.root.join(START_UNFINISHED), self.start(own));
         let io = OpenError::io("write", &path);
         absent_is_fine(fs::remove_file(&unfinished)).map_err(&io)?;
         let mut file = File::create_new(&unfinished).map_err(&io)?;
@@ -92,19 +103,32 @@ impl Files {
         file.write_all(Identity::text(identity).as_bytes()).and_then(|()| file.sync_all()).map_err(&io)?;
         fs::rename(&unfinished, &path).map_err(&io)?;
         self.sync_directories()?;
-        for start in self.starts()?.into_iter().filter(|start| *start != epoch) {
-            let path = self.root.join(format!("{START}{start}"));
+        for start in self.starts()?.into_iter().filter(|start| *start != own) {
+            let path = self.start(start);
             absent_is_fine(fs::remove_file(&path)).map_err(OpenError::io("remove", &path))?;
         }
         Ok(())
     }
 
+    /// Gives the file of the start that runs its next name, which the witness knows already.
+    pub(crate) fn turn(&self, next: Start) -> Result<(), OpenError> {
+        if let Some(last) = self.last_start()?.filter(|last| *last < next) {
+            let path = self.start(last);
+            fs::rename(&path, self.start(next)).map_err(OpenError::io("rename", &path))?;
+        }
+        self.sync_directories()
+    }
+
     /// The last start that a file tells of.
-    pub(crate) fn last_start(&self) -> Result<Option<u64>, OpenError> {
+    pub(crate) fn last_start(&self) -> Result<Option<Start>, OpenError> {
         Ok(self.starts()?.into_iter().max())
     }
 
-    fn starts(&self) -> Result<Vec<u64>, OpenError> {
+    fn start(&self, start: Start) -> PathBuf {
+        self.root.join(start.to_string())
+    }
+
+    fn starts(&self) -> Result<Vec<Start>, OpenError> {
         let io = OpenError::io("list", &self.root);
         let mut starts = Vec::new();
         let entries = match fs::read_dir(&self.root) {
@@ -113,9 +137,29 @@ impl Files {
         };
         for entry in entries {
             let name = entry.map_err(&io)?.file_name();
-            starts.extend(name.to_str().and_then(|name| name.strip_prefix(START)?.parse::<u64>().ok()));
+            starts.extend(name.to_str().and_then(Start::parse));
         }
         Ok(starts)
+    }
+}
+
+impl Start {
+    /// The one that the witness knows of.
+    pub(crate) const fn of(witness: &Witness) -> Self {
+        Self { epoch: witness.epoch, turn: witness.turn }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let name = name.strip_prefix(START)?;
+        let (epoch, turn) = name.split_once('.').unwrap_or((name, "0"));
+        Some(Self { epoch: epoch.parse().ok()?, turn: turn.parse().ok()? })
+    }
+}
+
+impl std::fmt::Display for Start {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{START}{}", self.epoch)?;
+        if self.turn > 0 { write!(f, ".{}", self.turn) } else { Ok(()) }
     }
 }
 
