@@ -178,6 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn a_look_is_as_far_off_as_four_usual_distances_and_another_follows_while_more_come() {
+        let start = Instant::now();
+        let after = |micros| start + Duration::from_micros(micros);
+        let mut gather = Gather::new();
+        // A quarter of what is new: (3 * 60 + 1000 / 10) / 4 = 70.
+        gather.committed(11, Duration::from_millis(1));
+        assert_eq!(gather.decide(waiting(11, start), start), Decision::Until(after(280), usize::MAX));
+        // Nothing changes before that time, whoever asks and whoever came.
+        assert_eq!(gather.decide(waiting(11, start), after(100)), Decision::Until(after(280), usize::MAX));
+        assert_eq!(gather.decide(waiting(12, start), after(280)), Decision::Until(after(560), usize::MAX));
+        assert_eq!(gather.decide(waiting(12, start), after(560)), Decision::Commit);
+    }
+
+    #[test]
     fn the_wait_goes_on_while_fewer_are_there_than_lately_were() {
         let start = Instant::now();
         let mut gather = Gather::new();

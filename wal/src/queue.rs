@@ -20,6 +20,9 @@ use crate::lsn::Lsn;
 use crate::poisoned::Poisoned;
 use crate::request::{Answer, Append, Batch, Glance, Request};
 
+#[cfg(test)]
+mod tests;
+
 /// Payload bytes that weigh as much as one more place in the queue, so that its memory is bounded as well.
 const BYTES_PER_PLACE: usize = 16 * 1024;
 

@@ -41,6 +41,25 @@ fn the_bytes_of_a_block_are_fixed() {
 }
 
 #[test]
+fn a_block_is_filled_to_its_last_byte_and_no_further() {
+    let head = frame::HEADER_LEN;
+    let room = BLOCK_MAX - HEADER_LEN;
+    let lens = |payloads: &[usize]| -> Vec<usize> {
+        let payloads: Vec<_> = payloads.iter().map(|len| vec![7; *len]).collect();
+        packed(&payloads).iter().map(Vec::len).collect()
+    };
+    assert_eq!(lens(&[100, 200, room - 300 - 3 * head]), [BLOCK_MAX]);
+    let over = room - 300 - 3 * head + 1;
+    assert_eq!(lens(&[100, 200, over]), [HEADER_LEN + 300 + 2 * head, HEADER_LEN + head + over]);
+    // A record that fills a block is whole; one byte more makes two parts of it.
+    assert_eq!(lens(&[room - head]), [BLOCK_MAX]);
+    assert_eq!(lens(&[room - head + 1]), [BLOCK_MAX, HEADER_LEN + head + 1]);
+    let kind = |payload| decode(&packed(&[payload])[0]).unwrap().frames().next().unwrap().1.kind;
+    assert_eq!(kind(vec![7; BODY_MAX]), Kind::Whole);
+    assert_eq!(kind(vec![7; BODY_MAX + 1]), Kind::First);
+}
+
+#[test]
 fn keys_sort_as_their_bytes_do() {
     let key = |first, part| BlockKey { first: Lsn::new(first).unwrap(), part };
     let keys = [key(1, 0), key(1, 1), key(1, 256), key(2, 0), key(256, 0), key(65_536, 3)];
