@@ -41,6 +41,11 @@ async fn metric(node: &Node, name: &str) -> String {
     line.unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
+/// How often the node has said this.
+fn said(node: &Node, words: &str) -> usize {
+    node.stderr().matches(words).count()
+}
+
 /// Posts `count` transfers that nobody waits for.
 fn post_many(node: &Arc<Node>, count: usize) -> JoinSet<()> {
     let mut clients = JoinSet::new();
@@ -89,6 +94,14 @@ async fn everything_in_doubt_is_finished_after_a_kill_without_being_asked() {
     node.post("/fresh", &json!({})).await.expect(200);
     assert_eq!(fresh.calls_to("/work")[0].header("transaction-epoch"), "2");
 
+    assert_eq!(said(&node, "to_abort=40 to_tell=40 to_park=0"), 1, "{}", node.stderr());
+    // How far it is, it says every five seconds.
+    kit::until("a line on progress", async || said(&node, "recovery: 0 of 80 transactions are finished") > 0)
+        .await;
+    assert!(started.elapsed() >= Duration::from_secs(5), "after {:?}", started.elapsed());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(said(&node, "recovery: "), 1);
+
     // They wait 30 s between two tries, and yet they are done at once: the first answer wakes the rest.
     ledger.always("/tx/commit", Answer::ok());
     accounts.start_again().await;
@@ -108,6 +121,7 @@ async fn everything_in_doubt_is_finished_after_a_kill_without_being_asked() {
     assert!(woken.elapsed() < Duration::from_secs(3), "settled {:?} after the first answer", woken.elapsed());
     check_outcomes(&node, &before).await;
     assert_eq!(metric(&node, "recovery_remaining").await, "0.0");
+    kit::until("a last line", async || said(&node, "recovery: all 80 transactions are finished") == 1).await;
     let told = &ledger.calls_to("/tx/commit")[0];
     assert_eq!(told.header("transaction-epoch"), "2");
     assert!(told.header("traceparent").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));

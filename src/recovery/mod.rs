@@ -42,7 +42,7 @@ pub fn resume<P: Participants>(coordinator: &Coordinator<P>, found: Found) {
         match verdict_of(&logged) {
             // The three differ only in what the transaction's own state owes.
             Verdict::Abort | Verdict::Tell | Verdict::Park => coordinator.resume(logged),
-            Verdict::Nothing => {}
+            Verdict::Nothing => unreachable!("it is unfinished"),
             Verdict::RefuseNewer | Verdict::RefuseDamage => unreachable!("such a log was not opened"),
         }
     }
@@ -71,13 +71,12 @@ pub async fn report<P: Participants>(coordinator: &Coordinator<P>) {
     tracing::info!(took = ?started.elapsed(), "recovery: all {found} transactions are finished");
 }
 
-/// What the table says of one transaction of a log that could be read.
+/// What the table says of one transaction that a log which could be read left unfinished.
 #[must_use]
 pub fn verdict_of(logged: &Durable<Logged>) -> Verdict {
     let logged = logged.get();
     let replayed = match (&logged.fault, logged.txn.decision()) {
         (Some(_), _) => Replayed::Illegal,
-        (None, _) if logged.txn.state().is_final() => Replayed::Finished,
         (None, Some(_)) => Replayed::Decided,
         (None, None) => Replayed::Undecided,
     };
