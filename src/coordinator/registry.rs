@@ -15,6 +15,9 @@ use crate::journal::replay::KeyHash;
 use crate::plan::{Plan, TransactionId};
 use crate::txn::{Branches, Txn};
 
+#[cfg(test)]
+mod tests;
+
 /// Who is open, by name, and which key began what.
 pub(crate) struct Registry {
     inner: Mutex<Inner>,
@@ -275,60 +278,5 @@ impl Stand {
 impl Open {
     fn plan(&self) -> Arc<Plan> {
         self.view.borrow().plan.clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::{Issuer, Trace};
-    use crate::txn::Shape;
-
-    const KEY: KeyHash = 7;
-
-    fn one() -> (TransactionId, Open) {
-        let id = Issuer::new(1).issue(Timestamp(fastrand::u64(..1 << 40)), 0);
-        let (route, deadline) = ("transfer".to_owned(), Timestamp(0));
-        let (branches, bodies) = (Vec::new(), Vec::new());
-        let plan = Plan { route, deadline, branches, bodies, key: None, trace: Trace::begin(1) };
-        let txn = Txn::begin(Shape::new(1, Branches::NONE, deadline).unwrap());
-        let view = watch::channel(View::new(id, Arc::new(plan), txn)).1;
-        let since = AtomicU64::new(1);
-        let (inbox, stand) = (mpsc::channel(1).0, Stand::held(Branches::NONE));
-        (id, Open { inbox, view, stand, since, is_pinned: false, is_recovered: false })
-    }
-
-    #[test]
-    fn of_two_requests_with_one_key_only_the_first_is_admitted() {
-        let registry = Registry::new(HashMap::new());
-        let ((first, open), (second, another)) = (one(), one());
-        assert!(registry.admit(first, open, Some(KEY), 10).is_ok());
-        assert!(matches!(registry.admit(second, another, Some(KEY), 10), Err(Claim::Taken(_))));
-        assert_eq!((registry.key(KEY), registry.in_doubt().0), (Some(first), 1));
-    }
-
-    #[test]
-    fn nothing_is_admitted_over_the_limit_or_while_draining_and_its_key_stays_free() {
-        let registry = Registry::new(HashMap::new());
-        let ((first, open), (second, another), (third, last)) = (one(), one(), one());
-        assert!(registry.admit(first, open, None, 1).is_ok());
-        assert!(matches!(registry.admit(second, another, Some(KEY), 1), Err(Claim::Full(1))));
-        registry.drain();
-        assert!(matches!(registry.admit(third, last, Some(KEY), 10), Err(Claim::Draining)));
-        assert_eq!(registry.key(KEY), None);
-    }
-
-    #[test]
-    fn a_key_is_remembered_while_its_transaction_is_open_or_in_the_log() {
-        let registry = Registry::new(HashMap::new());
-        let (id, open) = one();
-        assert!(registry.admit(id, open, Some(KEY), 10).is_ok());
-        registry.forget_keys(|_| true);
-        assert_eq!(registry.key(KEY), Some(id), "it is open");
-        registry.remove(id);
-        registry.forget_keys(|gone| gone != id);
-        assert_eq!(registry.key(KEY), Some(id), "it is in the log");
-        registry.forget_keys(|_| true);
-        assert_eq!(registry.key(KEY), None);
     }
 }
