@@ -67,6 +67,10 @@ async fn a_parked_branch_is_seen_retried_and_resolved_by_command() {
     let (node, _accounts, ledger) = two().await;
     let id = parked(&node, &ledger).await;
     let url = node.admin_url("");
+    assert_eq!(node.metric("transactions_in_doubt").await, "1.0");
+    assert_eq!(node.metric("transactions_parked").await, "1.0");
+    let age: f64 = node.metric("oldest_in_doubt_seconds").await.parse().unwrap();
+    assert!(age > 0.1 && age < 60.0, "{age}");
 
     let list = node.cli(&["tx", "list", "--url", &url, "--in-doubt"]).await;
     assert_eq!(code(&list), 0);
@@ -208,7 +212,9 @@ async fn the_same_over_http_with_problems_where_it_does_not_fit() {
     node.admin_post(&resolve, &wish(1)).await.expect(200);
     node.wait_for_state(&id, "committed").await;
     assert_eq!(node.admin("/livez").await.expect(200).text, "ok\n");
-    assert!(node.admin("/metrics").await.expect(200).text.contains("unanimous_transactions_parked 0"));
+    for name in ["transactions_parked", "transactions_in_doubt", "oldest_in_doubt_seconds"] {
+        assert_eq!(node.metric(name).await, "0.0", "{name}");
+    }
     node.admin("/v1/log?from=x").await.expect(400);
     node.admin("/v1/nothing").await.expect(404);
     let bogus = node.admin("/v1/transactions?state=bogus").await.expect(400);

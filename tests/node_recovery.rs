@@ -33,14 +33,6 @@ fn config(accounts: &Stub, ledger: &Stub, fresh: &Stub) -> String {
         .replace("timeout = \"5s\"", "timeout = \"60s\"")
 }
 
-/// The value of a metric without labels.
-async fn metric(node: &Node, name: &str) -> String {
-    let text = node.admin("/metrics").await.expect(200).text;
-    let line =
-        text.lines().find_map(|line| line.strip_prefix(&format!("unanimous_{name} ")).map(str::to_owned));
-    line.unwrap_or_else(|| panic!("no {name} in {text}"))
-}
-
 /// How often the node has said this.
 fn said(node: &Node, words: &str) -> usize {
     node.stderr().matches(words).count()
@@ -88,8 +80,8 @@ async fn everything_in_doubt_is_finished_after_a_kill_without_being_asked() {
     node.start().await;
     let ready = started.elapsed();
     assert!(ready < Duration::from_secs(5), "ready after {ready:?}");
-    assert_eq!(metric(&node, "recovery_found").await, "80.0");
-    assert_eq!(metric(&node, "recovery_remaining").await, "80.0");
+    assert_eq!(node.metric("recovery_found").await, "80.0");
+    assert_eq!(node.metric("recovery_remaining").await, "80.0");
     // New traffic is served meanwhile, with the epoch of this start.
     node.post("/fresh", &json!({})).await.expect(200);
     assert_eq!(fresh.calls_to("/work")[0].header("transaction-epoch"), "2");
@@ -120,7 +112,8 @@ async fn everything_in_doubt_is_finished_after_a_kill_without_being_asked() {
     node.settled().await;
     assert!(woken.elapsed() < Duration::from_secs(3), "settled {:?} after the first answer", woken.elapsed());
     check_outcomes(&node, &before).await;
-    assert_eq!(metric(&node, "recovery_remaining").await, "0.0");
+    assert_eq!(node.metric("recovery_found").await, "80.0");
+    assert_eq!(node.metric("recovery_remaining").await, "0.0");
     kit::until("a last line", async || said(&node, "recovery: all 80 transactions are finished") == 1).await;
     let told = &ledger.calls_to("/tx/commit")[0];
     assert_eq!(told.header("transaction-epoch"), "2");

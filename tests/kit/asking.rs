@@ -82,6 +82,15 @@ impl Node {
         web::list(&self.admin("/v1/transactions?in_doubt=true").await.expect(200).text)
     }
 
+    /// What the metric `unanimous_NAME` says; where it has labels, the name ends with them.
+    pub async fn metric(&self, name: &str) -> String {
+        let text = self.admin("/metrics").await.expect(200).text;
+        let value = |line: &str| {
+            Some(line.strip_prefix("unanimous_")?.strip_prefix(name)?.strip_prefix(' ')?.to_owned())
+        };
+        text.lines().find_map(value).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
     /// Waits until nothing is in doubt.
     pub async fn settled(&self) {
         super::until("nothing is in doubt", async || self.in_doubt().await.is_empty()).await;
