@@ -29,6 +29,12 @@ fn a_wrong_type_says_what_belongs_there() {
 }
 
 #[test]
+fn no_more_is_kept_for_a_key_than_fits_into_the_log() {
+    let said = said_of("[node]\nanswer_kept_max = 524289\n");
+    assert!(said.contains("gateway.toml:2:19: ") && said.contains("524288"), "{said}");
+}
+
+#[test]
 fn a_broken_file_says_where_it_broke() {
     assert!(said_of("[node\n").starts_with("gateway.toml:1:6: "), "{}", said_of("[node\n"));
     let said = said_of("[node]\ndrain = \"1s\"\ndrain = \"2s\"\n");

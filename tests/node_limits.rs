@@ -38,6 +38,28 @@ fn err(output: &Output) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_could_not_be_logged_begins_nothing() {
+    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
+    let carrying = "abort   = \"/tx/abort\"\n        body    = \"request\"";
+    let config = kit::two_branches(&accounts, &ledger).replacen("abort   = \"/tx/abort\"", carrying, 1);
+    let mut node = Node::with_section("body_max = 8388608", &config);
+    node.start().await;
+    let most = 3 * 1024 * 1024;
+    let body = |len: usize| json!({"to": 1, "x": "x".repeat(len - 15)});
+    let refused = node.post("/transfers", &body(most)).await.expect(413).json();
+    assert_eq!(refused["code"], "body_too_large");
+    // Its paths count as well: so many bytes less, and it is logged.
+    let detail = refused["detail"].as_str().unwrap();
+    let has: usize = detail.split(" has ").last().unwrap().split(' ').next().unwrap().parse().unwrap();
+    let fits = 2 * most - has;
+    assert!(fits < most - 50 && fits > most - 1000, "{detail}");
+    node.post("/transfers", &body(fits)).await.expect(200);
+    node.post("/transfers", &body(fits + 1)).await.expect(413);
+    assert_eq!(accounts.count("/debit"), 1);
+    assert_eq!(node.in_doubt().await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_cannot_be_meant_is_refused_and_begins_nothing() {
     let (node, accounts, _ledger) = two("body_max = 1000\nheader_timeout = \"300ms\"").await;
     let big = json!({"to": "x".repeat(1000)});

@@ -10,7 +10,7 @@ use reqwest::Url;
 use super::file::{CopyFile, File, LogFile, NodeFile, SyncFile, Text};
 use super::findings::Findings;
 use super::{Config, routes, services};
-use crate::coordinator::options::CoordinatorOptions;
+use crate::coordinator::options::{CoordinatorOptions, KEPT_MAX};
 use crate::gateway::GatewayOptions;
 use crate::journal::options::{Copied, LogOptions, Sync};
 use crate::server::options::NodeOptions;
@@ -112,7 +112,11 @@ fn coordinator(file: &NodeFile, findings: &mut Findings<'_>) -> CoordinatorOptio
     let open = file.open_transactions_max.as_ref();
     CoordinatorOptions {
         open_transactions_max: findings.number(open, default.open_transactions_max, COUNT),
-        answer_kept_max: findings.number(file.answer_kept_max.as_ref(), default.answer_kept_max, 0..=1 << 30),
+        answer_kept_max: findings.number(
+            file.answer_kept_max.as_ref(),
+            default.answer_kept_max,
+            0..=KEPT_MAX,
+        ),
     }
 }
 

@@ -49,7 +49,8 @@ pub enum Refused {
     KeySettled(TransactionId),
     /// What has to be logged of the request is too large.
     #[error(
-        "the parts of the request that commit and abort carry again have {0} bytes together, and {LOGGED_MAX} is the most"
+        "what has to be logged of the request, the paths of its calls and the bodies that commit and abort carry again, has \
+         {0} bytes, and {LOGGED_MAX} is the most"
     )]
     TooLarge(usize),
     /// The plan names no or too many branches.

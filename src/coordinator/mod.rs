@@ -31,6 +31,9 @@ pub mod speaker;
 pub mod upkeep;
 pub mod view;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +58,8 @@ use crate::txn::{Branch, Decision, Txn};
 /// How many messages may wait for one transaction: operators are few.
 const INBOX_MAX: usize = 16;
 
-/// The most bytes of request bodies in one `begun`: what the log takes, less room for the rest.
+/// The most bytes of paths and bodies in one `begun`. With [`KEPT_MAX`](options::KEPT_MAX) and what has a fixed length they are
+/// less than one record may have, so that whatever has begun can be logged to its end.
 pub const LOGGED_MAX: usize = 3 * 1024 * 1024;
 
 /// The coordinator of one node. Cheap to clone.
@@ -154,7 +158,7 @@ impl<P: Participants> Coordinator<P> {
     /// Begins a transaction, unless its key began one before.
     pub async fn begin(&self, begin: Begin) -> Result<Start, Refused> {
         let shape = begin.plan.shape()?;
-        let logged: usize = begin.plan.bodies.iter().map(|body| body.bytes.len()).sum();
+        let logged = begin.plan.logged_len();
         if logged > LOGGED_MAX {
             return Err(Refused::TooLarge(logged));
         }

@@ -62,6 +62,48 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, CodecError> {
     Ok(entry)
 }
 
+/// What it is asked to make of bytes is bounded: twice over, because it counts more for a number than the number takes.
 fn config() -> impl bincode::config::Config {
-    bincode::config::standard().with_limit::<ENTRY_MAX>()
+    bincode::config::standard().with_limit::<{ 2 * ENTRY_MAX }>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::journal::record::Record;
+    use crate::plan::{Body, Plan, Trace, TransactionId};
+
+    fn entry(len: usize) -> Entry {
+        let body = Body { content_type: None, bytes: vec![7; len].into() };
+        let (route, trace) = ("transfer".to_owned(), Trace::begin(1));
+        let plan =
+            Plan { route, deadline: Timestamp(0), branches: vec![], bodies: vec![body], key: None, trace };
+        let (time, transaction) = (Timestamp(1), TransactionId::NONE);
+        Entry { time, transaction, record: Record::Begun(plan.into()) }
+    }
+
+    #[test]
+    fn a_record_has_four_mebibytes_at_most_and_one_that_has_them_can_be_read() {
+        let around = encode(&entry(4 * 1024 * 1024 - 1000)).unwrap().len() - (4 * 1024 * 1024 - 1000);
+        let most = entry(4 * 1024 * 1024 - around);
+        let bytes = encode(&most).unwrap();
+        assert_eq!(bytes.len(), 4 * 1024 * 1024);
+        assert!(decode(&bytes).is_ok_and(|read| read == most));
+        let more = encode(&entry(4 * 1024 * 1024 - around + 1)).unwrap_err();
+        assert!(more.to_string().contains("4194305 bytes, and 4194304 is the most"), "{more}");
+    }
+
+    #[test]
+    fn a_newer_format_is_told_from_none_at_all() {
+        let mut bytes = encode(&entry(1)).unwrap();
+        let mut with = |format| {
+            bytes[0] = format;
+            decode(&bytes).map(|_| ())
+        };
+        assert_eq!(with(FORMAT), Ok(()));
+        assert_eq!([2, 255].map(&mut with), [2, 255].map(|format| Err(CodecError::Newer(format))));
+        assert_eq!(with(0), Err(CodecError::Malformed("its format is 0".to_owned())));
+        assert_eq!(decode(&[]), Err(CodecError::Malformed("there are no bytes".to_owned())));
+    }
 }

@@ -107,10 +107,7 @@ impl Index {
 
     /// Records that followed the latest one, up to this time, were given up.
     pub fn note_given_up(&mut self, to: Timestamp) {
-        match self.given_up.last_mut() {
-            Some((_, last)) if *last >= self.latest => *last = to.max(*last),
-            Some(_) | None => self.given_up.push((self.latest, to)),
-        }
+        self.given_up.push((self.latest, to));
     }
 
     /// Whether a record that was written between these times can be among those that were given up.
@@ -172,6 +169,71 @@ mod tests {
         Lsn::new(number).unwrap()
     }
 
+    fn id(number: u64) -> TransactionId {
+        format!("00000000-{number:04x}-7000-8000-000000000000").parse().unwrap()
+    }
+
+    #[test]
+    fn every_256th_record_marks_its_time() {
+        let mut index = Index::default();
+        assert_eq!(
+            (index.before(Timestamp(9)), index.after(Timestamp(9)), index.oldest()),
+            (None, None, None)
+        );
+        (1..=600).for_each(|number| index.note(Timestamp(number * 10), lsn(number)));
+        let before = [10, 11, 2_570, 2_571, 9_999].map(|time| index.before(Timestamp(time)).map(Lsn::get));
+        assert_eq!(before, [None, Some(1), Some(1), Some(257), Some(513)]);
+        let after = [9, 10, 2_569, 2_570, 5_130].map(|time| index.after(Timestamp(time)).map(Lsn::get));
+        assert_eq!(after, [Some(1), Some(257), Some(257), Some(513), None]);
+        index.note(Timestamp(50), lsn(601));
+        assert_eq!(index.latest(), Timestamp(6_000), "one that comes late changes nothing");
+        index.forget(lsn(257));
+        assert_eq!(index.oldest(), Some(Timestamp(2_570)));
+        index.forget(lsn(258));
+        assert_eq!(index.oldest(), Some(Timestamp(5_130)));
+    }
+
+    #[test]
+    fn stretches_that_touch_are_one_and_none_is_read_outside_of_what_is_asked_for() {
+        let mut index = Index::default();
+        for (number, at) in [(5, 10), (900, 20), (3, 256), (950, 511), (600, 512), (1, 800), (999, 801)] {
+            index.note_begun(id(number), lsn(at));
+        }
+        let look = |from, to: Option<u64>| index.stretches(id(500), lsn(from), to.map(lsn));
+        assert_eq!(look(1, None), [(lsn(1), lsn(512)), (lsn(768), lsn(1024))]);
+        assert_eq!(look(300, None), [(lsn(300), lsn(512)), (lsn(768), lsn(1024))]);
+        assert_eq!(look(1, Some(767)), [(lsn(1), lsn(512))]);
+        assert_eq!(look(1, Some(768)), look(1, None));
+        assert_eq!(look(900, Some(1)), [(lsn(900), lsn(1024))], "where it begins is looked at in any case");
+        index.forget(lsn(300));
+        assert_eq!(index.stretches(id(500), Lsn::FIRST, None), [(lsn(256), lsn(512)), (lsn(768), lsn(1024))]);
+    }
+
+    #[test]
+    fn what_was_given_up_is_known_by_its_time_and_what_was_carried_by_its_last_place() {
+        let mut index = Index::default();
+        let was = |index: &Index, from, to| index.was_given_up(Timestamp(from), Timestamp(to));
+        assert!(index.is_whole() && !was(&index, 0, u64::MAX));
+        index.note(Timestamp(100), lsn(1));
+        index.note_given_up(Timestamp(200));
+        index.note(Timestamp(300), lsn(2));
+        index.note_given_up(Timestamp(400));
+        assert!(!index.is_whole());
+        let told = [(50, 99), (50, 100), (120, 130), (200, 300), (201, 299), (201, 300), (401, 500)];
+        assert_eq!(
+            told.map(|(from, to)| was(&index, from, to)),
+            [false, true, true, true, false, true, false]
+        );
+
+        index.note_carried(id(7), lsn(3));
+        index.note_carried(id(7), lsn(9));
+        assert_eq!((index.carried(id(7)), index.carried(id(8))), (Some(lsn(9)), None));
+        index.forget(lsn(9));
+        assert_eq!(index.carried(id(7)), Some(lsn(9)));
+        index.forget(lsn(10));
+        assert_eq!(index.carried(id(7)), None);
+    }
+
     #[test]
     fn a_time_is_found_at_or_before_its_first_record() {
         let mut index = Index::default();
@@ -188,9 +250,6 @@ mod tests {
     #[test]
     fn a_transaction_is_looked_for_only_where_its_like_begin() {
         let mut index = Index::default();
-        let id = |number: u64| -> TransactionId {
-            format!("00000000-{number:04x}-7000-8000-000000000000").parse().unwrap()
-        };
         (1..=10_000).for_each(|number| index.note_begun(id(number), lsn(number)));
         assert_eq!(index.stretches(id(1000), Lsn::FIRST, None), [(lsn(768), lsn(1024))]);
         assert_eq!(index.stretches(id(20_000), Lsn::FIRST, None), []);

@@ -190,7 +190,8 @@ impl Kept {
     /// Keeps these answers, if they have at most `bytes_max` bytes together.
     #[must_use]
     pub fn new(replies: Vec<(Branch, Reply)>, bytes_max: usize) -> Self {
-        let bytes: usize = replies.iter().map(|(_, reply)| reply.body.len()).sum();
+        let len = |reply: &Reply| reply.body.len() + reply.content_type.as_ref().map_or(0, String::len);
+        let bytes: usize = replies.iter().map(|(_, reply)| len(reply)).sum();
         if bytes > bytes_max {
             return Self::TooLarge;
         }

@@ -278,10 +278,8 @@ impl Logged {
 #[must_use]
 pub fn key_hash(route: &str, key: &str) -> KeyHash {
     use sha2::{Digest, Sha256};
-    let digest: [u8; 32] =
-        Sha256::new().chain_update(route).chain_update([0]).chain_update(key).finalize().into();
-    let (head, _) = digest.split_at(16);
-    head.iter().fold(0, |hash, byte| hash << 8 | u128::from(*byte))
+    let digest = Sha256::new().chain_update(route).chain_update([0]).chain_update(key).finalize();
+    digest.first_chunk().map_or(0, |head| u128::from_be_bytes(*head))
 }
 
 #[cfg(test)]

@@ -92,6 +92,20 @@ impl Plan {
         Shape::new(self.branches.len(), prepare, self.deadline)
     }
 
+    /// The bytes of all that is in it and can be of any length.
+    #[must_use]
+    pub fn logged_len(&self) -> usize {
+        let of_branch = |branch: &PlannedBranch| {
+            let PlannedBranch { service, method, work, prepare, commit, abort, body: _ } = branch;
+            let prepare = prepare.as_ref().map_or(0, String::len);
+            service.len() + method.len() + work.len() + prepare + commit.len() + abort.len()
+        };
+        let of_body = |body: &Body| body.bytes.len() + body.content_type.as_ref().map_or(0, String::len);
+        let branches: usize = self.branches.iter().map(of_branch).sum();
+        let bodies: usize = self.bodies.iter().map(of_body).sum();
+        self.route.len() + branches + bodies + self.key.as_ref().map_or(0, |key| key.key.len())
+    }
+
     /// The plan of one branch. A branch comes from the plan's own shape, so it is there.
     #[must_use]
     pub fn branch(&self, branch: Branch) -> &PlannedBranch {
