@@ -179,5 +179,9 @@ mod tests {
         assert_eq!(all.minus(Branches::only(one)).with(one), all);
         assert_eq!(all.lowest(), Branch::new(0).ok());
         assert_eq!(Branches::NONE.lowest(), None);
+        assert_eq!(Branches::first_of(0), Ok(Branches::NONE));
+        let (low, high) = (Branches::first_of(2).unwrap(), all.without(Branch::new(0).unwrap()));
+        assert_eq!((low.or(high), low.or(low), low.and(high)), (all, low, Branches::only(one)));
+        assert_eq!(low.with(one), low);
     }
 }
