@@ -244,6 +244,31 @@ async fn a_lost_end_is_known_by_the_witness_and_unknown_without_it() {
 }
 
 #[tokio::test]
+async fn what_was_given_up_and_written_over_is_left_out_and_said() {
+    let from = tempfile::tempdir().unwrap();
+    let (wal, _) = start(from.path());
+    for n in 1..=20 {
+        wal.append(payload(1000 + n, 300), ()).await.unwrap();
+    }
+    wal.close().await.unwrap();
+    assert!(damage(from.path(), b"payload-00001015-") > 0);
+    let accept = Options { accept_damage: true, ..Options::default() };
+    let (readable, mut records) = try_read(from.path(), accept).unwrap();
+    assert_eq!(records.len(), 14);
+    let wal = readable.start().unwrap();
+    for n in 1..=4 {
+        let at = wal.append(payload(2000 + n, 300), ()).await.unwrap().lsn().unwrap();
+        records.push((at, payload(2000 + n, 300)));
+    }
+    wal.close().await.unwrap();
+    let (findings, found) = rescued(from.path());
+    assert!(found == records, "what the second start wrote counts");
+    assert!(findings.contradictions.is_empty() && findings.missing.is_empty(), "{findings:?}");
+    let left_out: Vec<_> = findings.superseded.iter().filter_map(|spot| spot.records).collect();
+    assert_eq!(left_out, [(lsn(19), lsn(19)), (lsn(20), lsn(20))], "which the ring has still");
+}
+
+#[tokio::test]
 async fn a_witness_from_an_older_copy_does_not_know_the_end() {
     let from = tempfile::tempdir().unwrap();
     a_log(from.path()).await;
