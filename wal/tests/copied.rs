@@ -167,12 +167,18 @@ async fn so_is_one_that_was_made_a_minute_before_a_crash_also_where_nothing_was_
     tasks.spawn(commits);
     tokio::time::sleep(Duration::from_mins(10)).await;
     assert_eq!(starts(directory.path()), ["start-1"], "nothing was written");
+    wal.append(payload(1, 50), ()).await.unwrap();
+    // The name is a minute old and more: the next one comes with the first record.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(starts(directory.path()), ["start-1.1"]);
     let mut backups = Vec::new();
-    for n in 1..=3 {
+    for n in 2..=3 {
         backups.push(copy_of(directory.path()));
         wal.append(payload(n, 50), ()).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(61)).await;
-        assert_eq!(starts(directory.path()), [format!("start-1.{n}")]);
+        tokio::time::sleep(Duration::from_secs(58)).await;
+        assert_eq!(starts(directory.path()), [format!("start-1.{}", n - 1)], "not yet");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(starts(directory.path()), [format!("start-1.{n}")], "although nothing came");
     }
     let last = copy_of(directory.path());
     tasks.shutdown().await;
