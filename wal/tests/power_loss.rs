@@ -38,6 +38,22 @@ async fn the_committer_runs_as_a_task_under_a_paused_clock() {
     assert_eq!(start_in_task(&disk).1.len(), 19);
 }
 
+/// What the witness says of the last commit is synced also where none follows, so that it convicts a disk that lost it.
+#[tokio::test(start_paused = true)]
+async fn a_tenth_of_a_second_after_a_commit_the_witness_knows_of_it_for_good() {
+    for seed in 0..30 {
+        let disk = SimDisk::new(seed);
+        let (wal, _) = start_in_task(&disk);
+        wal.append(payload(1, 10), ()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(101)).await;
+        disk.crash();
+        disk.damage(BlockKey::of(Lsn::FIRST), Vec::clear);
+        common::lose_ring(&disk);
+        let lost = read(sim::open(&disk, Options::default()).unwrap()).unwrap_err();
+        assert!(lost.to_string().contains("acknowledged"), "seed {seed}: {lost}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_acknowledged_record_is_lost_by_any_of_200_power_cuts() {
     for seed in 0..200_u64 {
