@@ -166,6 +166,22 @@ fn those_of_earlier_runs_are_counted_down_and_those_of_this_run_are_not() {
     assert_eq!(registry.recovering(), (2, 0));
 }
 
+#[tokio::test]
+async fn whoever_waits_for_the_end_of_all_waits_for_the_last() {
+    let registry = empty();
+    registry.emptied().await;
+    let ((first, open), (second, another)) = (one(), one());
+    assert!(
+        registry.admit(first, open, None, 10).is_ok() && registry.admit(second, another, None, 10).is_ok()
+    );
+    let mut emptied = std::pin::pin!(registry.emptied());
+    for id in [first, second] {
+        assert!(futures_util::poll!(&mut emptied).is_pending());
+        registry.remove(id);
+    }
+    emptied.await;
+}
+
 #[test]
 fn the_parked_are_those_an_operator_has_to_look_at() {
     let registry = empty();
