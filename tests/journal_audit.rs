@@ -1,0 +1,121 @@
+//! What is said of a log that no node works with: how much there is, what makes no sense, and the records that are asked for.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use unanimous::clock::Timestamp;
+use unanimous::journal::LogPosition as Lsn;
+use unanimous::journal::codec;
+use unanimous::journal::inspect::{Audit, Wanted, audit, records};
+use unanimous::journal::record::{Entry, Record};
+use unanimous::plan::{Issuer, Plan, PlannedBranch, Trace, TransactionId};
+use unanimous::txn::{Branch, Decision, Votes};
+use unanimous_wal::{Options, open};
+
+fn id(number: u64) -> TransactionId {
+    Issuer::new(1).issue(Timestamp(number), 0)
+}
+
+fn begun() -> Record {
+    let branch = PlannedBranch {
+        service: "ledger".to_owned(),
+        method: "POST".to_owned(),
+        work: "/credit".to_owned(),
+        prepare: None,
+        commit: "/tx/commit".to_owned(),
+        abort: "/tx/abort".to_owned(),
+        body: None,
+    };
+    let (route, branches, deadline) = ("transfer".to_owned(), vec![branch], Timestamp(0));
+    Record::Begun(Arc::new(Plan {
+        route,
+        deadline,
+        branches,
+        bodies: vec![],
+        key: None,
+        trace: Trace::begin(1),
+    }))
+}
+
+fn decided() -> Record {
+    let votes = Votes { yes: Votes::default().yes.with(Branch::new(0).unwrap()), ..Votes::default() };
+    Record::Decided { decision: Decision::Commit, votes, reason: None, kept: None }
+}
+
+/// A log with these records, of which those below `low` were retired, each in a block of its own.
+async fn a_log(low: u64, records: &[(TransactionId, Record)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let readable =
+        open(directory.path(), Options::default()).unwrap().read_all(|_, _| Ok::<_, ()>(())).unwrap();
+    let wal = readable.start().unwrap();
+    for (number, (transaction, record)) in (1..).zip(records) {
+        let entry = Entry { time: Timestamp(number), transaction: *transaction, record: record.clone() };
+        wal.append(codec::encode(&entry).unwrap(), ()).await.unwrap();
+    }
+    wal.retire(Lsn::new(low).unwrap()).await.unwrap();
+    wal.close().await.unwrap();
+    directory
+}
+
+fn counts(directory: &Path) -> (u64, Option<u64>, u64, usize, Vec<String>) {
+    let Audit { records, high, finished, unfinished, faults, notes } = audit(directory).unwrap();
+    assert_eq!(notes, [""; 0]);
+    (records, high.map(Lsn::get), finished, unfinished, faults)
+}
+
+#[tokio::test]
+async fn records_and_transactions_are_counted() {
+    let (done, open) = (id(1), id(2));
+    let log = [(done, begun()), (open, begun()), (done, decided()), (done, Record::Ended(Decision::Commit))];
+    let directory = a_log(1, &log).await;
+    assert_eq!(counts(directory.path()), (4, Some(4), 1, 1, vec![]));
+    assert_eq!(counts(a_log(1, &[]).await.path()), (0, None, 0, 0, vec![]));
+}
+
+#[tokio::test]
+async fn what_never_began_is_wrong_unless_its_beginning_may_be_gone() {
+    let log = [(id(1), begun()), (id(2), decided()), (id(3), decided())];
+    let fault = "2 records belong to transactions that never began".to_owned();
+    assert_eq!(counts(a_log(1, &log).await.path()), (3, Some(3), 0, 1, vec![fault]));
+    let retired = a_log(2, &log).await;
+    assert_eq!(counts(retired.path()), (2, Some(3), 0, 0, vec![]), "it may have been retired");
+    let gave_up = (TransactionId::NONE, Record::GaveUp { damage: "a gap".to_owned() });
+    let given_up = a_log(1, &[gave_up, (id(2), decided())]).await;
+    assert_eq!(counts(given_up.path()), (2, Some(2), 0, 0, vec![]), "it may have been given up");
+}
+
+#[tokio::test]
+async fn the_records_that_are_asked_for_come_in_order_and_until_it_is_enough() {
+    let (done, open) = (id(1), id(2));
+    let directory = a_log(
+        1,
+        &[
+            (TransactionId::NONE, Record::Opened { epoch: 1, version: "1".to_owned() }),
+            (open, begun()),
+            (done, begun()),
+            (done, decided()),
+            (open, decided()),
+            (done, Record::Ended(Decision::Commit)),
+        ],
+    )
+    .await;
+    let told = |wanted: Wanted, most: usize| {
+        let mut told = Vec::new();
+        let take = |lsn: Lsn, _: &Entry| {
+            told.push(lsn.get());
+            told.len() < most
+        };
+        records(directory.path(), wanted, take).unwrap();
+        told
+    };
+    let all = Wanted::default();
+    assert_eq!(told(all, 10), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(told(all, 2), [1, 2]);
+    assert_eq!(told(Wanted { from: Lsn::new(5), ..all }, 10), [5, 6]);
+    assert_eq!(told(Wanted { transaction: Some(done), ..all }, 10), [3, 4, 6]);
+    assert_eq!(told(Wanted { transaction: Some(done), from: Lsn::new(4), ..all }, 10), [4, 6]);
+    assert_eq!(told(Wanted { in_doubt: true, ..all }, 10), [2, 5]);
+    assert_eq!(told(Wanted { in_doubt: true, ..all }, 1), [2]);
+    assert_eq!(told(Wanted { in_doubt: true, transaction: Some(done), ..all }, 10), [0; 0]);
+}
