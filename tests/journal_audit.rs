@@ -1,47 +1,21 @@
 //! What is said of a log that no node works with: how much there is, what makes no sense, and the records that are asked for.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "journal/made.rs"]
+mod made;
+
 use std::path::Path;
-use std::sync::Arc;
 
 use unanimous::clock::Timestamp;
 use unanimous::journal::LogPosition as Lsn;
 use unanimous::journal::codec;
 use unanimous::journal::inspect::{Audit, Wanted, audit, records};
 use unanimous::journal::record::{Entry, Record};
-use unanimous::plan::{Issuer, Plan, PlannedBranch, Trace, TransactionId};
-use unanimous::txn::{Branch, Decision, Votes};
+use unanimous::plan::TransactionId;
+use unanimous::txn::Decision;
 use unanimous_wal::{Options, open};
 
-fn id(number: u64) -> TransactionId {
-    Issuer::new(1).issue(Timestamp(number), 0)
-}
-
-fn begun() -> Record {
-    let branch = PlannedBranch {
-        service: "ledger".to_owned(),
-        method: "POST".to_owned(),
-        work: "/credit".to_owned(),
-        prepare: None,
-        commit: "/tx/commit".to_owned(),
-        abort: "/tx/abort".to_owned(),
-        body: None,
-    };
-    let (route, branches, deadline) = ("transfer".to_owned(), vec![branch], Timestamp(0));
-    Record::Begun(Arc::new(Plan {
-        route,
-        deadline,
-        branches,
-        bodies: vec![],
-        key: None,
-        trace: Trace::begin(1),
-    }))
-}
-
-fn decided() -> Record {
-    let votes = Votes { yes: Votes::default().yes.with(Branch::new(0).unwrap()), ..Votes::default() };
-    Record::Decided { decision: Decision::Commit, votes, reason: None, kept: None }
-}
+use made::{begun, decided, id};
 
 /// A log with these records, of which those below `low` were retired, each in a block of its own.
 async fn a_log(low: u64, records: &[(TransactionId, Record)]) -> tempfile::TempDir {
