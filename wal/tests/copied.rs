@@ -49,7 +49,10 @@ fn refused(directory: &Path, copied: Copied) -> (String, bool) {
     assert!(error.to_string().contains("is a copy of a log, or was restored"), "{error}");
     let unchanged = common::files_below(directory) == before;
     assert!(unchanged, "nothing was changed");
+    let words = error.to_string();
     let OpenError::Copied { why, is_older, .. } = error else { unreachable!("{error}") };
+    assert_eq!(words.contains("`log.accept_copy = \"outdated\"`"), is_older, "{words}");
+    assert_eq!(words.contains("`log.accept_copy = \"complete\"`"), !is_older, "{words}");
     (why, is_older)
 }
 

@@ -343,13 +343,35 @@ async fn verify_changes_nothing_and_tells_what_there_is() {
     let report = verify(directory.path()).unwrap();
     assert_eq!((report.node, report.epoch, report.low, report.high), (node, 1, Some(lsn(1)), Some(lsn(3))));
     assert_eq!((report.counts.records, report.is_sound()), (3, true));
+    assert_eq!((report.counts.blocks, report.counts.bytes > 3 * 60), (3, true));
+    assert_eq!(
+        (report.torn, report.damage.is_none(), report.copies.unwrap().faults().is_empty()),
+        (None, true, true)
+    );
     let mut dumped = Vec::new();
     let snapshot = unanimous_wal::verify::read_only(directory.path()).unwrap();
     let summary = snapshot.read_all(|lsn, payload| {
         dumped.push((lsn, payload.to_vec()));
         Ok::<_, std::convert::Infallible>(())
     });
-    assert_eq!((summary.unwrap().high, dumped.len()), (Some(lsn(3)), 3));
+    let summary = summary.unwrap();
+    assert_eq!((summary.node, summary.low, summary.high, dumped.len()), (node, lsn(1), Some(lsn(3)), 3));
     assert!(files_below(directory.path()) == before);
     assert!(matches!(verify(&directory.path().join("nowhere")), Err(OpenError::Absent { .. })));
+    assert_eq!(try_read(directory.path(), Options::default()).unwrap().0.node(), node);
+
+    // Of a damaged one it says how far it can be read.
+    for file in ["store/db", "ring"] {
+        let mut bytes = std::fs::read(directory.path().join(file)).unwrap();
+        let starts = bytes.windows(16).enumerate().filter(|(_, seen)| seen == b"payload-00000003");
+        let places: Vec<_> = starts.map(|(at, _)| at).collect();
+        assert!(!places.is_empty(), "{file}");
+        for at in places {
+            bytes[at] ^= 1;
+        }
+        std::fs::write(directory.path().join(file), bytes).unwrap();
+    }
+    let report = verify(directory.path()).unwrap();
+    assert_eq!((report.node, report.low, report.high), (node, Some(lsn(1)), Some(lsn(2))));
+    assert_eq!((report.counts.records, report.is_sound(), report.damage.is_some()), (2, false, true));
 }
