@@ -51,8 +51,8 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, CodecError> {
     let (version, rest) = bytes.split_first().ok_or_else(|| malformed("there are no bytes"))?;
     match *version {
         FORMAT => {}
-        newer if newer > FORMAT => return Err(CodecError::Newer(newer)),
-        _ => return Err(malformed("its format is 0")),
+        0 => return Err(malformed("its format is 0")),
+        newer => return Err(CodecError::Newer(newer)),
     }
     let (entry, read) =
         bincode::serde::decode_from_slice(rest, config()).map_err(|error| malformed(&error.to_string()))?;

@@ -361,17 +361,29 @@ async fn verify_changes_nothing_and_tells_what_there_is() {
     assert_eq!(try_read(directory.path(), Options::default()).unwrap().0.node(), node);
 
     // Of a damaged one it says how far it can be read.
-    for file in ["store/db", "ring"] {
+    let damage = |record: &[u8], file: &str| {
         let mut bytes = std::fs::read(directory.path().join(file)).unwrap();
-        let starts = bytes.windows(16).enumerate().filter(|(_, seen)| seen == b"payload-00000003");
+        let starts = bytes.windows(16).enumerate().filter(|(_, seen)| *seen == record);
         let places: Vec<_> = starts.map(|(at, _)| at).collect();
         assert!(!places.is_empty(), "{file}");
         for at in places {
             bytes[at] ^= 1;
         }
         std::fs::write(directory.path().join(file), bytes).unwrap();
-    }
+    };
+    let aside = |number| directory.path().join(format!("aside-{number}")).exists();
+    damage(b"payload-00000002", "store/db");
+    assert!(verify(directory.path()).unwrap().copies.unwrap().is_store_damaged);
+    // The ring mends it, and what was damaged is kept for whoever wants to look.
+    start(directory.path()).0.close().await.unwrap();
+    assert!(aside(1) && verify(directory.path()).unwrap().is_sound());
+    damage(b"payload-00000003", "store/db");
+    damage(b"payload-00000003", "ring");
     let report = verify(directory.path()).unwrap();
     assert_eq!((report.node, report.low, report.high), (node, Some(lsn(1)), Some(lsn(2))));
     assert_eq!((report.counts.records, report.is_sound(), report.damage.is_some()), (2, false, true));
+    let accepting = Options { accept_damage: true, ..Options::default() };
+    let readable = try_read(directory.path(), accepting).unwrap().0;
+    readable.start().unwrap().close().await.unwrap();
+    assert!(aside(2), "also what is given up");
 }

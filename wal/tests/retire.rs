@@ -4,6 +4,7 @@ mod common;
 
 use common::{lsn, payload, start, start_sim};
 use unanimous_wal::Lsn;
+use unanimous_wal::block::BlockKey;
 use unanimous_wal::sim::SimDisk;
 
 #[tokio::test]
@@ -83,4 +84,39 @@ async fn retired_blocks_that_come_back_after_power_loss_stay_invisible() {
         assert_eq!((wal.low(), disk.keys().len()), (lsn(6), 5));
     }
     assert!(came_back > 5, "only {came_back} came back, so this test shows nothing");
+}
+
+/// Of a block that is gone since the reader looked it does not say that it is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_overtaken_again_and_again_meets_no_gap() {
+    let disk = SimDisk::new(1);
+    let (wal, _) = start_sim(&disk);
+    for n in 1..=2_000 {
+        wal.append(payload(n, 10), ()).await.unwrap();
+    }
+    let reading = wal.clone();
+    let reader = tokio::task::spawn_blocking(move || {
+        while reading.low() < lsn(2_000) {
+            let first = reading.read(Lsn::FIRST).next().expect("the newest stays").unwrap().0;
+            assert!(first <= lsn(2_000));
+        }
+    });
+    for n in 2..=2_000 {
+        wal.retire(lsn(n)).await.unwrap();
+    }
+    reader.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_says_what_is_missing_from_a_log_that_runs() {
+    let disk = SimDisk::new(1);
+    let (wal, _) = start_sim(&disk);
+    for n in 1..=5 {
+        wal.append(payload(n, 10), ()).await.unwrap();
+    }
+    disk.damage(BlockKey::of(lsn(3)), Vec::clear);
+    let mut reader = wal.read(lsn(2));
+    assert_eq!(reader.next().unwrap().unwrap().0, lsn(2));
+    let error = reader.next().unwrap().unwrap_err();
+    assert!(error.to_string().contains("record 3"), "{error}");
 }
