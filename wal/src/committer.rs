@@ -51,10 +51,8 @@ pub(crate) enum Next {
 
 /// Why there will be no more work.
 pub(crate) enum Ended {
-    /// The log has failed; everybody was told.
-    Failed,
-    /// All handles are gone.
-    Abandoned,
+    /// The log has failed and everybody was told, or all handles are gone.
+    Over,
     /// It was asked to end, and this is whom to tell.
     Closed(Done),
 }
@@ -114,7 +112,7 @@ impl Committer {
         drop(call);
         result.unwrap_or_else(|error| {
             self.shared.fail(&error.into());
-            ControlFlow::Break(Ended::Failed)
+            ControlFlow::Break(Ended::Over)
         })
     }
 
@@ -128,11 +126,10 @@ impl Committer {
         }
         let Some(batch) = self.shared.queue.take() else {
             self.keeper.settle(Instant::now())?;
-            let ended = if self.shared.has_failed() { Ended::Failed } else { Ended::Abandoned };
-            return Ok(ControlFlow::Break(ended));
+            return Ok(ControlFlow::Break(Ended::Over));
         };
         if !batch.payloads.is_empty() && !self.commit(&batch)? {
-            return Ok(ControlFlow::Break(Ended::Failed));
+            return Ok(ControlFlow::Break(Ended::Over));
         }
         match batch.then {
             None => self.do_what_is_due(Instant::now())?,

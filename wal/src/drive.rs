@@ -74,9 +74,9 @@ fn run(mut committer: Committer) {
 fn end(committer: Committer, ended: Ended) {
     // The store is let go first, so that whoever hears of the end can open the directory again.
     drop(committer);
-    match ended {
-        Ended::Closed(done) => drop(done.send(Ok(()))),
-        Ended::Failed | Ended::Abandoned => {}
+    if let Ended::Closed(done) = ended {
+        // Whoever asked may have gone.
+        let _ = done.send(Ok(()));
     }
 }
 

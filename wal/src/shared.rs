@@ -84,10 +84,6 @@ impl Shared {
         }
     }
 
-    pub(crate) fn has_failed(&self) -> bool {
-        self.poison.borrow().is_some()
-    }
-
     pub(crate) async fn poisoned(&self) -> Poisoned {
         let mut poison = self.poison.subscribe();
         match poison.wait_for(Option::is_some).await {

@@ -204,6 +204,8 @@ async fn a_copy_without_the_file_that_cannot_be_copied_is_noticed_too_and_so_is_
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("born 1", "born 2")).unwrap();
     assert_eq!(refused(copy.path(), Copied::Refuse), ("`start-2.1` cannot be read".to_owned(), false));
+    fs::write(&path, [0xff, 0xfe]).unwrap();
+    assert_eq!(refused(copy.path(), Copied::Refuse), ("`start-2.1` cannot be read".to_owned(), false));
     fs::remove_file(path).unwrap();
     let (why, is_older) = refused(copy.path(), Copied::Refuse);
     assert!(why.contains("is missing") && !is_older, "{why}");

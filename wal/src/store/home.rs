@@ -220,6 +220,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn starts_are_ordered_by_their_turns_and_other_names_are_none() {
+        let names = [
+            "start-9",
+            "start-10",
+            "start-10.1",
+            "start-10.12",
+            "start-x",
+            "start-",
+            "start-1.x",
+            "start.new",
+            "INIT",
+        ];
+        let starts: Vec<_> = names.into_iter().filter_map(Start::parse).collect();
+        assert!(starts.is_sorted(), "{starts:?}");
+        assert_eq!(starts.iter().map(Start::to_string).collect::<Vec<_>>(), names[..4]);
+    }
+
+    #[test]
+    fn what_cannot_be_listed_is_an_error_and_what_is_not_there_is_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, absent) = (directory.path().join("file"), directory.path().join("absent"));
+        fs::write(&file, b"").unwrap();
+        assert!(Files::new(&file).last_start().is_err());
+        assert_eq!(Files::new(&absent).last_start().unwrap(), None);
+    }
+
+    #[test]
     fn a_file_names_itself_and_nothing_damaged_is_taken_for_a_name() {
         let file = tempfile::tempfile().unwrap();
         let identity = Identity::of(&file).unwrap();
