@@ -117,3 +117,74 @@ impl Standing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::plan::{Issuer, made};
+    use crate::txn::{Branches, Event, Reason, Step, Transition, Vote, Votes};
+
+    fn branch(number: usize) -> Branch {
+        Branch::new(number).unwrap()
+    }
+
+    fn only(number: usize) -> Branches {
+        Branches::only(branch(number))
+    }
+
+    /// A transaction of four branches after these steps.
+    fn after(steps: &[Transition]) -> View {
+        let plan = made::over(&["a", "b", "c", "d"]);
+        let txn = Txn::replay(plan.shape().unwrap(), steps.iter().copied()).unwrap();
+        View::new(Issuer::new(1).issue(Timestamp(1), 0), Arc::new(plan), txn)
+    }
+
+    fn standings(view: &View) -> [&'static str; 4] {
+        [0, 1, 2, 3].map(|number| view.standing(branch(number)).name())
+    }
+
+    #[test]
+    fn each_branch_stands_as_it_has_answered_and_been_told() {
+        assert_eq!(standings(&after(&[])), ["waiting"; 4]);
+        let votes = Votes { yes: only(0).or(only(1)).or(only(2)), read_only: only(3), ..Votes::default() };
+        let commit = Transition::Decided { decision: Decision::Commit, votes, reason: None };
+        assert_eq!(standings(&after(&[commit])), ["waiting", "waiting", "waiting", "read-only"]);
+        let acked = [commit, Transition::Acked(branch(0)), Transition::Parked(branch(1), 409)];
+        let mut view = after(&acked);
+        assert_eq!(standings(&view), ["confirmed", "parked", "waiting", "read-only"]);
+        view = after(&[acked[0], acked[1], acked[2], Transition::Resolved(branch(1), Decision::Abort)]);
+        view.resolved.push((branch(1), Decision::Abort));
+        assert_eq!(standings(&view), ["confirmed", "resolved", "waiting", "read-only"]);
+        assert_eq!(view.contradicting(), Some((branch(1), Decision::Abort)));
+        view.resolved = vec![(branch(1), Decision::Commit)];
+        assert_eq!(view.contradicting(), None);
+    }
+
+    #[test]
+    fn of_an_abort_those_that_refused_and_those_that_never_heard_of_it_are_told_apart() {
+        let abort =
+            |votes, reason| Transition::Decided { decision: Decision::Abort, votes, reason: Some(reason) };
+        let votes = Votes { yes: only(0), no: only(1), ..Votes::default() };
+        let refused = abort(votes, Reason::Refused(branch(1), 409));
+        assert_eq!(standings(&after(&[refused])), ["waiting", "no", "waiting", "waiting"]);
+        let told = [refused, Transition::Acked(branch(1)), Transition::Acked(branch(3))];
+        assert_eq!(standings(&after(&told)), ["waiting", "confirmed", "waiting", "confirmed"]);
+        let votes = Votes { yes: only(0), never_sent: only(2), ..Votes::default() };
+        let unheard = abort(votes, Reason::Unreachable(branch(2), None));
+        assert_eq!(standings(&after(&[unheard])), ["waiting", "waiting", "never-sent", "waiting"]);
+    }
+
+    #[test]
+    fn a_yes_is_one_until_the_decision_and_whoever_is_parked_is_for_an_operator() {
+        let mut view = after(&[]);
+        let Step::Remember(next) = view.txn.on(Event::Worked(branch(0), Vote::Yes)) else {
+            panic!("the first answer decides nothing")
+        };
+        view.txn = next;
+        assert_eq!(standings(&view), ["yes", "waiting", "waiting", "waiting"]);
+        assert!(!view.is_parked());
+        view.parked = Some("no such hold".to_owned());
+        assert!(view.is_parked());
+    }
+}

@@ -5,6 +5,8 @@
 //! the branches although the client and its request are long gone.
 
 mod id;
+#[cfg(test)]
+pub(crate) mod made;
 mod trace;
 
 pub use id::{Issuer, Origin, TransactionId};

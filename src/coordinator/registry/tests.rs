@@ -1,8 +1,8 @@
 //! Who is admitted, how the open ones are counted, and what is known of them.
 
 use super::*;
-use crate::plan::{Issuer, PlannedBranch, Trace};
-use crate::txn::{Branch, Shape};
+use crate::plan::{Issuer, made};
+use crate::txn::Branch;
 
 const KEY: KeyHash = 7;
 
@@ -13,19 +13,8 @@ fn one() -> (TransactionId, Open) {
 /// A transaction that has begun, with a branch for each of these services.
 fn over(services: &[&str]) -> (TransactionId, Open) {
     let id = Issuer::new(1).issue(Timestamp(fastrand::u64(..1 << 40)), 0);
-    let (route, deadline) = ("transfer".to_owned(), Timestamp(0));
-    let branch = |service: &&str| PlannedBranch {
-        service: (*service).to_owned(),
-        method: "POST".to_owned(),
-        work: "/work".to_owned(),
-        prepare: None,
-        commit: "/commit".to_owned(),
-        abort: "/abort".to_owned(),
-        body: None,
-    };
-    let branches = services.iter().map(branch).collect();
-    let plan = Plan { route, deadline, branches, bodies: Vec::new(), key: None, trace: Trace::begin(1) };
-    let txn = Txn::begin(Shape::new(services.len(), Branches::NONE, deadline).unwrap());
+    let plan = made::over(services);
+    let txn = Txn::begin(plan.shape().unwrap());
     let view = watch::channel(View::new(id, Arc::new(plan), txn)).1;
     let since = AtomicU64::new(1);
     let (inbox, stand) = (mpsc::channel(1).0, Stand::of(&txn));
