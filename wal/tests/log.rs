@@ -28,6 +28,7 @@ async fn what_was_appended_is_read_after_a_restart() {
 async fn a_record_of_the_greatest_length_has_one_number() {
     let directory = tempfile::tempdir().unwrap();
     let (wal, _) = start(directory.path());
+    assert_eq!(PAYLOAD_MAX, 4_194_304);
     let big = payload(2, PAYLOAD_MAX);
     wal.append(payload(1, 10), ()).await.unwrap();
     assert_eq!(wal.append(big.clone(), ()).await.unwrap().lsn(), Some(lsn(2)));
