@@ -41,6 +41,29 @@ async fn a_record_of_the_greatest_length_has_one_number() {
 }
 
 #[tokio::test]
+async fn when_the_last_handle_goes_what_is_queued_is_written_and_the_directory_is_free() {
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    let other = wal.clone();
+    let (_, synced) = wal.append_lazily(payload(1, 10), ()).await.unwrap();
+    drop(wal);
+    synced.await.unwrap();
+    drop(other.append_lazily(payload(2, 10), ()).await.unwrap());
+    drop(other);
+    let began = tokio::time::Instant::now();
+    let records = loop {
+        match common::try_read(directory.path(), Options::default()) {
+            Ok((_, records)) => break records,
+            Err(refused) => {
+                assert!(refused.contains("in use") && began.elapsed().as_secs() < 10, "{refused}");
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    assert_eq!(records, [(lsn(1), payload(1, 10)), (lsn(2), payload(2, 10))]);
+}
+
+#[tokio::test]
 async fn a_record_that_is_too_long_is_refused_and_the_log_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let (wal, _) = start(directory.path());
