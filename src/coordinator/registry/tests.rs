@@ -62,7 +62,8 @@ fn a_key_is_remembered_while_its_transaction_is_open_or_in_the_log() {
     registry.forget_keys(|_| true);
     assert_eq!(registry.key(KEY), None);
 }
-/// How many more over this service are taken in.
+
+/// Whether one more over this service is taken in.
 fn room_for(registry: &Registry, service: &str, max: usize) -> bool {
     registry.has_room(&BTreeSet::from([service]), max).is_ok()
 }
