@@ -6,6 +6,9 @@ use crate::frame::Kind;
 use crate::lsn::Lsn;
 use crate::pack::Tail;
 
+#[cfg(test)]
+mod tests;
+
 /// Where the walk stands. Blocks go in with [`step`](Walker::step), in the order of their keys.
 #[derive(Debug)]
 pub(crate) struct Walker {

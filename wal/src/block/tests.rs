@@ -60,6 +60,34 @@ fn a_block_is_filled_to_its_last_byte_and_no_further() {
 }
 
 #[test]
+fn a_part_of_a_record_stands_alone_and_where_its_number_puts_it() {
+    let frames = |kinds: &[Kind]| {
+        let mut frames = Vec::new();
+        for kind in kinds {
+            frame::encode(*kind, b"hi", &mut frames);
+        }
+        frames
+    };
+    let fits = |part, kinds: &[Kind]| {
+        let key = BlockKey { first: Lsn::FIRST, part };
+        let count = u32::try_from(kinds.len()).unwrap();
+        let (bytes, _) = encode(&Header { key, count, epoch: 1, previous: 0 }, &frames(kinds));
+        decode(&bytes).is_ok()
+    };
+    for kinds in [&[Kind::Whole][..], &[Kind::Whole, Kind::Whole], &[Kind::First]] {
+        assert_eq!([0, 1].map(|part| fits(part, kinds)), [true, false], "{kinds:?}");
+    }
+    for kinds in [&[Kind::Middle], &[Kind::Last]] {
+        assert_eq!([0, 1, 2].map(|part| fits(part, kinds)), [false, true, true], "{kinds:?}");
+    }
+    for kind in [Kind::First, Kind::Middle, Kind::Last] {
+        for kinds in [[kind, Kind::Whole], [Kind::Whole, kind], [kind, kind]] {
+            assert_eq!([0, 1].map(|part| fits(part, &kinds)), [false, false], "{kinds:?}");
+        }
+    }
+}
+
+#[test]
 fn keys_sort_as_their_bytes_do() {
     let key = |first, part| BlockKey { first: Lsn::new(first).unwrap(), part };
     let keys = [key(1, 0), key(1, 1), key(1, 256), key(2, 0), key(256, 0), key(65_536, 3)];
