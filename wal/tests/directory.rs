@@ -387,3 +387,16 @@ async fn verify_changes_nothing_and_tells_what_there_is() {
     readable.start().unwrap().close().await.unwrap();
     assert!(aside(2), "also what is given up");
 }
+
+#[test]
+fn a_log_of_eight_mebibytes_is_given_a_second_to_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let time = || unanimous_wal::time_to_read(directory.path()).as_secs();
+    assert_eq!(time(), 0, "there is none");
+    std::fs::create_dir(directory.path().join("store")).unwrap();
+    let data = std::fs::File::create(directory.path().join("store/db")).unwrap();
+    for (mebibytes, seconds) in [(7, 0), (8, 1), (81, 10)] {
+        data.set_len(mebibytes * 1024 * 1024).unwrap();
+        assert_eq!(time(), seconds, "{mebibytes} MiB");
+    }
+}
