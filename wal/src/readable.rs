@@ -21,7 +21,7 @@ use crate::queue::Queue;
 use crate::ring::{Copies, Held, Ring, RingState};
 use crate::shared::Shared;
 use crate::stats::Counters;
-use crate::store::home::Moved;
+use crate::store::home::{Identity, Moved};
 use crate::store::{Store, StoreError};
 use crate::turns::Turns;
 use crate::wal::Wal;
@@ -188,19 +188,20 @@ impl Readable {
         let ring = self.mend_ring()?;
         self.cut_off()?;
         self.drop_retired()?;
-        self.raise_epoch()?;
+        let own = self.raise_epoch()?;
         let epoch = self.epoch();
         let counters = Counters::new(self.end.counts.blocks, self.end.counts.bytes);
         let queue = Queue::new(self.options.queue_max.max(1));
         let shared = Arc::new(Shared::new(queue, counters, self.node, epoch, self.low(), self.high(), limit));
         let wal = Wal::new(shared.clone(), self.store.clone());
         let mirror = Mirror::new(self.store.clone(), ring, self.options.mirror);
-        let turns = Turns::new(self.home.map(|home| home.files), &self.keeper);
+        let named = self.home.map(|home| home.files).zip(own);
+        let turns = Turns::new(named, &self.keeper);
         Ok((wal, Committer::new(self.store, shared, self.keeper, turns, mirror, self.end.tail)))
     }
 
     /// Counts this start, and notes where the log is.
-    fn raise_epoch(&mut self) -> Result<(), OpenError> {
+    fn raise_epoch(&mut self) -> Result<Option<Identity>, OpenError> {
         let (high, latest) = (self.high(), self.end.epoch);
         // Participants may have heard of later starts than an older copy knows of.
         let skipped = self.outdated().map_or(0, |moved| moved.epoch + EPOCHS_SKIPPED);
@@ -213,14 +214,14 @@ impl Readable {
             witness.high = high;
         };
         self.keeper.record(raise, Instant::now())?;
-        let Some(home) = &self.home else { return Ok(()) };
+        let Some(home) = &self.home else { return Ok(None) };
         // In both slots, before a file says that there was this start.
         self.keeper.record(|_| {}, Instant::now())?;
-        home.files.settle(self.keeper.now().epoch)?;
+        let own = home.files.settle(self.keeper.now().epoch)?;
         if !self.keeper.now().keeps_start {
             self.keeper.record(|witness| witness.keeps_start = true, Instant::now())?;
         }
-        Ok(())
+        Ok(own)
     }
 
     /// Puts into the store what only the ring holds.

@@ -10,40 +10,45 @@ use tokio::time::Instant;
 use crate::lsn::Lsn;
 use crate::store::StoreError;
 use crate::store::files::Files;
-use crate::store::home::Start;
+use crate::store::home::{Identity, Start};
 use crate::witness::Keeper;
 
 /// How long the log may grow under one name. What was copied and put back within that time is not noticed after a crash.
 const TURN_EVERY: Duration = Duration::from_mins(1);
 
 pub(crate) struct Turns {
-    /// `None` for a log that is in no directory.
-    files: Option<Files>,
+    /// `None` for a log that is in no directory, or where files cannot be told apart.
+    file: Option<(Files, Identity)>,
+    /// The name that it has.
+    name: Start,
     taken_at: Instant,
     /// The last record then.
     high: Option<Lsn>,
 }
 
 impl Turns {
-    pub(crate) fn new(files: Option<Files>, keeper: &Keeper) -> Self {
-        Self { files, taken_at: Instant::now(), high: keeper.now().high }
+    pub(crate) fn new(file: Option<(Files, Identity)>, keeper: &Keeper) -> Self {
+        let witness = keeper.now();
+        Self { file, name: Start::of(&witness), taken_at: Instant::now(), high: witness.high }
     }
 
     /// When the next one has to be taken; `None` while nothing was written since the last one.
     pub(crate) fn due(&self, keeper: &Keeper) -> Option<Instant> {
         let has_grown = keeper.now().high > self.high;
-        (self.files.is_some() && has_grown).then(|| self.taken_at + TURN_EVERY)
+        (self.file.is_some() && has_grown).then(|| self.taken_at + TURN_EVERY)
     }
 
     /// Takes the next one, if anything was written since the last.
     pub(crate) fn take(&mut self, keeper: &mut Keeper, at: Instant) -> Result<(), StoreError> {
-        let (Some(_), Some(files)) = (self.due(keeper), &self.files) else { return Ok(()) };
+        let (Some(_), Some((files, own))) = (self.due(keeper), &self.file) else { return Ok(()) };
         // In both slots, before a file says so.
         keeper.record(|witness| witness.turn += 1, at)?;
         keeper.record(|_| {}, at)?;
-        if let Err(error) = files.turn(Start::of(&keeper.now())) {
+        let next = Start::of(&keeper.now());
+        match files.turn(*own, self.name, next) {
+            Ok(()) => self.name = next,
             // The log is whole; the next turn is another try.
-            tracing::warn!(%error, "a copy of the running log might not be known for one");
+            Err(error) => tracing::warn!(%error, "a copy of the running log might not be known for one"),
         }
         (self.taken_at, self.high) = (at, keeper.now().high);
         Ok(())

@@ -211,6 +211,23 @@ async fn a_copy_without_the_file_that_cannot_be_copied_is_noticed_too_and_so_is_
     assert!(why.contains("is missing") && !is_older, "{why}");
 }
 
+/// Of the log that an operator has put in its place the file of the start stays as it is.
+#[tokio::test]
+async fn a_log_that_runs_on_after_its_directory_was_moved_leaves_another_one_alone() {
+    let outer = tempfile::tempdir().unwrap();
+    let (place, moved) = (outer.path().join("data"), outer.path().join("moved"));
+    let (first, _) = start(&place);
+    fs::rename(&place, &moved).unwrap();
+    let (second, _) = start(&place);
+    first.append(payload(1, 50), ()).await.unwrap();
+    first.close().await.unwrap();
+    assert_eq!((starts(&place), starts(&moved)), (vec!["start-1".to_owned()], vec!["start-1".to_owned()]));
+    second.append(payload(1, 50), ()).await.unwrap();
+    second.close().await.unwrap();
+    start_once(&place, 2).await;
+    start_once(&moved, 2).await;
+}
+
 #[tokio::test]
 async fn a_directory_that_was_only_renamed_is_where_it_was() {
     let outer = tempfile::tempdir().unwrap();

@@ -286,6 +286,6 @@ fn sync_tree(path: &Path) -> io::Result<()> {
     sync_file(path)
 }
 
-fn sync_file(path: &Path) -> io::Result<()> {
+pub(super) fn sync_file(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }

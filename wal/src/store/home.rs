@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, FsWord, StatxFlags, fstatfs, statx};
 
-use super::files::{Files, absent_is_fine};
+use super::files::{Files, absent_is_fine, sync_file};
 use crate::error::OpenError;
 use crate::witness::Witness;
 
@@ -53,7 +53,7 @@ pub(crate) struct Start {
 
 /// What a file is for its file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
+pub(crate) struct Identity {
     inode: u64,
     /// Since the Unix epoch; `None` where the file system does not know it.
     born: Option<Duration>,
@@ -92,8 +92,9 @@ impl Files {
         Ok(Some(Moved { why, is_older: false, epoch }))
     }
 
-    /// Notes that this start has found the directory here. The witness knows of the start already.
-    pub(crate) fn settle(&self, epoch: u64) -> Result<(), OpenError> {
+    /// Notes that this start has found the directory here, and gives what its file is, where that can be told. The witness
+    /// knows of the start already.
+    pub(crate) fn settle(&self, epoch: u64) -> Result<Option<Identity>, OpenError> {
         let own = Start { epoch, turn: 0 };
         let (unfinished, path) = (self.root.join(START_UNFINISHED), self.start(own));
         let io = OpenError::io("write", &path);
@@ -107,16 +108,21 @@ impl Files {
             let path = self.start(start);
             absent_is_fine(fs::remove_file(&path)).map_err(OpenError::io("remove", &path))?;
         }
-        Ok(())
+        Ok(identity)
     }
 
-    /// Gives the file of the start that runs its next name, which the witness knows already.
-    pub(crate) fn turn(&self, next: Start) -> Result<(), OpenError> {
-        if let Some(last) = self.last_start()?.filter(|last| *last < next) {
-            let path = self.start(last);
-            fs::rename(&path, self.start(next)).map_err(OpenError::io("rename", &path))?;
+    /// Gives the file of the start that runs its next name, which the witness knows already. Another file of that name stays
+    /// as it is: somebody has moved the directory, and another log may be in its place.
+    pub(crate) fn turn(&self, own: Identity, from: Start, next: Start) -> Result<(), OpenError> {
+        let path = self.start(from);
+        let file = File::open(&path).map_err(OpenError::io("open", &path))?;
+        if Identity::of(&file).map_err(OpenError::io("look at", &path))? != Some(own) {
+            return Err(OpenError::io("rename", &path)(io::Error::other(
+                "it is not the file that this start made",
+            )));
         }
-        self.sync_directories()
+        fs::rename(&path, self.start(next)).map_err(OpenError::io("rename", &path))?;
+        sync_file(&self.root).map_err(OpenError::io("sync", &self.root))
     }
 
     /// The last start that a file tells of.
