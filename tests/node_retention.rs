@@ -4,16 +4,29 @@
 
 mod kit;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kit::{Answer, Node, Stub};
 use serde_json::json;
 use tokio::time::Instant;
+use unanimous::clock::{Clock, SystemClock};
+use unanimous::journal::Journal;
+use unanimous::journal::options::LogOptions;
+use unanimous::journal::record::{Kept, Record};
+use unanimous::plan::{Issuer, Plan, PlannedBranch, Reply, Trace};
+use unanimous::txn::{Branches, Decision, Votes};
 
 const RETENTION: Duration = Duration::from_secs(3);
 
-/// Besides the usual route one for traffic, so much that older blocks go.
 async fn start() -> (Node, [Stub; 3]) {
+    let (mut node, stubs) = configured().await;
+    node.start().await;
+    (node, stubs)
+}
+
+/// Besides the usual route one for traffic, so much that older blocks go.
+async fn configured() -> (Node, [Stub; 3]) {
     let stubs = [Stub::start().await, Stub::start().await, Stub::start().await];
     let [accounts, ledger, other] = &stubs;
     let rest = r#"
@@ -27,9 +40,7 @@ async fn start() -> (Node, [Stub; 3]) {
     "#;
     let usual =
         kit::two_branches(accounts, ledger).replace("reply_within = \"2s\"", "reply_within = \"50ms\"");
-    let mut node = Node::new(&(usual + &kit::service("other", other, false) + rest));
-    node.start().await;
-    (node, stubs)
+    (Node::new(&(usual + &kit::service("other", other, false) + rest)), stubs)
 }
 
 async fn traffic(node: &Node, time: Duration) {
@@ -88,4 +99,56 @@ async fn what_an_operator_found_is_kept_as_long_and_goes_with_the_transaction_wh
     ledger.always("/tx/commit", Answer::ok());
     node.wait_for_state(&id, "committed").await;
     is_told_until_the_retention_has_passed(&node, &id, 409).await;
+}
+
+/// Builds before the limit on what is logged of a request could begin one that is too long to be written again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_carried_keeps_its_records_and_goes_on() {
+    let (mut node, [_accounts, ledger, _other]) = configured().await;
+    ledger.always("/tx/commit", Answer::status(503));
+    let id = too_long_to_carry(&node).await;
+    node.start().await;
+    traffic(&node, RETENTION * 3).await;
+    assert!(node.stderr().contains("cannot be logged"), "it was tried");
+    node.crash().await;
+    let seen = node.get(&format!("/v1/transactions/{id}")).await.expect(200).json();
+    assert_eq!(seen["state"], "committing");
+    ledger.always("/tx/commit", Answer::ok());
+    node.wait_for_state(&id, "committed").await;
+    traffic(&node, RETENTION).await;
+    assert!(node.log().await[0]["lsn"].as_u64() > Some(1), "now its records can go");
+}
+
+/// Writes a decided transaction into the log of a node that does not run.
+async fn too_long_to_carry(node: &Node) -> String {
+    let options = LogOptions::default();
+    let (journal, _) = Journal::open(&node.data_dir(), &options, Arc::new(SystemClock), "0").await.unwrap();
+    let branch = |service: &str, work: String| PlannedBranch {
+        service: service.to_owned(),
+        method: "POST".to_owned(),
+        work,
+        prepare: None,
+        commit: "/tx/commit".to_owned(),
+        abort: "/tx/abort".to_owned(),
+        body: None,
+    };
+    let plan = Plan {
+        route: "transfer".to_owned(),
+        deadline: SystemClock.now(),
+        branches: vec![branch("accounts", String::new()), branch("ledger", "/".repeat(4_100_000))],
+        bodies: vec![],
+        key: None,
+        trace: Trace::begin(1),
+    };
+    let id = Issuer::new(journal.node()).issue(SystemClock.now(), 0);
+    let all = Branches::first_of(2).unwrap();
+    let reply = Reply { status: 200, content_type: None, body: vec![b'x'; 200_000].into() };
+    let kept = Some(Kept::new(all.iter().map(|branch| (branch, reply.clone())).collect(), 512 * 1024));
+    let votes = Votes { yes: all, ..Votes::default() };
+    let decided = Record::Decided { decision: Decision::Commit, votes, reason: None, kept };
+    for record in [Record::Begun(plan.into()), decided] {
+        journal.append(id, record, ()).await.unwrap();
+    }
+    journal.close().await.unwrap();
+    id.to_string()
 }

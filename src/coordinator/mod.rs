@@ -158,16 +158,16 @@ impl<P: Participants> Coordinator<P> {
     /// Begins a transaction, unless its key began one before.
     pub async fn begin(&self, begin: Begin) -> Result<Start, Refused> {
         let shape = begin.plan.shape()?;
-        let logged = begin.plan.logged_len();
-        if logged > LOGGED_MAX {
-            return Err(Refused::TooLarge(logged));
-        }
         let key = begin.plan.key.clone().map(|key| (key_hash(&begin.plan.route, &key.key), key));
         if let Some((hash, key)) = &key
             && let Some(id) = self.shared.registry.key(*hash)
             && let Some(start) = self.same(*hash, id, key).await?
         {
             return Ok(start);
+        }
+        let logged = begin.plan.logged_len();
+        if logged > LOGGED_MAX {
+            return Err(Refused::TooLarge(logged));
         }
         self.has_room(&begin.plan.services_of(shape.branches))?;
         let id = self.shared.issuer.issue(self.shared.journal.now(), fastrand::u16(..));
@@ -210,7 +210,6 @@ impl<P: Participants> Coordinator<P> {
         let view = View { kept, parked, resolved, ..View::new(id, plan, txn) };
         let (mut open, seats) = self.open(view);
         open.since = since.get().into();
-        open.is_pinned = fault.is_some();
         open.is_recovered = true;
         self.shared.registry.readmit(id, open);
         let shared = self.shared.clone();
@@ -344,7 +343,7 @@ impl<P: Participants> Coordinator<P> {
         let nudge = Arc::new(Notify::new());
         let since = *self.shared.journal.wal().follow().borrow() + 1;
         (
-            Open { inbox, view: watch, stand, since: since.into(), is_pinned: false, is_recovered: false },
+            Open { inbox, view: watch, stand, since: since.into(), is_recovered: false },
             Seats { messages, view: publish, nudge, audience: CancellationToken::new() },
         )
     }

@@ -33,7 +33,7 @@ pub(crate) async fn hold<P: Participants>(shared: Arc<Shared<P>>, mut seats: Sea
                 let _ = answer.send(Err(NotDone::Damaged));
                 continue;
             }
-            // Its records stay where they are, so that nobody asks for this.
+            // Nobody can tell what its records mean: they stay where they are.
             Message::Carry(_) => continue,
         };
         if !branches.has(branch) || fault.resolved.has(branch) {
@@ -47,7 +47,7 @@ pub(crate) async fn hold<P: Participants>(shared: Arc<Shared<P>>, mut seats: Sea
                 shared.registry.stands(id, Stand::held(branches.minus(fault.resolved)));
                 seats.view.send_modify(|view| view.resolved.push((branch, decision)));
             }
-            Err(AppendError::Poisoned(_) | AppendError::Unloggable(_)) => return,
+            Err(AppendError::Poisoned(_) | AppendError::Unloggable(_)) => break,
         }
         let _ = answer.send(Ok(seats.view.borrow().clone()));
     }

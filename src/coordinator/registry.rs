@@ -42,8 +42,6 @@ pub(crate) struct Open {
     pub(crate) stand: Stand,
     /// No record of it that counts is before this LSN.
     pub(crate) since: AtomicU64,
-    /// Its records must stay where they are, because nobody can tell what they mean.
-    pub(crate) is_pinned: bool,
     /// An earlier run began it.
     pub(crate) is_recovered: bool,
 }
@@ -181,14 +179,16 @@ impl Registry {
         keys.retain(|_, id| open.contains_key(id) || !is_gone(*id));
     }
 
-    /// The transactions with records before `below` that can be carried, and the lowest LSN that one
-    /// which cannot still needs.
-    pub(crate) fn before(&self, below: Lsn) -> (Vec<(TransactionId, mpsc::Sender<Message>)>, Option<Lsn>) {
+    /// The transactions with records before `below`.
+    pub(crate) fn before(&self, below: Lsn) -> Vec<(TransactionId, mpsc::Sender<Message>)> {
         let inner = self.lock();
         let old = inner.open.iter().filter(|(_, open)| open.since.load(Ordering::Relaxed) < below.get());
-        let (pinned, movable): (Vec<_>, Vec<_>) = old.partition(|(_, open)| open.is_pinned);
-        let pin = pinned.iter().filter_map(|(_, open)| Lsn::new(open.since.load(Ordering::Relaxed))).min();
-        (movable.into_iter().map(|(id, open)| (*id, open.inbox.clone())).collect(), pin)
+        old.map(|(id, open)| (*id, open.inbox.clone())).collect()
+    }
+
+    /// Where the first record is that an open transaction needs.
+    pub(crate) fn oldest(&self) -> Option<Lsn> {
+        self.lock().open.values().filter_map(|open| Lsn::new(open.since.load(Ordering::Relaxed))).min()
     }
 
     /// A transaction was carried: its records before `since` count no more.

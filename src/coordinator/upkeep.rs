@@ -34,22 +34,22 @@ pub(crate) async fn run<P: Participants>(shared: &Shared<P>) {
 async fn pass<P: Participants>(shared: &Shared<P>) -> Result<(), Poisoned> {
     // What ended just within the retention began before it.
     let oldest_kept = shared.journal.kept_since().minus(apart_max(shared.journal.retention()));
-    let Some(mut below) = shared.journal.position(oldest_kept) else { return Ok(()) };
+    let Some(below) = shared.journal.position(oldest_kept) else { return Ok(()) };
     if below <= shared.journal.wal().low() {
         return Ok(());
     }
-    let (old, pinned) = shared.registry.before(below);
     let mut carried = 0;
-    for (id, inbox) in old {
+    for (id, inbox) in shared.registry.before(below) {
         let (done, is_done) = oneshot::channel();
         if inbox.send(Message::Carry(done)).await.is_err() || is_done.await.is_err() {
-            // It has just ended, and its last record is behind `below`; or the log failed.
-            tracing::debug!(transaction = %id, "ended before it was carried");
+            // It has just ended, and its last record is behind `below`; or it cannot be carried; or the log failed.
+            tracing::debug!(transaction = %id, "not carried");
             continue;
         }
         carried += 1;
     }
-    below = pinned.map_or(below, |pinned| below.min(pinned));
+    // What could not be carried keeps its records.
+    let below = shared.registry.oldest().map_or(below, |oldest| below.min(oldest));
     shared.journal.retire(below).await?;
     shared.registry.forget_keys(shared.journal.has_forgotten());
     tracing::debug!(%below, carried, "older blocks of the log were dropped");

@@ -132,8 +132,7 @@ impl Committer {
             return Ok(ControlFlow::Break(Ended::Over));
         }
         match batch.then {
-            None => self.do_what_is_due(Instant::now())?,
-            Some(Request::Append(_)) => {}
+            None | Some(Request::Append(_)) => {}
             Some(Request::Retire { below, done }) => self.begin_removal(below, done)?,
             Some(Request::Close { done }) => {
                 self.turns.take(&mut self.keeper, Instant::now())?;
@@ -141,6 +140,7 @@ impl Committer {
                 return Ok(ControlFlow::Break(Ended::Closed(done)));
             }
         }
+        self.do_what_is_due(Instant::now())?;
         Ok(ControlFlow::Continue(()))
     }
 

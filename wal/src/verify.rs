@@ -101,8 +101,16 @@ pub fn read_only(directory: &Path) -> Result<Snapshot, OpenError> {
 /// it; `None` if it is there.
 pub fn copied(directory: &Path) -> Result<Option<(String, bool)>, OpenError> {
     let files = Files::new(directory);
-    let moved = files.moved(witnessed(&files)?.as_ref())?;
-    Ok(moved.map(|moved| (moved.why, moved.is_older)))
+    let mut witness = witnessed(&files)?;
+    loop {
+        let moved = files.moved(witness.as_ref())?;
+        let again = witnessed(&files)?;
+        // A node that starts or takes a turn between the two reads says so in its witness first.
+        if moved.is_none() || again == witness {
+            return Ok(moved.map(|moved| (moved.why, moved.is_older)));
+        }
+        witness = again;
+    }
 }
 
 impl Snapshot {

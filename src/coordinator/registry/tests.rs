@@ -18,7 +18,7 @@ fn over(services: &[&str]) -> (TransactionId, Open) {
     let view = watch::channel(View::new(id, Arc::new(plan), txn)).1;
     let since = AtomicU64::new(1);
     let (inbox, stand) = (mpsc::channel(1).0, Stand::of(&txn));
-    (id, Open { inbox, view, stand, since, is_pinned: false, is_recovered: false })
+    (id, Open { inbox, view, stand, since, is_recovered: false })
 }
 
 fn empty() -> Registry {
@@ -199,21 +199,17 @@ fn a_key_that_stands_for_another_transaction_is_not_forgotten() {
 }
 
 #[test]
-fn those_with_records_before_a_place_are_to_be_carried_and_what_nobody_can_read_stays_where_it_is() {
+fn those_with_records_before_a_place_are_to_be_carried_and_what_was_carried_is_old_no_more() {
     let registry = empty();
-    let at = |since: u64, is_pinned| {
+    assert_eq!(registry.oldest(), None);
+    let at = |since: u64| {
         let (id, open) = one();
-        registry.readmit(id, Open { since: since.into(), is_pinned, ..open });
+        registry.readmit(id, Open { since: since.into(), ..open });
         id
     };
-    let (old, _) = (at(4, false), at(5, false));
-    let below = Lsn::new(5).unwrap();
-    let movable = || registry.before(below).0.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
-    assert_eq!((movable(), registry.before(below).1), (vec![old], None));
-    at(3, true);
-    at(2, true);
-    at(6, true);
-    assert_eq!((movable(), registry.before(below).1), (vec![old], Lsn::new(2)));
+    let (old, _) = (at(4), at(5));
+    let before = || registry.before(Lsn::new(5).unwrap()).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    assert_eq!((before(), registry.oldest()), (vec![old], Lsn::new(4)));
     registry.carried(old, 9);
-    assert_eq!(movable(), []);
+    assert_eq!((before(), registry.oldest()), (vec![], Lsn::new(5)));
 }
