@@ -15,7 +15,7 @@ use crate::poisoned::Poisoned;
 use crate::shared::Shared;
 use crate::store::sled_store::panic_message;
 
-/// How many looks the watchdog takes in the time after which it gives up.
+/// How many looks the watchdog takes at an idle log in the time after which it gives up.
 const LOOKS: u32 = 10;
 
 /// Starts the threads of the log. A call to the disk that takes longer than `limit` counts as failed.
@@ -96,7 +96,7 @@ fn watch(shared: &Shared, limit: Duration) {
     while !shared.queue.has_ended() {
         let wait = match shared.calls.longest() {
             Some(longest) if longest >= limit => return shared.fail(&Poisoned::hung(limit)),
-            Some(longest) => limit.saturating_sub(longest).min(limit / LOOKS),
+            Some(longest) => limit.saturating_sub(longest),
             None => limit / LOOKS,
         };
         thread::sleep(wait.max(Duration::from_millis(1)));

@@ -125,6 +125,17 @@ async fn a_log_that_hangs_while_it_is_closed_says_so() {
 }
 
 #[tokio::test]
+async fn a_commit_that_hangs_after_a_pause_is_noticed_as_soon() {
+    let disk = SimDisk::new(9);
+    let wal = ten(&disk).await;
+    // Longer than a call may take, so that the last look was at an idle log.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    disk.hang(Operation::Sync);
+    timeout(Duration::from_secs(1), wal.append(payload(11, 10), ())).await.unwrap().unwrap_err();
+    disk.release();
+}
+
+#[tokio::test]
 async fn an_idle_log_is_not_taken_for_a_hanging_one() {
     let disk = SimDisk::new(4);
     let options = Options { commit_limit: Duration::from_millis(20), ..Options::default() };
