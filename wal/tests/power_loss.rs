@@ -38,6 +38,19 @@ async fn the_committer_runs_as_a_task_under_a_paused_clock() {
     assert_eq!(start_in_task(&disk).1.len(), 19);
 }
 
+/// A sync of the witness a commit would be a third one, for nothing.
+#[tokio::test(start_paused = true)]
+async fn the_witness_is_synced_every_100_ms_while_commits_go_on() {
+    let disk = SimDisk::new(3);
+    let (wal, _) = start_in_task(&disk);
+    let before = disk.witness_syncs();
+    for n in 1..=100 {
+        wal.append(payload(n, 10), ()).await.unwrap();
+        tokio::time::advance(std::time::Duration::from_millis(10)).await;
+    }
+    assert!((9..=11).contains(&(disk.witness_syncs() - before)), "{}", disk.witness_syncs() - before);
+}
+
 /// What the witness says of the last commit is synced also where none follows, so that it convicts a disk that lost it.
 #[tokio::test(start_paused = true)]
 async fn a_tenth_of_a_second_after_a_commit_the_witness_knows_of_it_for_good() {

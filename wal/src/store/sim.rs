@@ -139,10 +139,10 @@ impl SimDisk {
         self.0.released.notify_all();
     }
 
-    /// How often a sync returned `Ok`.
+    /// How often the witness was synced.
     #[must_use]
-    pub fn syncs(&self) -> u64 {
-        self.state().syncs
+    pub fn witness_syncs(&self) -> u64 {
+        self.state().witness_syncs
     }
 
     /// The keys of the blocks that a process sees, in order.
@@ -259,7 +259,6 @@ impl Store for SimStore {
         for change in std::mem::take(&mut state.unsynced) {
             state.durable.apply(change);
         }
-        state.syncs += 1;
         state.count();
         Ok(())
     }
@@ -308,6 +307,7 @@ impl Store for SimStore {
         let mut state = self.alive("sync the witness")?;
         state.save_witness();
         state.witness_dirty = None;
+        state.witness_syncs += 1;
         state.count();
         Ok(())
     }

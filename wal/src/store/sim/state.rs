@@ -27,7 +27,7 @@ pub(super) struct State {
     pub(super) changes_left: Option<u64>,
     pub(super) hangs: Option<Operation>,
     pub(super) hanging: bool,
-    pub(super) syncs: u64,
+    pub(super) witness_syncs: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ impl State {
             changes_left: None,
             hangs: None,
             hanging: false,
-            syncs: 0,
+            witness_syncs: 0,
         }
     }
 
