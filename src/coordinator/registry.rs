@@ -179,11 +179,11 @@ impl Registry {
         keys.retain(|_, id| open.contains_key(id) || !is_gone(*id));
     }
 
-    /// The transactions with records before `below`.
-    pub(crate) fn before(&self, below: Lsn) -> Vec<(TransactionId, mpsc::Sender<Message>)> {
+    /// Where to reach the transactions with records before `below`.
+    pub(crate) fn before(&self, below: Lsn) -> Vec<mpsc::Sender<Message>> {
         let inner = self.lock();
-        let old = inner.open.iter().filter(|(_, open)| open.since.load(Ordering::Relaxed) < below.get());
-        old.map(|(id, open)| (*id, open.inbox.clone())).collect()
+        let old = inner.open.values().filter(|open| open.since.load(Ordering::Relaxed) < below.get());
+        old.map(|open| open.inbox.clone()).collect()
     }
 
     /// Where the first record is that an open transaction needs.

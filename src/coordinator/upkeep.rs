@@ -38,20 +38,17 @@ async fn pass<P: Participants>(shared: &Shared<P>) -> Result<(), Poisoned> {
     if below <= shared.journal.wal().low() {
         return Ok(());
     }
-    let mut carried = 0;
-    for (id, inbox) in shared.registry.before(below) {
+    for inbox in shared.registry.before(below) {
         let (done, is_done) = oneshot::channel();
-        if inbox.send(Message::Carry(done)).await.is_err() || is_done.await.is_err() {
-            // It has just ended, and its last record is behind `below`; or it cannot be carried; or the log failed.
-            tracing::debug!(transaction = %id, "not carried");
-            continue;
+        if inbox.send(Message::Carry(done)).await.is_ok() {
+            // It may just have ended, and its last record is behind `below`; or the log failed.
+            let _ = is_done.await;
         }
-        carried += 1;
     }
-    // What could not be carried keeps its records.
+    // What cannot be carried keeps its records.
     let below = shared.registry.oldest().map_or(below, |oldest| below.min(oldest));
     shared.journal.retire(below).await?;
     shared.registry.forget_keys(shared.journal.has_forgotten());
-    tracing::debug!(%below, carried, "older blocks of the log were dropped");
+    tracing::debug!(%below, "older blocks of the log were dropped");
     Ok(())
 }
