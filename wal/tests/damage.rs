@@ -38,6 +38,12 @@ fn key(n: u64) -> BlockKey {
     BlockKey::of(lsn(n))
 }
 
+fn lose_witness(disk: &SimDisk) {
+    for slot in [Slot::A, Slot::B] {
+        disk.damage_witness(slot, |bytes| bytes.fill(7));
+    }
+}
+
 fn damage_of(disk: &SimDisk) -> Damage {
     match read(sim::open(disk, Options::default()).unwrap()) {
         Err(ReadAllError::Damage(damage)) => damage,
@@ -157,6 +163,70 @@ async fn one_damaged_slot_of_the_witness_is_survived_and_two_are_damage() {
     assert_eq!(damage_of(&disk).kind(), &DamageKind::Witness);
     let (readable, records) = read(sim::open(&disk, ACCEPT).unwrap()).unwrap();
     assert_eq!((records.len(), readable.high()), (5, Some(lsn(5))));
+}
+
+#[tokio::test]
+async fn a_log_whose_lost_witness_was_accepted_has_one_again() {
+    let disk = five_records().await;
+    let (wal, _) = start_sim(&disk);
+    wal.retire(lsn(3)).await.unwrap();
+    wal.close().await.unwrap();
+    lose_ring(&disk);
+    lose_witness(&disk);
+    let wal = read(sim::open(&disk, ACCEPT).unwrap()).unwrap().0.start().unwrap();
+    // The last start before it left no block.
+    assert_eq!((wal.low(), wal.high(), wal.epoch()), (lsn(3), Some(lsn(5)), 2));
+    wal.close().await.unwrap();
+
+    let (wal, records) = start_sim(&disk);
+    assert_eq!((records.len(), wal.low()), (3, lsn(3)));
+    wal.close().await.unwrap();
+    lose_ring(&disk);
+    disk.damage(key(5), Vec::clear);
+    let known = DamageKind::Missing { acknowledged: lsn(5), found: Some(lsn(4)) };
+    assert_eq!(damage_of(&disk).kind(), &known);
+}
+
+/// After a cut the first thing written down may be all there is of the new witness.
+#[tokio::test]
+async fn a_power_cut_while_a_witness_is_made_anew_leaves_none_or_a_true_one() {
+    let mut made = 0;
+    for changes in 1.. {
+        let disk = five_records().await;
+        lose_witness(&disk);
+        let (readable, _) = read(sim::open(&disk, ACCEPT).unwrap()).unwrap();
+        disk.darken(changes);
+        if readable.start().is_ok() {
+            break;
+        }
+        disk.crash();
+        match read(sim::open(&disk, Options::default()).unwrap()) {
+            Err(ReadAllError::Damage(damage)) => assert_eq!(damage.kind(), &DamageKind::Witness),
+            other => {
+                assert_eq!(other.unwrap().1.len(), 5);
+                lose_ring(&disk);
+                disk.damage(key(5), Vec::clear);
+                assert!(matches!(damage_of(&disk).kind(), DamageKind::Missing { .. }));
+                made += 1;
+            }
+        }
+    }
+    assert!(made > 0);
+}
+
+#[tokio::test]
+async fn the_witness_of_a_newer_version_is_not_written_over_whatever_else_is_damaged() {
+    let disk = five_records().await;
+    for slot in [Slot::A, Slot::B] {
+        disk.damage_witness(slot, |bytes| {
+            bytes[4] += 1;
+            let (fields, sum) = bytes.split_last_chunk_mut::<4>().unwrap();
+            *sum = crc32fast::hash(fields).to_le_bytes();
+        });
+    }
+    disk.damage(key(4), |bytes| bytes[45] ^= 1);
+    let refused = read(sim::open(&disk, ACCEPT).unwrap()).unwrap_err();
+    assert!(matches!(refused, ReadAllError::NewerVersion(_)), "{refused:?}");
 }
 
 #[tokio::test]
