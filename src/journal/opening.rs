@@ -131,6 +131,8 @@ mod tests {
     use std::thread::sleep;
 
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::plan::{Issuer, made};
 
     const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -156,5 +158,26 @@ mod tests {
         };
         assert_eq!(attended(PATIENCE, hangs).await, None);
         go_on.send(()).expect("it still hangs");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_takes_longer_to_read_than_a_call_to_the_disk_may_take_is_opened() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let options = LogOptions { stall_max: Duration::from_secs(1), ..LogOptions::default() };
+        let open = || Journal::open(directory.path(), &options, Arc::new(SystemClock), "0");
+        let (journal, _) = open().await.expect("a new log");
+        let mut plan = made::over(&["ledger"]);
+        plan.route = "r".repeat(4_000_000);
+        let plan = Arc::new(plan);
+        let issuer = Issuer::new(journal.node());
+        for _ in 0..5 {
+            let id = issuer.issue(SystemClock.now(), 0);
+            journal.append(id, Record::Begun(plan.clone()), ()).await.expect("it is logged");
+        }
+        journal.close().await.expect("it is whole");
+        assert!(unanimous_wal::time_to_read(directory.path()) > options.stall_max);
+        let (journal, found) = open().await.expect("it may take longer");
+        assert_eq!(found.unfinished.len(), 5);
+        journal.close().await.expect("it is whole");
     }
 }
