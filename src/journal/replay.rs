@@ -356,13 +356,42 @@ mod tests {
         assert_eq!(fault_of(Record::CarriedResolved(of(None), vec![(other, Decision::Commit)])), why);
     }
 
+    #[test]
+    fn what_is_wrong_with_a_transaction_stays_wrong_when_it_is_carried() {
+        let (plan, mut replay) = (plan(), Replay::default());
+        let carried =
+            Carried { txn: Txn::begin(plan.shape().unwrap()), plan: plan.clone(), kept: None, parked: None };
+        for record in [Record::Begun(plan.clone()), Record::Begun(plan), Record::Carried(Box::new(carried))] {
+            replay.take(Lsn::FIRST, entry(record));
+        }
+        let seen = replay.open(TransactionId::NONE).unwrap();
+        assert_eq!(seen.fault.as_ref().unwrap().why, "it begins a second time");
+    }
+
+    #[test]
+    fn a_transaction_with_more_branches_than_there_can_be_is_nobody_s() {
+        let (plan, mut replay) = (plan(), Replay::default());
+        let txn = Txn::begin(plan.shape().unwrap());
+        let plan =
+            Arc::new(Plan { branches: vec![plan.branches[0].clone(); 65], ..Arc::unwrap_or_clone(plan) });
+        replay.take(Lsn::FIRST, entry(Record::Begun(plan.clone())));
+        let carried = Carried { plan, txn, kept: None, parked: None };
+        replay.take(Lsn::FIRST, entry(Record::Carried(Box::new(carried))));
+        let (_, unfinished, found) = replay.into_parts();
+        assert_eq!((unfinished, found.strays), (vec![], 2));
+    }
+
+    fn entry(record: Record) -> Entry {
+        Entry { time: Timestamp(1), transaction: TransactionId::NONE, record }
+    }
+
     fn fault(plan: Arc<Plan>, txn: Txn) -> String {
         fault_of(Record::Carried(Box::new(Carried { plan, txn, kept: None, parked: None })))
     }
 
     fn fault_of(record: Record) -> String {
         let mut replay = Replay::default();
-        replay.take(Lsn::FIRST, Entry { time: Timestamp(1), transaction: TransactionId::NONE, record });
+        replay.take(Lsn::FIRST, entry(record));
         let (_, unfinished, _) = replay.into_parts();
         let logged = unfinished.first().expect("it is unfinished");
         assert_eq!(logged.txn.shape(), logged.plan.shape().unwrap(), "what is kept fits together");

@@ -48,6 +48,21 @@ async fn records_without_marker_and_witness_are_not_taken_for_a_creation_that_wa
     assert_eq!(try_read(directory.path(), accepting).unwrap().1.len(), 1);
 }
 
+/// Not one that is missing: what it says may be true.
+#[tokio::test]
+async fn a_marker_or_a_witness_that_cannot_be_read_is_an_error_of_its_own() {
+    for name in ["INIT", "witness"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (wal, _) = start(directory.path());
+        wal.close().await.unwrap();
+        let path = directory.path().join(name);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let refused = try_read(directory.path(), Options::default()).unwrap_err();
+        assert!(refused.contains("could not read") && refused.contains(name), "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn a_log_that_was_started_is_never_wiped_whatever_is_missing() {
     let directory = tempfile::tempdir().unwrap();
