@@ -369,6 +369,19 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_that_is_carried_as_what_it_was_not_is_set_aside() {
+        let (plan, mut replay) = (plan(), Replay::default());
+        let reason = Some(Reason::Restarted);
+        let abort = Transition::Decided { decision: Decision::Abort, votes: Votes::default(), reason };
+        let txn = Txn::replay(plan.shape().unwrap(), [abort]).unwrap();
+        replay.take(Lsn::FIRST, entry(Record::Begun(plan.clone())));
+        let carried = Carried { plan, txn, kept: None, parked: None };
+        replay.take(Lsn::FIRST, entry(Record::Carried(Box::new(carried))));
+        let seen = replay.open(TransactionId::NONE).unwrap();
+        assert_eq!(seen.fault.as_ref().unwrap().why, "it is carried as aborting and was working");
+    }
+
+    #[test]
     fn a_transaction_with_more_branches_than_there_can_be_is_nobody_s() {
         let (plan, mut replay) = (plan(), Replay::default());
         let txn = Txn::begin(plan.shape().unwrap());
