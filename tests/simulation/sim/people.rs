@@ -10,7 +10,7 @@ use unanimous::plan::{Body, ClientKey, Plan, PlannedBranch, Trace, TransactionId
 use unanimous::txn::{Branch, Decision, Operation};
 
 use super::chance::Faults;
-use super::invariants::{Broken, g4};
+use super::invariants::{Broken, g4, g8};
 use super::network::Network;
 use super::participant::{ShareId, State};
 use super::scenario::{Crash, Request};
@@ -33,7 +33,21 @@ pub async fn client(sim: Sim, node: Node, number: usize) {
 async fn ask(sim: &Sim, node: &Node, number: usize) {
     let begin = sim.world().begin(number, node.journal().now());
     let reply_within = sim.world().settings.reply_within;
-    match node.begin(begin).await {
+    let start = node.begin(begin).await;
+    let by_key = match &start {
+        Ok(Start::Open(handle)) => Some((handle.id, true)),
+        Ok(Start::Done(id, _)) => Some((*id, true)),
+        Err(Refused::KeyReused(id)) => Some((*id, false)),
+        Ok(Start::New(_)) | Err(_) => None,
+    };
+    if let Some((id, is_same)) = by_key.filter(|_| sim.is_alive()) {
+        let mut world = sim.world();
+        let request = world.requests[number].clone();
+        let result = g8::answered(&mut world, &request, id, is_same);
+        drop(world);
+        sim.expect(result);
+    }
+    match start {
         Ok(Start::New(handle)) => hear(sim, number, handle, reply_within).await,
         Ok(Start::Open(handle)) if handle.now().told.is_none() => sim.world().summary.key_refused += 1,
         Ok(Start::Open(handle)) => {
@@ -115,7 +129,7 @@ async fn question(sim: &Sim, node: &Node, id: TransactionId) -> Option<(Fate, Op
     let told = {
         let mut world = sim.world();
         world.summary.asked += 1;
-        g4::asked(&mut world, id, &fate)
+        g4::asked(&mut world, id, &fate, node.journal().now())
     };
     let decision = told.as_ref().ok().copied().flatten();
     sim.expect(told.map(drop));

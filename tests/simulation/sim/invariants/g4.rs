@@ -1,5 +1,6 @@
 //! G4: a client that was told `committed` or `aborted` was told the truth, for ever. So is a participant that asks.
 
+use unanimous::clock::Timestamp;
 use unanimous::coordinator::Fate;
 use unanimous::journal::options::Sync;
 use unanimous::plan::TransactionId;
@@ -26,8 +27,14 @@ pub fn shown_parked(world: &mut World, id: TransactionId) -> Kept {
     kept("G4", is_durable, || format!("{id} is shown as parked before that is durable"))
 }
 
-/// Somebody asked what became of a transaction; gives the decision, if that was the answer.
-pub fn asked(world: &mut World, id: TransactionId, fate: &Fate) -> Result<Option<Decision>, super::Broken> {
+/// Somebody asked what became of a transaction, and was answered `at` this time or a little before; gives the decision, if
+/// that was the answer.
+pub fn asked(
+    world: &mut World,
+    id: TransactionId,
+    fate: &Fate,
+    at: Timestamp,
+) -> Result<Option<Decision>, super::Broken> {
     on_disk(world)?;
     let facts = world.ledger.of(id);
     let decision = match fate {
@@ -51,6 +58,9 @@ pub fn asked(world: &mut World, id: TransactionId, fate: &Fate) -> Result<Option
             world.summary.expired += 1;
             let is_unfinished = facts.plan.is_some() && facts.ended.is_none();
             kept("G4", !is_unfinished, || format!("{id} is said to be expired, and it has not ended"))?;
+            let retention = world.settings.log.retention;
+            let is_too_early = facts.ended.is_some_and(|ended| ended.plus(retention) > at);
+            kept("G4", !is_too_early, || format!("{id} is said to be expired before the retention is over"))?;
         }
         Fate::OtherNode => kept("G4", false, || format!("{id} is said to be another node's"))?,
         Fate::Open(_) | Fate::Done(_) | Fate::Unsettled => {}

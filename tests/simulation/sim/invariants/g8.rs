@@ -5,6 +5,7 @@ use unanimous::clock::Timestamp;
 use unanimous::plan::{Plan, TransactionId};
 
 use super::{Kept, kept};
+use crate::sim::scenario::Request;
 use crate::sim::world::World;
 
 /// Work is about to leave.
@@ -12,6 +13,18 @@ pub fn before_work(world: &mut World, id: TransactionId) {
     if world.ledger.of(id).begun.is_none() {
         world.ahead.insert(id);
     }
+}
+
+/// A request is answered with what its key began before, or refused because it began something else with it.
+pub fn answered(world: &mut World, request: &Request, id: TransactionId, is_same: bool) -> Kept {
+    let Some(plan) = world.ledger.of(id).plan else { return Ok(()) };
+    let Some(first) = &plan.key else { return kept("G8", false, || format!("{id} has no key")) };
+    let is_its = request.key.as_ref() == Some(&first.key);
+    let is_as_said = (first.fingerprint == [request.fingerprint; 32]) == is_same;
+    kept("G8", is_its && is_as_said, || {
+        let said = if is_same { "is answered with" } else { "is refused because of" };
+        format!("a request with key {:?} {said} {id}, which {} began", request.key, first.key)
+    })
 }
 
 /// The beginning of a transaction is durable.
