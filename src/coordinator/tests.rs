@@ -31,7 +31,7 @@ fn the_longest_transaction_that_may_begin_can_be_carried_with_the_most_that_is_k
         trace: Trace::begin(u128::MAX),
     };
     plan.bodies[0].bytes = vec![7; LOGGED_MAX - plan.logged_len() + 100].into();
-    assert_eq!(plan.logged_len(), LOGGED_MAX);
+    assert_eq!((plan.logged_len(), LOGGED_MAX), (LOGGED_MAX, 3_145_728));
     let branches = Branches::first_of(64).unwrap();
     let reply = Reply { status: 599, content_type: Some(long("t", 92)), body: vec![7; 8_100].into() };
     let kept = Kept::new(branches.iter().map(|branch| (branch, reply.clone())).collect(), KEPT_MAX);

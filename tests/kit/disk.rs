@@ -7,6 +7,11 @@ use std::process::Command;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
+/// Says that a test has tested nothing, past the capture of the test harness, which would hide it.
+fn skipped(why: &str) {
+    let _ = io::Write::write_all(&mut io::stderr(), format!("SKIPPED: {why}\n").as_bytes());
+}
+
 /// A file system, unmounted when dropped.
 #[derive(Debug)]
 pub struct SmallDisk {
@@ -27,7 +32,7 @@ impl SmallDisk {
     /// Mounts one of `bytes` at `root`, which is made. `None`, with a word why, where this process may not.
     pub fn mount(root: &Path, kind: Kind, bytes: u64) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            println!("SKIPPED: only root can mount a file system");
+            skipped("only root can mount a file system");
             return None;
         }
         fs::create_dir_all(root).unwrap();
@@ -39,7 +44,7 @@ impl SmallDisk {
         match made.and_then(|()| disk.attach(bytes)) {
             Ok(()) => Some(disk),
             Err(why) => {
-                println!("SKIPPED: no file system could be mounted: {why}");
+                skipped(&format!("no file system could be mounted: {why}"));
                 None
             }
         }
@@ -72,7 +77,7 @@ impl SmallDisk {
         let device = line.split(' ').next().unwrap().trim_start_matches("/dev/");
         let told = fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test");
         if let Err(error) = &told {
-            println!("SKIPPED: no error can be triggered on an ext4: {error}");
+            skipped(&format!("no error can be triggered on an ext4: {error}"));
         }
         told.is_ok()
     }
