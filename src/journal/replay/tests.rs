@@ -1,0 +1,127 @@
+//! What a log says that no run can have written.
+
+use serde_json::json;
+
+use super::*;
+use crate::plan::{PlannedBranch, Reply, Trace};
+use crate::txn::{Reason, Shape, Votes};
+
+fn plan() -> Arc<Plan> {
+    let branch = PlannedBranch {
+        service: "accounts".to_owned(),
+        method: "POST".to_owned(),
+        work: "/debit".to_owned(),
+        prepare: None,
+        commit: "/tx/commit".to_owned(),
+        abort: "/tx/abort".to_owned(),
+        body: None,
+    };
+    let (route, deadline, trace) = ("transfer".to_owned(), Timestamp(10_000), Trace::begin(1));
+    Arc::new(Plan { route, deadline, branches: vec![branch], bodies: Vec::new(), key: None, trace })
+}
+
+#[test]
+fn a_transaction_that_is_carried_although_it_ended_is_set_aside() {
+    let plan = plan();
+    let votes = Votes { yes: plan.shape().unwrap().branches, ..Votes::default() };
+    let commit = Transition::Decided { decision: Decision::Commit, votes, reason: None };
+    let txn = Txn::replay(plan.shape().unwrap(), [commit, Transition::Ended]).unwrap();
+    assert_eq!(fault(plan, txn), "it is carried although it is committed");
+}
+
+#[test]
+fn a_transaction_that_is_carried_with_other_branches_is_set_aside() {
+    let other = Shape::new(2, Branches::NONE, Timestamp(10_000)).unwrap();
+    assert_eq!(fault(plan(), Txn::begin(other)), "it is carried with other branches than it has");
+}
+
+#[test]
+fn a_transaction_that_is_carried_as_no_run_can_leave_it_is_set_aside() {
+    let shape = plan().shape().unwrap();
+    let abort = Transition::Decided {
+        decision: Decision::Abort,
+        votes: Votes::default(),
+        reason: Some(Reason::Restarted),
+    };
+    let aborting = Txn::replay(shape, [abort]).unwrap();
+    let working = Txn::begin(shape);
+    // Changed in its serialized form, because no transition leads there. Its only branch is 0.
+    for (txn, member, foreign) in [
+        (aborting, "/state/Aborting/1/waiting", json!(0b11)),
+        (aborting, "/state/Aborting/0", json!({"Late": 7})),
+        (aborting, "/votes/no", json!(0b10)),
+        (working, "/state", json!({"Preparing": {"read_only": 0b10}})),
+        (working, "/votes/yes", json!(0b1)),
+    ] {
+        let mut value = serde_json::to_value(txn).unwrap();
+        *value.pointer_mut(member).unwrap() = foreign;
+        let txn = serde_json::from_value(value).unwrap();
+        assert_eq!(fault(plan(), txn), "it is carried with other branches than it has", "{member}");
+    }
+}
+
+#[test]
+fn a_transaction_that_is_carried_with_answers_of_others_is_set_aside() {
+    let other = Branch::new(1).unwrap();
+    let reply = Reply { status: 200, content_type: None, body: "".into() };
+    let txn = Txn::begin(plan().shape().unwrap());
+    let kept = Some(Kept::Whole(vec![(other, reply)]));
+    let why = "it is carried with other branches than it has";
+    let of = |kept| Box::new(Carried { plan: plan(), txn, kept, parked: None });
+    assert_eq!(fault_of(Record::Carried(of(kept))), why);
+    assert_eq!(fault_of(Record::CarriedResolved(of(None), vec![(other, Decision::Commit)])), why);
+}
+
+#[test]
+fn what_is_wrong_with_a_transaction_stays_wrong_when_it_is_carried() {
+    let (plan, mut replay) = (plan(), Replay::default());
+    let carried =
+        Carried { txn: Txn::begin(plan.shape().unwrap()), plan: plan.clone(), kept: None, parked: None };
+    for record in [Record::Begun(plan.clone()), Record::Begun(plan), Record::Carried(Box::new(carried))] {
+        replay.take(Lsn::FIRST, entry(record));
+    }
+    let seen = replay.open(TransactionId::NONE).unwrap();
+    assert_eq!(seen.fault.as_ref().unwrap().why, "it begins a second time");
+}
+
+#[test]
+fn a_transaction_that_is_carried_as_what_it_was_not_is_set_aside() {
+    let (plan, mut replay) = (plan(), Replay::default());
+    let reason = Some(Reason::Restarted);
+    let abort = Transition::Decided { decision: Decision::Abort, votes: Votes::default(), reason };
+    let txn = Txn::replay(plan.shape().unwrap(), [abort]).unwrap();
+    replay.take(Lsn::FIRST, entry(Record::Begun(plan.clone())));
+    let carried = Carried { plan, txn, kept: None, parked: None };
+    replay.take(Lsn::FIRST, entry(Record::Carried(Box::new(carried))));
+    let seen = replay.open(TransactionId::NONE).unwrap();
+    assert_eq!(seen.fault.as_ref().unwrap().why, "it is carried as aborting and was working");
+}
+
+#[test]
+fn a_transaction_with_more_branches_than_there_can_be_is_nobody_s() {
+    let (plan, mut replay) = (plan(), Replay::default());
+    let txn = Txn::begin(plan.shape().unwrap());
+    let plan = Arc::new(Plan { branches: vec![plan.branches[0].clone(); 65], ..Arc::unwrap_or_clone(plan) });
+    replay.take(Lsn::FIRST, entry(Record::Begun(plan.clone())));
+    let carried = Carried { plan, txn, kept: None, parked: None };
+    replay.take(Lsn::FIRST, entry(Record::Carried(Box::new(carried))));
+    let (_, unfinished, found) = replay.into_parts();
+    assert_eq!((unfinished, found.strays), (vec![], 2));
+}
+
+fn entry(record: Record) -> Entry {
+    Entry { time: Timestamp(1), transaction: TransactionId::NONE, record }
+}
+
+fn fault(plan: Arc<Plan>, txn: Txn) -> String {
+    fault_of(Record::Carried(Box::new(Carried { plan, txn, kept: None, parked: None })))
+}
+
+fn fault_of(record: Record) -> String {
+    let mut replay = Replay::default();
+    replay.take(Lsn::FIRST, entry(record));
+    let (_, unfinished, _) = replay.into_parts();
+    let logged = unfinished.first().expect("it is unfinished");
+    assert_eq!(logged.txn.shape(), logged.plan.shape().unwrap(), "what is kept fits together");
+    logged.fault.as_ref().expect("it is set aside").why.clone()
+}
