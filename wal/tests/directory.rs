@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use common::{a_copy, copy_tree, files_below, lsn, payload, start, try_read};
 use unanimous_wal::verify::verify;
-use unanimous_wal::{DamageKind, OpenError, Options};
+use unanimous_wal::{DamageKind, Lsn, OpenError, Options};
 
 #[tokio::test]
 async fn a_marker_that_was_removed_is_no_reason_to_forget_acknowledged_records() {
@@ -348,6 +348,9 @@ async fn a_log_whose_snapshot_is_missing_is_read_or_refused_but_not_overwritten(
 #[tokio::test]
 async fn verify_changes_nothing_and_tells_what_there_is() {
     let directory = tempfile::tempdir().unwrap();
+    start(directory.path()).0.close().await.unwrap();
+    let report = verify(directory.path()).unwrap();
+    assert_eq!((report.low, report.high, report.is_sound()), (Some(Lsn::FIRST), None, true));
     let (wal, _) = start(directory.path());
     for n in 1..=3 {
         wal.append(payload(n, 10), ()).await.unwrap();
@@ -356,7 +359,7 @@ async fn verify_changes_nothing_and_tells_what_there_is() {
     wal.close().await.unwrap();
     let before = files_below(directory.path());
     let report = verify(directory.path()).unwrap();
-    assert_eq!((report.node, report.epoch, report.low, report.high), (node, 1, Some(lsn(1)), Some(lsn(3))));
+    assert_eq!((report.node, report.epoch, report.low, report.high), (node, 2, Some(lsn(1)), Some(lsn(3))));
     assert_eq!((report.counts.records, report.is_sound()), (3, true));
     assert_eq!((report.counts.blocks, report.counts.bytes > 3 * 60), (3, true));
     assert_eq!(
@@ -365,6 +368,7 @@ async fn verify_changes_nothing_and_tells_what_there_is() {
     );
     let mut dumped = Vec::new();
     let snapshot = unanimous_wal::verify::read_only(directory.path()).unwrap();
+    assert_eq!(snapshot.node(), node);
     let summary = snapshot.read_all(|lsn, payload| {
         dumped.push((lsn, payload.to_vec()));
         Ok::<_, std::convert::Infallible>(())
