@@ -84,6 +84,34 @@ fn what_is_wrong_with_a_transaction_stays_wrong_when_it_is_carried() {
     assert_eq!(seen.fault.as_ref().unwrap().why, "it begins a second time");
 }
 
+/// Only a gap may be explained by what comes after it, and only while no operator has spoken.
+#[test]
+fn a_decision_does_not_mend_what_no_run_can_have_written_nor_what_an_operator_has_begun_to_settle() {
+    let plan = plan();
+    let two = Arc::new(Plan { branches: vec![plan.branches[0].clone(); 2], ..Plan::clone(&plan) });
+    let lost = || Record::GaveUp { damage: "lost".to_owned() };
+    let by_hand = || Record::Resolved {
+        branch: Branch::new(0).unwrap(),
+        decision: Decision::Abort,
+        actor: String::new(),
+        reason: String::new(),
+    };
+    for (records, is_mended) in [
+        (vec![Record::Begun(plan.clone()), Record::Begun(plan)], false),
+        (vec![Record::Begun(two.clone()), lost()], true),
+        (vec![Record::Begun(two), lost(), by_hand()], false),
+    ] {
+        let mut replay = Replay::default();
+        for record in records {
+            replay.take(Lsn::FIRST, entry(record));
+        }
+        assert!(replay.open(TransactionId::NONE).unwrap().fault.is_some());
+        let (votes, reason, kept) = (Votes::default(), Some(Reason::Restarted), None);
+        replay.take(Lsn::FIRST, entry(Record::Decided { decision: Decision::Abort, votes, reason, kept }));
+        assert_eq!(replay.open(TransactionId::NONE).unwrap().fault.is_none(), is_mended);
+    }
+}
+
 #[test]
 fn a_transaction_that_is_carried_as_what_it_was_not_is_set_aside() {
     let (plan, mut replay) = (plan(), Replay::default());
