@@ -249,7 +249,7 @@ impl std::fmt::Debug for Log {
 /// Makes what lies beside the store of a new log.
 fn begin(store: Arc<dyn Store>, node: u32) -> Result<(), StoreError> {
     let first = BlockKey::of(Lsn::FIRST);
-    Ring::renew(&*store, node, 0, first..=first)?;
+    Ring::renew(&*store, node, 0, first..first)?;
     Keeper::begin(store, Witness::new(node)).record(|_| {}, tokio::time::Instant::now())
 }
 

@@ -243,7 +243,7 @@ impl Readable {
 
     /// Makes the ring what the store is, which is whole by now.
     fn mend_ring(&self) -> Result<Ring, StoreError> {
-        let end = BlockKey::last_of(self.end.tail.next.before().unwrap_or(Lsn::FIRST));
+        let end = BlockKey::of(self.end.tail.next);
         match (&self.copies.ring, self.ring.filter(|_| self.options.mirror)) {
             (RingState::Whole, Some(ring)) => return Ok(ring),
             (RingState::Unfinished, Some(ring)) => {
@@ -259,7 +259,7 @@ impl Readable {
                 tracing::error!(%why, "the mirror ring is damaged and the store is whole; filling it again");
             }
         }
-        Ring::renew(&*self.store, self.node, self.ring_sequence, BlockKey::of(self.low())..=end)
+        Ring::renew(&*self.store, self.node, self.ring_sequence, BlockKey::of(self.low())..end)
     }
 
     fn cut_off(&self) -> Result<(), StoreError> {

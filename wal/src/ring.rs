@@ -21,7 +21,7 @@
 //! them are there, because no commit begins before the last one is synced in both copies. For the same
 //! reason nothing is overwritten that the store does not hold: one round writes at most half of the ring.
 
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
 use crate::block::{self, BlockKey};
 use crate::lsn::Lsn;
@@ -85,7 +85,7 @@ impl Ring {
         store: &dyn Store,
         node: u32,
         sequence: u64,
-        blocks: RangeInclusive<BlockKey>,
+        blocks: Range<BlockKey>,
     ) -> Result<Self, StoreError> {
         let blocks = last_blocks(store, blocks)?;
         let mut ring = Self { id: random(), pages: store.ring_pages(), next: 0 };
@@ -98,14 +98,14 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Adds what the store has after `last`, with which the ring ends; `None` if that is more than one round.
+    /// Adds what the store has after `last`, with which the ring ends, and before `end`; `None` if that is more than one round.
     pub(crate) fn catch_up(
         mut self,
         store: &dyn Store,
         last: BlockKey,
         end: BlockKey,
     ) -> Result<Option<Self>, StoreError> {
-        let blocks = last_blocks(store, last..=end)?;
+        let blocks = last_blocks(store, last..end)?;
         let Some((_, blocks)) = blocks.split_first().filter(|(known, _)| known.key == last) else {
             return Ok(None);
         };
@@ -206,12 +206,12 @@ fn write_heads(store: &dyn Store, head: Head) -> Result<(), StoreError> {
 }
 
 /// The last blocks of a store, as many as a ring takes.
-fn last_blocks(store: &dyn Store, within: RangeInclusive<BlockKey>) -> Result<Vec<Packed>, StoreError> {
+fn last_blocks(store: &dyn Store, within: Range<BlockKey>) -> Result<Vec<Packed>, StoreError> {
     let (mut blocks, mut pages) = (Vec::new(), 0);
-    let mut at = Some(*within.end());
+    let mut at = within.end.before();
     while let Some((key, bytes)) = at.map_or(Ok(None), |at| store.at_or_before(at))? {
         pages += entry::pages(bytes.len());
-        if key < *within.start() || pages > store.ring_pages() {
+        if key < within.start || pages > store.ring_pages() {
             break;
         }
         at = key.before();

@@ -457,3 +457,16 @@ async fn a_ring_beside_an_older_store_and_witness_convicts_them() {
     assert!(!verify(old.path()).unwrap().is_sound());
     assert_eq!(start(directory.path()).0.high().map(Lsn::get), Some(2_000));
 }
+
+/// Nothing of it may stay in the ring, where the next record gets the number that it had.
+#[tokio::test]
+async fn a_first_record_that_was_torn_is_cut_off_in_both_copies() {
+    let disk = SimDisk::new(3);
+    let (wal, _) = start_sim(&disk);
+    disk.fail(Operation::Put, 2);
+    wal.append(payload(1, 150_000), ()).await.unwrap_err();
+    disk.kill();
+    append(&disk, [7]).await;
+    assert_eq!(copies(&disk), whole());
+    assert_eq!(start_sim(&disk).1, [(lsn(1), payload(7, 50))]);
+}
