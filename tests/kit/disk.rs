@@ -7,10 +7,7 @@ use std::process::Command;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-/// Says that a test has tested nothing, past the capture of the test harness, which would hide it.
-fn skipped(why: &str) {
-    let _ = io::Write::write_all(&mut io::stderr(), format!("SKIPPED: {why}\n").as_bytes());
-}
+use super::skipped::skipped;
 
 /// A file system, unmounted when dropped.
 #[derive(Debug)]

@@ -28,7 +28,6 @@
 #![allow(unreachable_pub, reason = "each test file is a crate of its own, and the kit a module in it")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 #![allow(clippy::print_stderr, reason = "what a node said is shown where its test fails")]
-#![allow(clippy::print_stdout, reason = "what a test could not do is said")]
 
 mod answer;
 mod asked;
@@ -37,6 +36,7 @@ mod caller;
 mod disk;
 mod node;
 mod process;
+mod skipped;
 mod stub;
 mod web;
 mod wire;
@@ -48,6 +48,7 @@ pub use asked::{Asked, ask_until_one_fails, calls_are_true};
 pub use caller::Caller;
 pub use disk::{Kind, SmallDisk};
 pub use node::Node;
+pub use skipped::skipped;
 
 pub use process::{Process, example, missing};
 pub use stub::Stub;

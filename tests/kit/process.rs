@@ -5,6 +5,7 @@ use std::process::Stdio;
 use http::Method;
 use tokio::process::{Child, Command};
 
+use super::skipped::skipped;
 use super::web;
 
 /// A running program that answers HTTP.
@@ -54,9 +55,7 @@ pub fn example(name: &str) -> String {
 pub fn missing(program: &str, test: &str) -> bool {
     let found = std::process::Command::new(program).arg("--version").output().is_ok();
     if !found {
-        // Written past the capture of the test harness, which would hide it.
-        let said = format!("SKIPPED {test}: there is no {program} on PATH\n");
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
+        skipped(&format!("{test}: there is no {program} on PATH"));
     }
     !found
 }

@@ -25,6 +25,7 @@ use fuser::{BackgroundSession, Config, Errno};
 
 use self::memory::Memory;
 use self::mounted::Mounted;
+use crate::kit::skipped;
 
 /// What the disk says of its size: 256 MiB. It does not say that there is a quota.
 pub const SIZE: u64 = 256 * 1024 * 1024;
@@ -85,9 +86,7 @@ impl SickDisk {
         match fuser::spawn_mount(Mounted(shared.clone()), root, &Config::default()) {
             Ok(session) => Some(Self { shared, root: root.to_owned(), _session: session }),
             Err(why) => {
-                // Written past the capture of the test harness, which would hide it.
-                let said = format!("SKIPPED: no file system can be mounted with FUSE: {why}\n");
-                let _ = std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes());
+                skipped(&format!("no file system can be mounted with FUSE: {why}"));
                 None
             }
         }

@@ -4,14 +4,11 @@
 
 mod common;
 #[path = "../../tests/kit/disk.rs"]
-#[allow(
-    dead_code,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    unreachable_pub,
-    reason = "a file of the kit of other tests"
-)]
+#[allow(dead_code, clippy::unwrap_used, unreachable_pub, reason = "a file of the kit of other tests")]
 mod disk;
+#[path = "../../tests/kit/skipped.rs"]
+#[allow(unreachable_pub, reason = "a file of the kit of other tests")]
+mod skipped;
 
 use std::fs;
 use std::path::Path;
