@@ -119,6 +119,23 @@ async fn a_second_opener_is_told_that_the_log_is_in_use() {
     assert!(refused.to_string().contains(directory.path().to_str().unwrap()));
 }
 
+#[tokio::test]
+async fn a_lock_that_is_let_go_of_a_moment_later_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    wal.close().await.unwrap();
+    // As a child of a process that had the log open, before it runs its own program.
+    let held = std::fs::File::open(directory.path().join("LOCK")).unwrap();
+    held.lock().unwrap();
+    let letting_go = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        drop(held);
+    });
+    let (wal, _) = start(directory.path());
+    wal.close().await.unwrap();
+    letting_go.join().unwrap();
+}
+
 #[test]
 fn what_was_read_back_is_durable_without_a_number() {
     let directory = tempfile::tempdir().unwrap();

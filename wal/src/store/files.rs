@@ -15,6 +15,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::home::{START, START_UNFINISHED};
 use crate::damage::{Damage, DamageKind};
@@ -25,6 +27,12 @@ const VERSION: u8 = 1;
 
 /// Copies of earlier troubles that are kept before a repair asks for room.
 const ASIDES_MAX: usize = 3;
+
+/// How long a lock is waited for. A process that was just started holds a lock that its parent has let go of, until it
+/// runs its own program; a node that is replaced may be at its very end.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 const MARKER: &str = "INIT";
 const MARKER_UNFINISHED: &str = "INIT.new";
@@ -72,7 +80,7 @@ impl Files {
         let path = self.root.join(LOCK);
         let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = open.map_err(OpenError::io("open for writing", &path))?;
-        self.hold(file.try_lock(), &path)?;
+        self.hold(|| file.try_lock(), &path)?;
         Ok(file)
     }
 
@@ -81,7 +89,7 @@ impl Files {
         let path = self.root.join(LOCK);
         match File::open(&path) {
             Ok(file) => {
-                self.hold(file.try_lock_shared(), &path)?;
+                self.hold(|| file.try_lock_shared(), &path)?;
                 Ok(Some(file))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -93,7 +101,7 @@ impl Files {
     pub(crate) fn refuse_open_store(&self) -> Result<(), OpenError> {
         let path = self.data();
         match File::open(&path) {
-            Ok(file) => self.hold(file.try_lock_shared(), &path),
+            Ok(file) => self.hold(|| file.try_lock_shared(), &path),
             Err(error) => absent_is_fine(Err(error)).map_err(OpenError::io("open", &path)),
         }
     }
@@ -189,11 +197,17 @@ impl Files {
         Ok(())
     }
 
-    fn hold(&self, lock: Result<(), TryLockError>, path: &Path) -> Result<(), OpenError> {
-        match lock {
-            Ok(()) => Ok(()),
-            Err(TryLockError::WouldBlock) => Err(OpenError::Locked { directory: self.root.clone() }),
-            Err(TryLockError::Error(error)) => Err(OpenError::io("lock", path)(error)),
+    fn hold(&self, lock: impl Fn() -> Result<(), TryLockError>, path: &Path) -> Result<(), OpenError> {
+        let began = Instant::now();
+        loop {
+            match lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_PATIENCE => thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(OpenError::Locked { directory: self.root.clone() });
+                }
+                Err(TryLockError::Error(error)) => return Err(OpenError::io("lock", path)(error)),
+            }
         }
     }
 
