@@ -10,7 +10,7 @@ use std::sync::Arc;
 use unanimous::clock::Timestamp;
 use unanimous::journal::LogPosition as Lsn;
 use unanimous::journal::record::{Carried, Entry, Record, Remark};
-use unanimous::journal::replay::{Logged, Replay};
+use unanimous::journal::replay::{FaultKind, Logged, Replay};
 use unanimous::plan::{Plan, PlannedBranch, Trace, TransactionId};
 use unanimous::txn::{Branch, Decision, Shape, Transition, Txn};
 
@@ -78,7 +78,7 @@ fn is_true_to(gapped: &[Place], whole: &[Record], truth: &Txn) -> bool {
         return false;
     };
     if let Some(fault) = &left.fault {
-        assert!(fault.is_gap, "no disorder is made of a gap: {} in {}", fault.why, said());
+        assert!(fault.kind == FaultKind::Gap, "no disorder is made of a gap: {} in {}", fault.why, said());
         assert!(!has_decision, "what was decided is known: {}", said());
         return true;
     }

@@ -135,20 +135,60 @@ async fn what_is_decided_is_told_again_and_what_was_lost_wholly_is_not_guessed()
     assert_eq!((&summary["to_tell"], &summary["in_question"]), (&json!(1), &json!(1)), "{:?}", rescue.lines);
     let question = rescue.found("in_question")[0];
     assert_eq!((&question["transaction"], &question["why"]), (&json!(ids[3]), &json!("no_beginning")));
-    assert_eq!(question["parked"], false, "nobody can be told, because nobody knows whom");
     node.arg("--data-dir").arg(&rescue.to.display().to_string()).start().await;
     accounts.wait_for("/tx/commit", 1).await;
-    node.settled().await;
-    assert_eq!(node.state(&ids[2]).await, "committed");
+    node.wait_for_state(&ids[2], "committed").await;
     assert_eq!(
         (accounts.count("/tx/commit"), ledger.count("/tx/commit")),
         (1, 0),
         "the ledger has confirmed"
     );
-    for lost in [&ids[0], &ids[3]] {
-        let told = node.get(&format!("/v1/transactions/{lost}")).await.expect(410);
-        assert_eq!(told.json()["code"], "expired", "never_seen would mean that an abort is safe");
+    let told = node.get(&format!("/v1/transactions/{}", ids[0])).await.expect(410).json();
+    assert_eq!(told["code"], "expired", "never_seen would mean that an abort is safe");
+    assert!(told["detail"].as_str().unwrap().contains("damaged and given up"), "{told}");
+    let held = node.get(&format!("/v1/transactions/{}", ids[3])).await.expect(200).json();
+    assert_eq!((&held["outcome"], &held["parked"]), (&json!("undecided"), &json!(true)), "{held}");
+}
+
+/// Nobody knows whom to tell, and it does not vanish.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decided_transaction_whose_beginning_is_lost_is_parked_until_an_operator_has_settled_it() {
+    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
+    let (mut node, ids) = four_transfers(&accounts, &ledger).await;
+    damage(&node.data_dir(), b"key 3");
+    let rescue = Rescue::of(&node).await;
+    let question = rescue.found("in_question")[0];
+    assert_eq!((&question["transaction"], &question["why"]), (&json!(ids[3]), &json!("no_beginning")));
+    assert_eq!((&question["state"], &question["parked"]), (&json!("committing"), &json!(true)));
+    let to = rescue.to.display().to_string();
+    let verified = node.cli(&["verify", "--data-dir", &to]).await;
+    let words = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(verified.status.code() == Some(1) && words.contains(&ids[3]), "{words}");
+
+    node.arg("--data-dir").arg(&to).start().await;
+    node.wait_for_parked(&ids[3]).await;
+    node.wait_for_state(&ids[2], "committed").await;
+    let held = node.get(&format!("/v1/transactions/{}", ids[3])).await.expect(200).json();
+    assert_eq!((&held["state"], &held["outcome"]), (&json!("committing"), &json!("committed")), "{held}");
+    assert_eq!(
+        (&held["branches"][0]["service"], &held["branches"][1]["state"]),
+        (&json!("?"), &json!("confirmed"))
+    );
+    let listed = node.admin("/v1/transactions").await.expect(200).json().to_string();
+    assert!(listed.contains(&ids[3]), "{listed}");
+    for branch in [0, 1] {
+        let wish = json!({"branch": branch, "as": "committed", "reason": "seen there"});
+        node.admin_post(&format!("/v1/transactions/{}/resolve", ids[3]), &wish).await.expect(200);
     }
+    node.settled().await;
+    node.get(&format!("/v1/transactions/{}", ids[3])).await.expect(410);
+    assert_eq!(accounts.count("/tx/commit"), 1, "nobody was told anything of it");
+    node.kill().await;
+    node.start().await;
+    node.settled().await;
+    node.terminate().await;
+    let verified = node.cli(&["verify", "--data-dir", &to]).await;
+    assert_eq!(verified.status.code(), Some(0), "nothing is left in question: {verified:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,6 +222,29 @@ async fn a_lost_end_leaves_everything_in_question_that_was_open_there() {
         node.wait_for_parked(question["transaction"].as_str().unwrap()).await;
     }
     assert_eq!(accounts.calls().len(), 0, "nothing is presumed to be aborted");
+}
+
+/// `verify` says on stdout what it found, whatever is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_log_is_seen_also_without_its_witness_and_without_its_marker() {
+    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
+    let (node, _) = four_transfers(&accounts, &ledger).await;
+    let directory = node.data_dir().display().to_string();
+    let verified = async || {
+        let output = node.cli(&["verify", "--data-dir", &directory]).await;
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, sound) = verified().await;
+    let first_line = sound.lines().next().unwrap().to_owned();
+    assert!(code == Some(0) && sound.ends_with("sound\n"), "{sound}");
+    std::fs::write(node.data_dir().join("witness"), b"").unwrap();
+    let (code, words) = verified().await;
+    assert!(code == Some(1) && words.contains("WRONG: ") && words.contains("`witness`"), "{words}");
+    assert_eq!(words.lines().next(), Some(first_line.as_str()), "every record can be read");
+    assert!(words.contains("next: `unanimous salvage --data-dir"), "{words}");
+    std::fs::write(node.data_dir().join("INIT"), b"\xff").unwrap();
+    let (code, words) = verified().await;
+    assert!(code == Some(1) && words.contains("WRONG: ") && words.contains("`INIT`"), "{words}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,6 +58,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, RescueError> {
         SalvageError::Make(ref cause) if !cause.is_not_empty() => RescueError::Write(error),
         SalvageError::NotReadBack(_) => RescueError::Write(error),
         SalvageError::Make(_)
+        | SalvageError::Unchecked(_)
         | SalvageError::Newer(..)
         | SalvageError::Identity(_)
         | SalvageError::Inside => RescueError::Refused(error),
@@ -128,7 +129,7 @@ fn question_json(question: &Question) -> Value {
     json!({
         "found": "in_question", "transaction": question.id.to_string(), "why": why, "detail": detail,
         "state": question.stood, "route": question.plan.as_ref().map(|plan| plan.route.clone()),
-        "branches": branches, "later": later, "parked": question.plan.is_some(),
+        "branches": branches, "later": later, "parked": true,
     })
 }
 
@@ -137,10 +138,7 @@ fn why(question: &Question) -> (&'static str, String) {
     match &question.why {
         Doubt::Undecided => ("undecided", "what was decided may be among the missing records".to_owned()),
         Doubt::Disorder(words) => ("disorder", words.clone()),
-        Doubt::NoBeginning => (
-            "no_beginning",
-            "who takes part is among the missing records: no start goes on with it".to_owned(),
-        ),
+        Doubt::NoBeginning => ("no_beginning", "who takes part is among the missing records".to_owned()),
     }
 }
 
@@ -175,6 +173,9 @@ fn table(report: &Report, args: &Args, out: &mut dyn Write) -> io::Result<()> {
         report.to_abort,
         report.questions.len()
     )?;
+    if !findings.missing.is_empty() || !findings.is_end_witnessed() || !findings.is_beginning_known() {
+        writeln!(out, "of transactions that are lost wholly, with every record of them, nobody knows")?;
+    }
     if report.questions.is_empty() {
         return Ok(());
     }

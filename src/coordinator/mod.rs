@@ -49,7 +49,7 @@ use self::registry::{Open, Registry, Stand};
 use self::running::{Message, Running};
 pub use self::view::View;
 use crate::journal::find::{Past, Search};
-use crate::journal::replay::{Found, KeyHash, Logged, key_hash};
+use crate::journal::replay::{FaultKind, Found, KeyHash, Logged, key_hash};
 use crate::journal::{Journal, ReadError};
 use crate::participant::{Participants, Work};
 use crate::plan::{ClientKey, Issuer, Origin, Plan, TransactionId};
@@ -135,6 +135,10 @@ pub enum Fate {
     NeverSeen,
     /// The log no longer goes back that far.
     Expired,
+    /// Records of that time are missing from the log.
+    GivenUp,
+    /// Its records are damaged, and an operator has settled it.
+    SettledByHand,
     /// Another node began it.
     OtherNode,
 }
@@ -207,7 +211,11 @@ impl<P: Participants> Coordinator<P> {
     /// Goes on with a transaction that the log left unfinished.
     pub fn resume(&self, logged: Durable<Logged>) {
         let Logged { id, plan, txn, kept, parked, resolved, fault, since, .. } = logged.get().clone();
-        let view = View { kept, parked, resolved, ..View::new(id, plan, txn) };
+        let no_beginning = fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::NoBeginning);
+        // What was decided may be told, where that is all that is known.
+        let decision = |logged: Logged| logged.txn.decision().filter(|_| no_beginning).into_iter().collect();
+        let told = logged.clone().map::<Vec<_>>(decision).into_each().next();
+        let view = View { told, kept, parked, resolved, ..View::new(id, plan, txn) };
         let (mut open, seats) = self.open(view);
         open.since = since.get().into();
         open.is_recovered = true;
@@ -233,8 +241,9 @@ impl<P: Participants> Coordinator<P> {
             Search::Decided(past) => Fate::Done(past),
             Search::Undecided => Fate::Unsettled,
             Search::NeverSeen => Fate::NeverSeen,
-            // No answer is the only true one.
-            Search::Expired | Search::SettledByHand => Fate::Expired,
+            Search::Expired => Fate::Expired,
+            Search::GivenUp => Fate::GivenUp,
+            Search::SettledByHand => Fate::SettledByHand,
         })
     }
 
@@ -329,7 +338,7 @@ impl<P: Participants> Coordinator<P> {
             Search::Decided(_) => Err(Refused::KeyReused(id)),
             Search::Undecided => Err(Refused::KeyBusy(id)),
             Search::SettledByHand => Err(Refused::KeySettled(id)),
-            Search::NeverSeen | Search::Expired => {
+            Search::NeverSeen | Search::Expired | Search::GivenUp => {
                 self.shared.registry.forget_key(hash, id);
                 Ok(None)
             }

@@ -33,6 +33,8 @@ pub enum Search {
     NeverSeen,
     /// It ended longer ago than the retention, or the log no longer covers the time of its id.
     Expired,
+    /// Records of the time of its id are missing, and its own may have been among them.
+    GivenUp,
 }
 
 /// A decided transaction.
@@ -81,7 +83,7 @@ impl Journal {
             }
         }
         // Asked only now: what was retired meanwhile was perhaps not read.
-        Ok(if self.covers(id) { Search::NeverSeen } else { Search::Expired })
+        Ok(self.without_records(id))
     }
 
     /// What the log says of `id` from its first record on, if that is at `from` or later and before `to`.
@@ -132,12 +134,16 @@ impl Journal {
         }
     }
 
-    /// Whether the log has everything from the time of `id` on that it ever had.
-    fn covers(&self, id: TransactionId) -> bool {
+    /// What can be said of a transaction of which the log has nothing: whether it covers the time of `id`.
+    fn without_records(&self, id: TransactionId) -> Search {
         let (earliest, index) = (id.time().minus(DISORDER), self.index());
         let begins_before =
             self.wal().low() == Lsn::FIRST || index.oldest().is_some_and(|oldest| oldest < earliest);
-        begins_before && !index.was_given_up(id.time(), id.time().plus(DISORDER))
+        match index.was_given_up(id.time(), id.time().plus(DISORDER)) {
+            _ if !begins_before => Search::Expired,
+            true => Search::GivenUp,
+            false => Search::NeverSeen,
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Audit {
     pub unfinished: usize,
     /// Everything that is wrong, as sentences. Empty: every record is there and makes sense, in both copies.
     pub faults: Vec<String>,
+    /// What is wrong keeps a node from starting with the log.
+    pub is_damaged: bool,
     /// What is worth a word and not wrong.
     pub notes: Vec<String>,
 }
@@ -32,11 +34,18 @@ pub struct Audit {
 pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
     let mut replay = Replay::default();
     let (mut audit, mut first) = (Audit::default(), None);
-    let read = verify::read_only(directory)?.read_all(|lsn, bytes| {
-        first.get_or_insert(lsn);
-        audit.high = Some(lsn);
-        replay.read(lsn, bytes)
+    let snapshot = match verify::read_only(directory) {
+        Err(unanimous_wal::OpenError::Damage(damage)) => Err(ReadAllError::Damage(damage)),
+        snapshot => Ok(snapshot?),
+    };
+    let read = snapshot.and_then(|snapshot| {
+        snapshot.read_all(|lsn, bytes| {
+            first.get_or_insert(lsn);
+            audit.high = Some(lsn);
+            replay.read(lsn, bytes)
+        })
     });
+    audit.is_damaged = read.is_err();
     match read {
         Ok(summary) => {
             audit.faults.extend(summary.copies.faults());
@@ -50,9 +59,14 @@ pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
     }
     if let Some((why, is_older)) = verify::copied(directory)? {
         let place = if is_older { &mut audit.faults } else { &mut audit.notes };
-        place.push(format!("the directory is a copy, or was restored: {why}"));
+        place.push(format!(
+            "the directory is a copy, or was restored: {why}. No node starts with it before `log.accept_copy` says what it is"
+        ));
     }
     let (index, unfinished, found) = replay.into_parts();
+    audit.notes.extend((!index.is_whole()).then(|| {
+        "some records were given up (`gave_up` in the dump); nobody knows of transactions that were lost wholly".to_owned()
+    }));
     let faults = unfinished.iter().filter_map(|logged| Some((logged.id, logged.fault.as_ref()?)));
     audit.faults.extend(faults.map(|(id, fault)| format!("record {} of {id}: {}", fault.lsn, fault.why)));
     if found.strays > 0 && first == Some(Lsn::FIRST) && index.is_whole() {

@@ -30,6 +30,7 @@ pub mod line;
 mod opening;
 pub mod options;
 pub mod record;
+mod remains;
 pub mod replay;
 mod room;
 pub mod salvage;
@@ -308,7 +309,12 @@ impl OpenError {
     /// Whether something is where a new log was to be made.
     #[must_use]
     pub fn is_not_empty(&self) -> bool {
-        matches!(self, Self::Log(unanimous_wal::OpenError::NotEmpty { .. }))
+        matches!(
+            self,
+            Self::Log(
+                unanimous_wal::OpenError::NotEmpty { .. } | unanimous_wal::OpenError::Unfinished { .. }
+            )
+        )
     }
 }
 

@@ -4,8 +4,8 @@
 //! that no run can have written is not corrected: the transaction is set aside with its records, and
 //! recovery parks it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use unanimous_wal::{Durable, Lsn, Readable};
@@ -13,6 +13,7 @@ use unanimous_wal::{Durable, Lsn, Readable};
 use super::codec::{self, CodecError};
 use super::index::Index;
 use super::record::{Carried, Entry, Kept, Record};
+use super::remains::Remains;
 use crate::clock::Timestamp;
 use crate::plan::{ClientKey, Plan, TransactionId};
 use crate::txn::{Branch, Branches, Decision, Illegal, Transition, Txn};
@@ -48,10 +49,21 @@ pub struct Fault {
     pub lsn: Lsn,
     /// Why it does not.
     pub why: String,
-    /// Only that records are missing. One that comes later may tell what they held.
-    pub is_gap: bool,
+    /// What kind of fault it is.
+    pub kind: FaultKind,
     /// Branches that an operator has settled since.
     pub resolved: Branches,
+}
+
+/// What is wrong with the records of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Only that records are missing. One that comes later may tell what they held.
+    Gap,
+    /// No run can have written them in this order.
+    Disorder,
+    /// The one that it begins with is missing: nobody knows who takes part.
+    NoBeginning,
 }
 
 /// What the log held.
@@ -76,6 +88,8 @@ pub type KeyHash = u128;
 #[derive(Debug, Default)]
 pub struct Replay {
     open: HashMap<TransactionId, Logged>,
+    /// Transactions whose beginning was not met.
+    remains: BTreeMap<TransactionId, Remains>,
     found: Found,
     index: Index,
 }
@@ -136,7 +150,8 @@ impl Replay {
     /// The same without the proof that it was read from a log: for a look at a log, not a run.
     #[must_use]
     pub fn into_parts(self) -> (Index, Vec<Logged>, Found) {
-        let mut logged: Vec<_> = self.open.into_values().collect();
+        let remains = self.remains.into_iter().filter_map(|(id, remains)| remains.set_aside(id));
+        let mut logged: Vec<_> = self.open.into_values().chain(remains).collect();
         logged.sort_by_key(|logged| logged.since);
         (self.index, logged, self.found)
     }
@@ -149,7 +164,7 @@ impl Replay {
             logged.has_gap = true;
             if logged.txn.decision().is_none() {
                 let why = format!("what was decided may have been lost with what was given up: {damage}");
-                logged.fault = Some(Fault { lsn, why, is_gap: true, resolved: Branches::NONE });
+                logged.fault = Some(Fault::new(lsn, FaultKind::Gap, why));
             }
         }
     }
@@ -157,10 +172,8 @@ impl Replay {
     fn begin(&mut self, lsn: Lsn, id: TransactionId, plan: Arc<Plan>) {
         self.index.note_begun(id, lsn);
         self.remember_key(id, &plan);
-        let Ok(shape) = plan.shape() else {
-            self.found.strays += 1;
-            return;
-        };
+        let Ok(shape) = plan.shape() else { return self.stray(lsn, id, None) };
+        self.remains.remove(&id);
         match self.open.entry(id) {
             Slot::Vacant(slot) => {
                 let txn = Txn::begin(shape);
@@ -187,11 +200,9 @@ impl Replay {
         self.remember_key(id, &carried.plan);
         self.index.note_carried(id, lsn);
         let Carried { plan, txn, kept, parked } = carried;
-        let Ok(shape) = plan.shape() else {
-            self.found.strays += 1;
-            return;
-        };
-        let wrong = |why: String| Some(Fault { lsn, why, is_gap: false, resolved: Branches::NONE });
+        let Ok(shape) = plan.shape() else { return self.stray(lsn, id, None) };
+        self.remains.remove(&id);
+        let wrong = |why: String| Some(Fault::new(lsn, FaultKind::Disorder, why));
         let is_in_it = |branch| shape.branches.has(branch);
         let misfit = !txn.is_of(shape)
             || !kept.iter().flat_map(Kept::branches).all(is_in_it)
@@ -200,7 +211,9 @@ impl Replay {
             if misfit { (Txn::begin(shape), None, Vec::new()) } else { (txn, kept, resolved) };
         let fault = match self.open.get(&id) {
             _ if misfit => wrong("it is carried with other branches than it has".to_owned()),
-            Some(before) if before.fault.as_ref().is_some_and(|fault| !fault.is_gap) => before.fault.clone(),
+            Some(before) if before.fault.as_ref().is_some_and(|fault| fault.kind != FaultKind::Gap) => {
+                before.fault.clone()
+            }
             Some(before) if before.txn != txn && !(before.has_gap && before.txn.may_become(&txn)) => wrong(
                 format!("it is carried as {} and was {}", txn.state().name(), before.txn.state().name()),
             ),
@@ -215,11 +228,7 @@ impl Replay {
     }
 
     fn step(&mut self, lsn: Lsn, id: TransactionId, step: Transition, and: impl FnOnce(&mut Logged)) {
-        let Some(logged) = self.open.get_mut(&id) else {
-            // Its beginning was retired, and so it had ended; or the log was cut by hand.
-            self.found.strays += 1;
-            return;
-        };
+        let Some(logged) = self.open.get_mut(&id) else { return self.stray(lsn, id, Some(step)) };
         logged.take(lsn, step);
         and(logged);
         let fault = logged.fault.as_ref();
@@ -227,11 +236,21 @@ impl Replay {
         let ended = match fault {
             None => logged.txn.state().is_final(),
             // Whatever is missing: everybody confirmed it.
-            Some(fault) => fault.is_gap && step == Transition::Ended,
+            Some(fault) => fault.kind == FaultKind::Gap && step == Transition::Ended,
         };
         if ended || settled {
             self.open.remove(&id);
             self.found.finished += 1;
+        }
+    }
+
+    /// Its beginning was retired, and then its end comes, or it is carried; or its beginning is lost.
+    fn stray(&mut self, lsn: Lsn, id: TransactionId, step: Option<Transition>) {
+        self.found.strays += 1;
+        if step == Some(Transition::Ended) {
+            self.remains.remove(&id);
+        } else {
+            self.remains.entry(id).or_insert_with(|| Remains::from(lsn)).take(step);
         }
     }
 
@@ -249,7 +268,7 @@ impl Logged {
             (Some(fault), Transition::Resolved(branch, _)) => fault.resolved = fault.resolved.with(branch),
             // Nothing of it was decided in what is missing: this is what came next, or the decision itself.
             (Some(fault), Transition::Preparing { .. } | Transition::Decided { .. })
-                if fault.is_gap && fault.resolved.is_empty() =>
+                if fault.kind == FaultKind::Gap && fault.resolved.is_empty() =>
             {
                 (self.fault, self.has_gap) = (None, false);
                 self.go_to(next, lsn, step);
@@ -270,7 +289,14 @@ impl Logged {
     }
 
     fn is_wrong(&mut self, lsn: Lsn, why: String) {
-        self.fault.get_or_insert(Fault { lsn, why, is_gap: false, resolved: Branches::NONE }).is_gap = false;
+        let disorder = Fault::new(lsn, FaultKind::Disorder, why);
+        self.fault.get_or_insert(disorder).kind = FaultKind::Disorder;
+    }
+}
+
+impl Fault {
+    pub(super) fn new(lsn: Lsn, kind: FaultKind, why: String) -> Self {
+        Self { lsn, why, kind, resolved: Branches::NONE }
     }
 }
 

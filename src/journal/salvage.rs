@@ -16,7 +16,7 @@ use super::OpenError;
 use super::codec::{self, CodecError};
 use super::inspect::audit;
 use super::record::{Entry, Record};
-use super::replay::{Logged, Replay};
+use super::replay::{Fault, FaultKind, Logged, Replay};
 use crate::clock::Timestamp;
 use crate::plan::{Plan, TransactionId};
 
@@ -59,7 +59,7 @@ pub enum Doubt {
     Undecided,
     /// Its records are in an order that no run can have written. It is parked in the new log.
     Disorder(String),
-    /// Its beginning is missing, so that nobody knows who takes part: no start can go on with it.
+    /// Its beginning is missing, so that nobody knows who takes part. It is parked in the new log.
     NoBeginning,
 }
 
@@ -83,6 +83,11 @@ pub enum SalvageError {
     /// The new log could not be made.
     #[error("the new log could not be made: {0}")]
     Make(#[source] OpenError),
+    /// The new log could not be read for a check.
+    #[error(
+        "the new log is written, and could not be read back for a check: {0}. Check it with `unanimous verify`"
+    )]
+    Unchecked(#[source] OpenError),
     /// What was written is not what is read.
     #[error("the new log does not hold what was written to it: {0}")]
     NotReadBack(String),
@@ -100,7 +105,7 @@ pub fn salvage(directory: &Path, to: &Path, now: Timestamp) -> Result<Report, Sa
     draft.end(salvage.findings(), now);
     let node = draft.node(salvage.findings())?;
     let records = write(&salvage, &draft, to, node)?;
-    let audited = audit(to).map_err(SalvageError::Make)?;
+    let audited = audit(to).map_err(SalvageError::Unchecked)?;
     if audited.records != records {
         let words = format!("{} of {records} records are read back", audited.records);
         return Err(SalvageError::NotReadBack(words));
@@ -159,9 +164,7 @@ struct Draft {
     /// Gaps after which no record came yet.
     waiting: Vec<(Lsn, Lsn, String)>,
     not_records: Vec<(Lsn, CodecError)>,
-    /// Records of transactions whose beginning was not met.
-    strays: BTreeMap<TransactionId, Vec<(Lsn, String)>>,
-    /// What records say of transactions that were undecided at a gap before them.
+    /// What records say of transactions that were undecided at a gap before them, or whose beginning was not met.
     later: BTreeMap<TransactionId, Vec<(Lsn, String)>>,
     nodes: BTreeSet<u32>,
     records: u64,
@@ -205,28 +208,12 @@ impl Draft {
         self.close_gaps(entry.time);
         self.records += 1;
         let (id, says) = (entry.transaction, says(&entry.record));
-        let (begins, ends) = match &entry.record {
-            Record::Begun(_) | Record::Carried(_) | Record::CarriedResolved(..) => (true, false),
-            Record::Ended(_) => (false, true),
-            Record::Opened { .. }
-            | Record::GaveUp { .. }
-            | Record::Preparing { .. }
-            | Record::Decided { .. }
-            | Record::Acked(_)
-            | Record::Parked { .. }
-            | Record::Resolved { .. } => (false, false),
-        };
-        if begins {
+        let ends = matches!(entry.record, Record::Ended(_));
+        if matches!(entry.record, Record::Begun(_) | Record::Carried(_) | Record::CarriedResolved(..)) {
             self.nodes.extend(id.node());
         }
-        let was_open = self.replay.open(id).is_some();
         self.replay.take(lsn, entry);
-        if begins || ends {
-            self.strays.remove(&id);
-        } else if !was_open && id != TransactionId::NONE {
-            self.strays.entry(id).or_default().push((lsn, says.clone()));
-        }
-        if self.replay.open(id).is_some_and(is_in_gap) {
+        if self.replay.open(id).map_or(!ends && id != TransactionId::NONE, is_in_gap) {
             self.later.entry(id).or_default().push((lsn, says));
         } else {
             self.later.remove(&id);
@@ -251,9 +238,6 @@ impl Draft {
             self.waiting.push((next, next, why.to_owned()));
         }
         self.close_gaps(now);
-        if self.gaps.is_empty() && findings.is_beginning_known() {
-            self.strays.clear();
-        }
     }
 
     /// The number of the first record of the new log, where it is not the first that was rescued: of what is missing at the
@@ -281,7 +265,8 @@ impl Draft {
         let (mut to_tell, mut to_abort) = (0, 0);
         for logged in open {
             let why = match &logged.fault {
-                Some(fault) if fault.is_gap => Doubt::Undecided,
+                Some(Fault { kind: FaultKind::Gap, .. }) => Doubt::Undecided,
+                Some(Fault { kind: FaultKind::NoBeginning, .. }) => Doubt::NoBeginning,
                 Some(fault) => Doubt::Disorder(format!("record {}: {}", fault.lsn, fault.why)),
                 None => {
                     let count = if logged.txn.decision().is_some() { &mut to_tell } else { &mut to_abort };
@@ -291,15 +276,9 @@ impl Draft {
             };
             let Logged { id, plan, txn, .. } = logged;
             let later = later.remove(&id).unwrap_or_default();
-            questions.push(Question { id, why, stood: txn.state().name(), plan: Some(plan), later });
+            let plan = (why != Doubt::NoBeginning).then_some(plan);
+            questions.push(Question { id, why, stood: txn.state().name(), plan, later });
         }
-        questions.extend(self.strays.into_iter().map(|(id, later)| Question {
-            id,
-            why: Doubt::NoBeginning,
-            stood: "unknown",
-            plan: None,
-            later,
-        }));
         questions.sort_by_key(|question| question.id);
         let (not_records, finished) = (self.not_records, found.finished);
         Report { findings, not_records, questions, finished, to_tell, to_abort }
@@ -336,7 +315,7 @@ impl Gap {
 }
 
 fn is_in_gap(logged: &Logged) -> bool {
-    logged.fault.as_ref().is_some_and(|fault| fault.is_gap)
+    logged.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Gap)
 }
 
 /// What a record says of its transaction, in a few words.

@@ -193,6 +193,8 @@ pub fn fate(id: TransactionId, fate: &Fate) -> Result<Value, Problem> {
         let problem = Problem::new(status, code, detail).with("transaction", json!({ "id": id.to_string() }));
         Err(problem.with_header(TRANSACTION_ID, &id.to_string()))
     };
+    // No answer is the only true one.
+    let no_answer = |why| problem(StatusCode::GONE, "expired", why);
     match fate {
         Fate::Open(view) => Ok(view_json(view)),
         Fate::Done(past) => Ok(past_json(id, past)),
@@ -202,10 +204,14 @@ pub fn fate(id: TransactionId, fate: &Fate) -> Result<Value, Problem> {
             "never_seen",
             "this transaction never began here, or was lost before it asked anybody for anything: abort is safe",
         ),
-        Fate::Expired => problem(
-            StatusCode::GONE,
-            "expired",
-            "this transaction is older than the log is kept (log.retention), so no answer is given",
+        Fate::Expired => {
+            no_answer("this transaction is older than the log is kept (log.retention), so no answer is given")
+        }
+        Fate::GivenUp => no_answer(
+            "records of the time of this transaction were damaged and given up, its own perhaps among them, so no answer is given",
+        ),
+        Fate::SettledByHand => no_answer(
+            "records of this transaction were damaged, and an operator has settled it by hand, so no answer is given",
         ),
         Fate::OtherNode => problem(
             StatusCode::MISDIRECTED_REQUEST,

@@ -134,15 +134,9 @@ impl Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.at {
-            Some(lsn) => write!(f, "the log cannot be read at record {lsn}: {}", self.kind)?,
-            None => write!(f, "the log cannot be read: {}", self.kind)?,
+            Some(lsn) => write!(f, "the log cannot be read at record {lsn}: {}", self.kind),
+            None => write!(f, "the log cannot be read: {}", self.kind),
         }
-        if self.is_newer_version() {
-            return f.write_str("; start it with the program that wrote it, or a later one");
-        }
-        f.write_str(
-            "; nothing was changed: see with `unanimous verify` what is readable, then restore the directory",
-        )
     }
 }
 

@@ -71,11 +71,36 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The log is not as it was written.
-    #[error(transparent)]
+    #[error(
+        "{0}; nothing was changed. `unanimous verify` says what can be read, and `unanimous salvage` makes a new log of \
+         every whole record"
+    )]
     Damage(Damage),
     /// Only a newer program can read the log.
-    #[error(transparent)]
+    #[error("{0}; start it with the program that wrote it, or a later one")]
     NewerVersion(Damage),
+    /// A log was to be made there of what another one still holds, and that was not done to its end.
+    #[error(
+        "`unanimous salvage` began to make a log in {}, and was interrupted: remove the directory, and run it again",
+        directory.display()
+    )]
+    Unfinished {
+        /// The directory of the new log.
+        directory: PathBuf,
+    },
+    /// There is no copy to look at, because it could not be made.
+    #[error(
+        "the log is looked at as a copy, and it could not be copied to {}: {cause}; name a directory with more room \
+         for temporary files in TMPDIR",
+        place.display()
+    )]
+    NoCopy {
+        /// The directory for temporary files.
+        place: PathBuf,
+        /// Why it failed.
+        #[source]
+        cause: io::Error,
+    },
     /// The program was linked in a way that leaves sled without a real sync.
     #[error(
         "sled's sync is not the one of this program, so nothing it wrote would be safe: this build is faulty"
@@ -137,6 +162,17 @@ pub enum ReadError {
 }
 
 impl OpenError {
+    /// Where a copy that was to be made there has no room, says what to do about that.
+    pub(crate) fn for_want_of_room(self, place: &Path) -> Self {
+        let kinds =
+            [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::ReadOnlyFilesystem];
+        let Self::Io { doing, path, cause } = self else { return self };
+        if kinds.contains(&cause.kind()) {
+            return Self::NoCopy { place: place.to_owned(), cause };
+        }
+        Self::Io { doing, path, cause }
+    }
+
     /// For use with `map_err`.
     pub(crate) fn io<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Self + use<'a> {
         move |cause| Self::Io { doing, path: path.to_owned(), cause }

@@ -86,6 +86,7 @@ impl Default for Options {
 pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
     let files = Files::new(directory);
     // Before anything is made there, the lock included.
+    files.refuse_unfinished()?;
     files.refuse_foreign()?;
     let lock = files.create_and_lock()?;
     if let Some(node) = identity(&files, options.accept_damage)? {
@@ -141,8 +142,8 @@ impl Log {
     ) -> Result<Readable, ReadAllError<E>> {
         let keeper = match Keeper::open(self.store.clone())? {
             Ok(keeper) => keeper,
-            Err(damage) if self.accepts(&damage) => return self.read_without_witness(&damage, visit),
-            Err(damage) => return Err(damage.into()),
+            Err(damage) if damage.is_newer_version() => return Err(damage.into()),
+            Err(damage) => return self.read_without_witness(&damage, visit),
         };
         let witness = keeper.now();
         if witness.node != self.node {
@@ -162,12 +163,15 @@ impl Log {
         self.conclude(keeper, &held, merged, damage.or(missing))
     }
 
+    /// To the end, or to the first damage: also where a log without its witness is refused, it is seen what it holds.
     fn read_without_witness<E>(
         self,
         unwitnessed: &Damage,
         mut visit: impl FnMut(Lsn, &[u8]) -> Result<(), E>,
     ) -> Result<Readable, ReadAllError<E>> {
-        tracing::warn!(damage = %unwitnessed, "accepting a log without its witness: nobody knows what it should hold");
+        if self.accepts(unwitnessed) {
+            tracing::warn!(damage = %unwitnessed, "accepting a log without its witness: nobody knows what it should hold");
+        }
         let mut low = None;
         self.store.scan(BlockKey::of(Lsn::FIRST), &mut |key, _| {
             low = Some(key.first);

@@ -179,9 +179,11 @@ impl Readable {
             let next = self.next();
             self.keeper.record(|witness| witness.given_up = Some(next), Instant::now())?;
         }
-        if self.copies.is_store_damaged || matches!(self.cut, Some(Cut::Damage(_))) {
-            let copy = self.store.set_aside()?;
-            tracing::warn!(?copy, "copied the log aside before anything is repaired or given up");
+        if (self.copies.is_store_damaged || matches!(self.cut, Some(Cut::Damage(_))))
+            && let Some(copy) = self.store.set_aside()?
+        {
+            let copy = copy.display();
+            tracing::warn!(%copy, "copied the log aside before anything is repaired or given up");
         }
         self.mend_store()?;
         // Before the cut, of which a power cut can undo a part: what is cut off must not be left in the ring alone.
@@ -209,7 +211,7 @@ impl Readable {
         let last =
             self.home.as_ref().map_or(Ok(None), |home| home.files.last_start())?.map_or(0, |last| last.epoch);
         let raise = |witness: &mut Witness| {
-            witness.epoch = witness.epoch.max(latest).max(skipped).max(last) + 1;
+            witness.epoch = witness.epoch.max(latest).max(skipped).max(last).saturating_add(1);
             witness.turn = 0;
             witness.high = high;
         };
@@ -256,7 +258,7 @@ impl Readable {
             (RingState::Whole | RingState::Unfinished, None) => {}
             (RingState::Missing, _) => tracing::warn!("there is no mirror ring; making one"),
             (RingState::Damaged(why), _) => {
-                tracing::error!(%why, "the mirror ring is damaged and the store is whole; filling it again");
+                tracing::error!(%why, "the mirror ring is damaged; filling it again from the store");
             }
         }
         Ring::renew(&*self.store, self.node, self.ring_sequence, BlockKey::of(self.low())..end)

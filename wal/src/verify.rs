@@ -152,6 +152,7 @@ impl Report {
 fn copy(directory: &Path) -> Result<(u32, Log), OpenError> {
     let files = Files::new(directory);
     let _held = files.lock_shared()?;
+    files.refuse_unfinished()?;
     let absent = || OpenError::Absent { directory: directory.to_owned() };
     let node = identity(&files, false)?.ok_or_else(absent)?;
     Ok((node, copy_of(&files, node)?))
@@ -159,7 +160,12 @@ fn copy(directory: &Path) -> Result<(u32, Log), OpenError> {
 
 /// The same for whoever holds the lock already.
 pub(crate) fn copy_of(files: &Files, node: u32) -> Result<Log, OpenError> {
-    let place = tempfile::tempdir().map_err(OpenError::io("make a directory in", &std::env::temp_dir()))?;
+    let there = std::env::temp_dir();
+    copy_to(&there, files, node).map_err(|error| error.for_want_of_room(&there))
+}
+
+fn copy_to(there: &Path, files: &Files, node: u32) -> Result<Log, OpenError> {
+    let place = tempfile::tempdir_in(there).map_err(OpenError::io("make a directory in", there))?;
     files.copy_to(place.path())?;
     let copied = Files::new(place.path());
     let store = Arc::new(SledStore::open(copied, Guard::Copy { _directory: place })?);

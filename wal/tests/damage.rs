@@ -12,7 +12,7 @@ use common::{lose_ring, lsn, payload, read, start_sim};
 use unanimous_wal::block::BlockKey;
 use unanimous_wal::sim::{self, SimDisk};
 use unanimous_wal::store::Slot;
-use unanimous_wal::{Damage, DamageKind, Options, PAYLOAD_MAX, ReadAllError};
+use unanimous_wal::{Damage, DamageKind, OpenError, Options, PAYLOAD_MAX, ReadAllError};
 
 const ACCEPT: Options = Options {
     queue_max: 64,
@@ -72,9 +72,11 @@ async fn a_cut_block_is_named() {
     disk.damage(key(3), |bytes| bytes.truncate(60));
     let damage = damage_of(&disk);
     assert_eq!((damage.lsn(), damage.kind()), (Some(lsn(3)), &DamageKind::BlockChecksum));
-    let words = damage.to_string();
+    let words = OpenError::from(damage).to_string();
     assert!(
-        words.contains("record 3") && words.contains("unanimous verify") && words.contains("restore"),
+        words.contains("record 3")
+            && words.contains("unanimous verify")
+            && words.contains("unanimous salvage"),
         "{words}"
     );
 }

@@ -330,8 +330,19 @@ async fn a_new_log_is_made_only_where_nothing_is_and_counts_only_when_it_is_whol
     let mut new = Rebuild::create(&half, 7, 1, lsn(5)).unwrap();
     (0..200).try_for_each(|n| new.push(&payload(n, 10_000))).unwrap();
     drop(new);
-    let refused = try_read(&half, Options::default()).unwrap_err();
-    assert!(refused.contains("`INIT`"), "{refused}");
+    for half in [&half, &to.path().join("hardly begun")] {
+        if !half.exists() {
+            // Nothing of it is on the disk yet, and it is no empty directory for a new log.
+            drop(Rebuild::create(half, 7, 1, lsn(5)).unwrap());
+        }
+        for options in [Options::default(), Options { accept_damage: true, ..Options::default() }] {
+            let refused = try_read(half, options).unwrap_err();
+            assert!(refused.contains("was interrupted"), "{refused}");
+        }
+        let refused = rescue(from.path(), half).unwrap_err();
+        assert!(matches!(refused, OpenError::Unfinished { .. }), "{refused}");
+        assert!(matches!(unanimous_wal::verify::verify(half), Err(OpenError::Unfinished { .. })));
+    }
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ fn a_transaction_that_is_carried_as_what_it_was_not_is_set_aside() {
 }
 
 #[test]
-fn a_transaction_with_more_branches_than_there_can_be_is_nobody_s() {
+fn a_transaction_with_more_branches_than_there_can_be_is_set_aside() {
     let (plan, mut replay) = (plan(), Replay::default());
     let txn = Txn::begin(plan.shape().unwrap());
     let plan = Arc::new(Plan { branches: vec![plan.branches[0].clone(); 65], ..Arc::unwrap_or_clone(plan) });
@@ -134,7 +134,47 @@ fn a_transaction_with_more_branches_than_there_can_be_is_nobody_s() {
     let carried = Carried { plan, txn, kept: None, parked: None };
     replay.take(Lsn::FIRST, entry(Record::Carried(Box::new(carried))));
     let (_, unfinished, found) = replay.into_parts();
-    assert_eq!((unfinished, found.strays), (vec![], 2));
+    let faults: Vec<_> = unfinished.iter().filter_map(|logged| Some(logged.fault.as_ref()?.kind)).collect();
+    assert_eq!((faults, found.strays), (vec![FaultKind::NoBeginning], 2));
+}
+
+/// The beginning may be lost, and may have been retired: then its end comes, or it is carried.
+#[test]
+fn whoever_has_no_beginning_is_set_aside_until_its_end_comes_or_it_is_settled() {
+    let branch = |number| Branch::new(number).unwrap();
+    let votes = Votes { yes: Branches::first_of(3).unwrap(), ..Votes::default() };
+    let decided = || Record::Decided { decision: Decision::Commit, votes, reason: None, kept: None };
+    let by_hand = |number| Record::Resolved {
+        branch: branch(number),
+        decision: Decision::Commit,
+        actor: String::new(),
+        reason: String::new(),
+    };
+    let left = |records: Vec<Record>| {
+        let mut replay = Replay::default();
+        for record in records {
+            replay.take(Lsn::FIRST, entry(record));
+        }
+        let (_, mut unfinished, _) = replay.into_parts();
+        unfinished.pop()
+    };
+    let held = left(vec![decided(), Record::Acked(branch(2))]).expect("it does not vanish");
+    assert_eq!(held.fault.as_ref().unwrap().kind, FaultKind::NoBeginning);
+    assert_eq!((held.plan.branches.len(), held.txn.decision()), (3, Some(Decision::Commit)));
+    assert_eq!(held.txn.telling().waiting, Branches::first_of(2).unwrap());
+    let held = left(vec![Record::Acked(branch(1)), by_hand(1)]).expect("one branch is not settled");
+    assert_eq!((held.plan.branches.len(), held.txn.decision()), (2, None));
+    assert_eq!(held.fault.unwrap().resolved, Branches::only(branch(1)));
+    for over in [
+        vec![decided(), Record::Ended(Decision::Commit)],
+        vec![Record::Acked(branch(1)), by_hand(1), by_hand(0)],
+        // The rest of what was settled longer ago than the log is kept.
+        vec![by_hand(1)],
+    ] {
+        assert_eq!(left(over.clone()), None, "{over:?}");
+    }
+    let begun = left(vec![Record::Acked(branch(0)), Record::Begun(plan())]).expect("it is unfinished");
+    assert_eq!(begun.fault, None, "its beginning was met");
 }
 
 fn entry(record: Record) -> Entry {

@@ -143,7 +143,9 @@ pub async fn inquire(sim: &Sim, node: &Node, service: usize, share: ShareId) {
     let operation = match (decision, fate) {
         (Some(decision), _) => Some(decision.operation()),
         // Whoever is told that nothing is known any more has waited longer than the retention: people decide.
-        (None, Fate::NeverSeen | Fate::Expired) => Some(Operation::Abort),
+        (None, Fate::NeverSeen | Fate::Expired | Fate::GivenUp | Fate::SettledByHand) => {
+            Some(Operation::Abort)
+        }
         (None, Fate::Open(_) | Fate::Done(_) | Fate::Unsettled | Fate::OtherNode) => None,
     };
     let mut world = sim.world();

@@ -32,6 +32,18 @@ struct Candidate {
     is_linked: bool,
 }
 
+/// Starts that may be missing from what counts them: it can be from an older copy.
+const EPOCHS_UNCOUNTED: u64 = 1 << 32;
+
+/// Takes out the blocks of starts that cannot have been, where `starts` are known: nobody comes to so many.
+pub(super) fn without_impossible(seen: &mut Vec<Sighting>, starts: Option<u64>) -> Vec<(Sighting, Sighting)> {
+    let Some(most) = starts.map(|starts| starts.saturating_add(EPOCHS_UNCOUNTED)) else { return Vec::new() };
+    let Some(other) = seen.iter().copied().find(|seen| seen.epoch <= most) else { return Vec::new() };
+    let impossible = seen.iter().filter(|seen| seen.epoch > most).map(|seen| (*seen, other)).collect();
+    seen.retain(|seen| seen.epoch <= most);
+    impossible
+}
+
 /// Chooses among what was seen; `low` is what the witness says, where it can be read.
 pub(super) fn choose(mut seen: Vec<Sighting>, low: Option<Lsn>) -> Choice {
     let low = BlockKey::of(low.unwrap_or(Lsn::FIRST));
@@ -208,6 +220,19 @@ mod tests {
         let choice = chosen(&seen, 1);
         assert_eq!(checksums(&choice.blocks), [1, 2, 3, 4, 5]);
         assert_eq!(checksums(&choice.contradictions.iter().map(|(out, _)| *out).collect::<Vec<_>>()), [30]);
+    }
+
+    #[test]
+    fn what_claims_more_starts_than_anybody_makes_does_not_write_over_the_log() {
+        let mut seen = five();
+        // They name each other, as nothing does that fits nowhere.
+        seen.extend([block(1, 2, u64::MAX, 0, 70), block(2, 3, u64::MAX, 70, 71)]);
+        let mut possible = seen.clone();
+        let left_out = without_impossible(&mut possible, Some(1));
+        assert_eq!((checksums(&chosen(&possible, 1).blocks), left_out.len()), (vec![1, 2, 3, 4, 5], 2));
+        assert_eq!(without_impossible(&mut seen.clone(), None), [], "nobody knows how many there were");
+        seen.retain(|seen| seen.epoch > 1);
+        assert_eq!(without_impossible(&mut seen, Some(1)), [], "what counts them is of another log");
     }
 
     #[test]

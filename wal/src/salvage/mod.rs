@@ -129,12 +129,15 @@ pub fn look(directory: &Path) -> Result<Salvage, OpenError> {
         Err(error) => return Err(error),
     };
     let witness = witnessed(&files)?;
-    let seen = scan::search(&files.store(), &files.ring())?;
+    let mut seen = scan::search(&files.store(), &files.ring())?;
     if marker.is_none() && witness.is_none() && seen.blocks.is_empty() && seen.remains.is_empty() {
         return Err(OpenError::Absent { directory: directory.to_owned() });
     }
     let (low, acknowledged) = (witness.map(|witness| witness.low), witness.and_then(|witness| witness.high));
-    let choice = choose::choose(seen.blocks.clone(), low);
+    let starts = files.last_start()?.map(|start| start.epoch).max(witness.map(|witness| witness.epoch));
+    let impossible = choose::without_impossible(&mut seen.blocks, starts);
+    let mut choice = choose::choose(seen.blocks.clone(), low);
+    choice.contradictions.extend(impossible);
     let fragments = fragments::find(&seen, &choice.blocks, low)?;
     let pieces = arrange::arrange(&choice.blocks, &fragments, low, acknowledged);
     let mut findings = Findings::of(&seen, &choice, &pieces, directory);

@@ -1,6 +1,6 @@
 //! A new log in an empty directory, written record by record under given numbers.
 //!
-//! The marker is written last: a rebuild that was interrupted leaves a directory that no node opens.
+//! The file `REBUILD` says so until all of it is there: a rebuild that was interrupted leaves a directory that no node opens.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -33,7 +33,8 @@ impl Rebuild {
     /// Begins a log with the identity of another one, whose first record gets the number `low`. No start of the node up to
     /// `epoch` may count as a new one. The directory must be empty, or not be there.
     pub fn create(directory: &Path, node: u32, epoch: u64, low: Lsn) -> Result<Self, OpenError> {
-        let io = OpenError::io("list", directory);
+        let (io, files) = (OpenError::io("list", directory), Files::new(directory));
+        files.refuse_unfinished()?;
         match fs::read_dir(directory) {
             Ok(mut entries) => {
                 if let Some(stranger) = entries.next() {
@@ -44,8 +45,8 @@ impl Rebuild {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(io(error)),
         }
-        let files = Files::new(directory);
         let lock = files.create_and_lock()?;
+        files.begin_rebuild()?;
         let guard = Guard::New { _file: lock };
         let store = Arc::new(SledStore::open(files.clone(), guard)?);
         let witness = Witness { low, epoch, ..Witness::new(node) };
@@ -76,6 +77,7 @@ impl Rebuild {
         let witness = Witness { high, ..self.witness };
         Keeper::begin(self.store.clone(), witness).record(|_| {}, tokio::time::Instant::now())?;
         self.files.sync_all()?;
+        self.files.end_rebuild()?;
         self.files.write_marker(witness.node)
     }
 

@@ -9,6 +9,7 @@
 //! <dir>/store/    sled's own files
 //! <dir>/ballast   room to free when the disk is full
 //! <dir>/aside-N/  copies made before a repair
+//! <dir>/REBUILD   a log is being made here of another one, and is not whole yet
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -16,7 +17,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::home::{START, START_UNFINISHED};
 use crate::damage::{Damage, DamageKind};
@@ -28,11 +29,10 @@ const VERSION: u8 = 1;
 /// Copies of earlier troubles that are kept before a repair asks for room.
 const ASIDES_MAX: usize = 3;
 
-/// How long a lock is waited for. A process that was just started holds a lock that its parent has let go of, until it
-/// runs its own program; a node that is replaced may be at its very end.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// How often a lock is tried, and how long apart. A process that was just started holds a lock that its parent has let go of,
+/// until it runs its own program; a node that is replaced may be at its very end.
+const LOCK_LOOKS: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 const MARKER: &str = "INIT";
 const MARKER_UNFINISHED: &str = "INIT.new";
@@ -41,10 +41,25 @@ const WITNESS: &str = "witness";
 const RING: &str = "ring";
 const STORE: &str = "store";
 const ASIDE: &str = "aside-";
+const ASIDE_UNFINISHED: &str = "aside.new";
+const REBUILD: &str = "REBUILD";
 pub(super) const BALLAST: &str = "ballast";
 
 /// What the root of an ext4 has from its making: a disk of its own is an empty directory too.
 const LOST_AND_FOUND: &str = "lost+found";
+
+/// What may lie in a directory without a marker, beside copies and the files of starts.
+const OURS: [&str; 9] = [
+    MARKER_UNFINISHED,
+    LOCK,
+    WITNESS,
+    RING,
+    STORE,
+    BALLAST,
+    START_UNFINISHED,
+    ASIDE_UNFINISHED,
+    LOST_AND_FOUND,
+];
 
 /// The paths in the directory of a log.
 #[derive(Debug, Clone)]
@@ -127,9 +142,7 @@ impl Files {
         let io = OpenError::io("list", &self.root);
         for entry in fs::read_dir(&self.root).map_err(&io)? {
             let name = entry.map_err(&io)?.file_name().to_string_lossy().into_owned();
-            let is_ours =
-                [MARKER_UNFINISHED, LOCK, WITNESS, RING, STORE, BALLAST, START_UNFINISHED, LOST_AND_FOUND]
-                    .contains(&name.as_str());
+            let is_ours = OURS.contains(&name.as_str());
             if !is_ours && !name.starts_with(ASIDE) && !name.starts_with(START) {
                 return Err(OpenError::Foreign { directory: self.root.clone(), stranger: name });
             }
@@ -175,10 +188,42 @@ impl Files {
         let places = (1..=count + 1).map(|n| self.root.join(format!("{ASIDE}{n}")));
         let aside =
             places.into_iter().find(|path| !path.exists()).expect("one more place than there are copies");
-        self.copy_to(&aside)?;
-        sync_tree(&aside).map_err(OpenError::io("sync the copy in", &aside))?;
+        // A part of a copy is none, and takes the room of the next one.
+        let unfinished = self.root.join(ASIDE_UNFINISHED);
+        let clear = || absent_is_fine(fs::remove_dir_all(&unfinished));
+        clear().map_err(OpenError::io("remove", &unfinished))?;
+        let copied = self.copy_to(&unfinished).and_then(|()| {
+            sync_tree(&unfinished).map_err(OpenError::io("sync the copy in", &unfinished))?;
+            fs::rename(&unfinished, &aside).map_err(OpenError::io("rename", &unfinished))
+        });
+        if copied.is_err() {
+            let _ = clear();
+        }
+        copied?;
         self.sync_directories()?;
         Ok(aside)
+    }
+
+    /// Says that the log is being made here, and is not whole yet.
+    pub(crate) fn begin_rebuild(&self) -> Result<(), OpenError> {
+        let path = self.root.join(REBUILD);
+        let made = File::create(&path).and_then(|file| file.sync_all());
+        made.map_err(OpenError::io("write", &path))?;
+        self.sync_directories()
+    }
+
+    /// Everything is there and on stable storage; only the marker is missing.
+    pub(crate) fn end_rebuild(&self) -> Result<(), OpenError> {
+        let path = self.root.join(REBUILD);
+        fs::remove_file(&path).map_err(OpenError::io("remove", &path))
+    }
+
+    /// Refuses a directory in which a log was not made to its end.
+    pub(crate) fn refuse_unfinished(&self) -> Result<(), OpenError> {
+        if self.root.join(REBUILD).exists() {
+            return Err(OpenError::Unfinished { directory: self.root.clone() });
+        }
+        Ok(())
     }
 
     /// Copies store, ring, witness and marker to another directory, which is made.
@@ -198,17 +243,14 @@ impl Files {
     }
 
     fn hold(&self, lock: impl Fn() -> Result<(), TryLockError>, path: &Path) -> Result<(), OpenError> {
-        let began = Instant::now();
-        loop {
+        for _ in 0..LOCK_LOOKS {
             match lock() {
                 Ok(()) => return Ok(()),
-                Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_PATIENCE => thread::sleep(LOCK_PAUSE),
-                Err(TryLockError::WouldBlock) => {
-                    return Err(OpenError::Locked { directory: self.root.clone() });
-                }
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
                 Err(TryLockError::Error(error)) => return Err(OpenError::io("lock", path)(error)),
             }
         }
+        Err(OpenError::Locked { directory: self.root.clone() })
     }
 
     fn count_asides(&self) -> io::Result<usize> {

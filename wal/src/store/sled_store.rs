@@ -89,7 +89,8 @@ impl SledStore {
             ballast.tend().map_err(OpenError::io("look for free space in", &files.root))?;
         }
         let snapshots = opening::Snapshots::before(&path)?;
-        let db = opening::open_or_repair(&files, &ballast)?;
+        let is_copy = matches!(guard, Guard::Copy { .. });
+        let db = opening::open_or_repair(&files, &ballast, is_copy)?;
         snapshots.prove_sync()?;
         let data_path = path.join("db");
         let data = File::open(&data_path).and_then(Own::new).map_err(OpenError::io("open", &data_path))?;
@@ -240,6 +241,9 @@ impl Store for SledStore {
     fn set_aside(&self) -> Result<Option<PathBuf>, StoreError> {
         if let Guard::Lock { aside: Some(aside), .. } = &self.guard {
             return Ok(Some(aside.clone()));
+        }
+        if matches!(self.guard, Guard::Copy { .. }) {
+            return Ok(None);
         }
         let aside = self.files.set_aside();
         aside

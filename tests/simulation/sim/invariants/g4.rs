@@ -40,7 +40,12 @@ pub fn asked(
     let decision = match fate {
         Fate::Open(view) => view.told.as_ref().map(|told| *told.get()),
         Fate::Done(past) => Some(past.decision),
-        Fate::Unsettled | Fate::NeverSeen | Fate::Expired | Fate::OtherNode => None,
+        Fate::Unsettled
+        | Fate::NeverSeen
+        | Fate::Expired
+        | Fate::GivenUp
+        | Fate::SettledByHand
+        | Fate::OtherNode => None,
     };
     if let Some(decision) = decision {
         g2::decided(world, id, decision, "an answer to a question")?;
@@ -53,6 +58,9 @@ pub fn asked(
             kept("G4", facts.begun.is_none() && !committed, || {
                 format!("{id} is said to be never seen, and it began")
             })?;
+        }
+        Fate::GivenUp | Fate::SettledByHand => {
+            kept("G4", false, || format!("{id} is said to be damaged, and no record was given up"))?;
         }
         Fate::Expired => {
             world.summary.expired += 1;

@@ -20,9 +20,9 @@ use crate::sync::{self, Own};
 const PROBE_TREE: &str = "probe";
 
 /// Opens sled. If it cannot read its own files, tries again without its snapshot, then without its settings. Often it
-/// can do without them; a copy of everything is kept, and the walk over the records decides whether all of them
-/// are there.
-pub(super) fn open_or_repair(files: &Files, ballast: &Ballast) -> Result<sled::Db, OpenError> {
+/// can do without them; a copy of everything is kept, unless this is one, and the walk over the records decides whether
+/// all of them are there.
+pub(super) fn open_or_repair(files: &Files, ballast: &Ballast, is_copy: bool) -> Result<sled::Db, OpenError> {
     let path = files.store();
     let first = match open_cleared(&path)? {
         Ok(db) => return Ok(db),
@@ -38,15 +38,19 @@ pub(super) fn open_or_repair(files: &Files, ballast: &Ballast) -> Result<sled::D
     if !is_damage(&first) {
         return Err(not_opened(files, first));
     }
-    let aside = files.set_aside()?;
-    tracing::warn!(
-        error = %first, copy = %aside.display(),
-        "sled cannot open its files; copied them aside, trying without its snapshot"
-    );
+    if is_copy {
+        tracing::info!(error = %first, "sled cannot open a copy of its files, trying without its snapshot");
+    } else {
+        let aside = files.set_aside()?;
+        tracing::warn!(
+            error = %first, copy = %aside.display(),
+            "sled cannot open its files; copied them aside, trying without its snapshot"
+        );
+    }
     remove(&path, |name| name.starts_with("snap."))?;
     open(&path)
         .or_else(|error| {
-            tracing::warn!(%error, "that was not enough, trying without its settings as well");
+            tracing::info!(%error, "that was not enough, trying without its settings as well");
             remove(&path, |name| name == "conf" || name.starts_with("snap.")).map_err(io::Error::other)?;
             open(&path)
         })
