@@ -195,3 +195,15 @@ async fn past_the_retention_no_answer_is_given_also_where_nothing_else_happens()
     assert_ne!(keyed(&node).await, id, "the key is free again");
     assert_eq!(accounts.count("/debit"), 2);
 }
+
+/// The client would get a part of it; what the service said of its work is known all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_work_that_is_too_long_is_no_yes_and_a_no_that_is_too_long_is_a_no() {
+    let (node, _accounts, ledger) = two("answer_max = 10_000", ("", "")).await;
+    for (status, told, kind) in [(200, 502, "unreachable"), (409, 409, "refused")] {
+        ledger.always("/credit", Answer::bytes(status, "text/plain", vec![b'x'; 20_000]));
+        let reason = node.post("/transfers", &json!({})).await.expect(told).json()["reason"].clone();
+        assert_eq!((&reason["kind"], &reason["status"]), (&json!(kind), &json!(status)), "{reason}");
+    }
+    ledger.wait_for("/tx/abort", 1).await;
+}

@@ -25,7 +25,7 @@ fuzz_target!(|input: (u8, Heard<'_>)| {
             (Some(status), answered(status, kind, body, read_only, wait))
         }
         Heard::NeverSent => (None, Outcome::NeverSent),
-        Heard::Broken => (None, Outcome::Broken),
+        Heard::Broken => (None, Outcome::Broken(None)),
         Heard::Late => (None, Outcome::Late),
     };
     let (is_work, is_told) =

@@ -30,8 +30,8 @@ pub enum Outcome {
     },
     /// No byte of the call left this node.
     NeverSent,
-    /// The call may have arrived; the answer is missing, cut, garbled or too large.
-    Broken,
+    /// The call may have arrived; the answer is missing, cut, garbled or too large. Its status, where one came.
+    Broken(Option<u16>),
     /// The call may have arrived; the answer took longer than the service's timeout.
     Late,
 }
@@ -71,9 +71,14 @@ pub fn meaning(operation: Operation, outcome: Outcome) -> Answer {
             _ => Answer::AskAgain(retry_after),
         },
         Outcome::NeverSent => lost_or_again(operation, Loss::NeverSent),
-        Outcome::Broken => lost_or_again(operation, Loss::Unreachable(None)),
+        Outcome::Broken(status) => lost_or_again(operation, Loss::Unreachable(status)),
         Outcome::Late => lost_or_again(operation, Loss::Late),
     }
+}
+
+/// Whether a service that answers its work call with this status has refused.
+pub(super) fn is_no(status: u16) -> bool {
+    (400..=499).contains(&status) && status != 425
 }
 
 fn refusal(operation: Operation, reply: Reply) -> Answer {
@@ -129,7 +134,8 @@ mod tests {
             (answered(503), "laaa"),
             (answered(999), "laaa"),
             (Outcome::NeverSent, "laaa"),
-            (Outcome::Broken, "laaa"),
+            (Outcome::Broken(None), "laaa"),
+            (Outcome::Broken(Some(200)), "laaa"),
             (Outcome::Late, "laaa"),
         ];
         let operations = [Operation::Work, Operation::Prepare, Operation::Commit, Operation::Abort];

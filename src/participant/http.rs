@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 use unanimous_wal::Durable;
 
-use super::answer::{Answer, Outcome, meaning};
+use super::answer::{Answer, Outcome, is_no, meaning};
 use super::options::Retry;
 use super::services::{Service, Services};
 use super::wire::{self, Message, Sender};
@@ -80,7 +80,7 @@ impl HttpParticipants {
             Ok(response) => self.receive(call, response).await,
             // Only a failure to connect is known to have sent nothing (and a URL that is none).
             Err(error) if error.is_connect() || error.is_builder() => Outcome::NeverSent,
-            Err(_) => Outcome::Broken,
+            Err(_) => Outcome::Broken(None),
         }
     }
 
@@ -92,13 +92,14 @@ impl HttpParticipants {
         let room = self.answers.of(call.service());
         let body = match (call.operation, room.read(response.bytes_stream(), self.reply_max).await) {
             (_, Ok(body)) => body,
-            // The client gets the body of a work answer, so it must be whole. Of the others only
-            // the status counts, and that has been received.
-            (Operation::Work, Err(error)) => {
-                tracing::warn!(transaction = %call.transaction, service = call.service(), %error, "an answer is not taken");
-                return Outcome::Broken;
+            // The client gets what was done, so that must be whole. Of all others only the status counts, and that has
+            // been received: a no is a no.
+            (Operation::Work, Err(error)) if !is_no(status) => {
+                let (transaction, service) = (call.transaction, call.service());
+                tracing::warn!(%transaction, service, status, %error, "an answer is not taken");
+                return Outcome::Broken(Some(status));
             }
-            (Operation::Prepare | Operation::Commit | Operation::Abort, Err(_)) => Bytes::new(),
+            (_, Err(_)) => Bytes::new(),
         };
         let reply = Reply { status, content_type, body };
         Outcome::Answered { reply, vote, retry_after }
@@ -112,7 +113,7 @@ impl HttpParticipants {
                 _ => "error",
             },
             Outcome::NeverSent => "never_sent",
-            Outcome::Broken => "broken",
+            Outcome::Broken(_) => "broken",
             Outcome::Late => "late",
         };
         (self.observer)(&Attempt { service: call.service(), operation: call.operation, result, took });

@@ -123,7 +123,7 @@ impl Service {
     pub fn heard(&self, outcome: &Outcome) {
         match outcome {
             Outcome::Answered { reply, .. } if reply.status < 500 => self.answers(),
-            Outcome::Answered { .. } | Outcome::NeverSent | Outcome::Broken | Outcome::Late => {
+            Outcome::Answered { .. } | Outcome::NeverSent | Outcome::Broken(_) | Outcome::Late => {
                 self.is_silent.store(true, Ordering::Relaxed);
             }
         }

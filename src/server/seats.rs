@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A connection without a request may be closed at any time (RFC 9112, 9.6), so ten thousand idle ones keep nobody out: those
-//! that have never asked for anything go first, the longest idle before the others. Where nobody is idle, the newcomer
-//! is told so at once instead of being left to wait for nobody knows how long.
+//! that have never asked for anything go first, the longest idle before the others; but who has only just come is about to ask,
+//! and goes last. Where nobody is idle, the newcomer is told so at once instead of being left to wait for nobody knows how long.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Connections beyond the seats: those that are told that there is none. As many as half of the seats, within these; more wait
@@ -24,6 +24,9 @@ const DOORSTEP: RangeInclusive<usize> = 16..=1_000;
 
 /// How long the one who has to leave may take.
 const FAREWELL: Duration = Duration::from_millis(50);
+
+/// Within this, a request comes that was sent with the connection.
+const ARRIVAL: Duration = Duration::from_millis(200);
 
 /// The seats of one listener.
 pub(super) struct Seats {
@@ -34,8 +37,8 @@ pub(super) struct Seats {
 
 #[derive(Default)]
 struct Idle {
-    /// In the order in which they have to leave, and how they are told.
-    guests: BTreeMap<Turn, CancellationToken>,
+    /// In the order in which they have to leave, since when they are idle, and how they are told.
+    guests: BTreeMap<Turn, (Instant, CancellationToken)>,
     turns: u64,
 }
 
@@ -91,8 +94,7 @@ impl Seats {
     }
 
     fn send_one_away(&self) -> bool {
-        let sent = self.idle().guests.pop_first();
-        sent.inspect(|(_, leave)| leave.cancel()).is_some()
+        self.idle().pop().inspect(CancellationToken::cancel).is_some()
     }
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
@@ -104,8 +106,18 @@ impl Idle {
     fn put(&mut self, has_asked: bool, leave: &CancellationToken) -> Turn {
         self.turns += 1;
         let turn = Turn { has_asked, number: self.turns };
-        self.guests.insert(turn, leave.clone());
+        self.guests.insert(turn, (Instant::now(), leave.clone()));
         turn
+    }
+
+    /// Who has to leave.
+    fn pop(&mut self) -> Option<CancellationToken> {
+        let (first, (since, _)) = self.guests.first_key_value()?;
+        let has_asked = Turn { has_asked: true, number: 0 };
+        let is_arriving = !first.has_asked && since.elapsed() < ARRIVAL;
+        let instead = self.guests.range(has_asked..).next().filter(|_| is_arriving);
+        let turn = *instead.map_or(first, |(turn, _)| turn);
+        self.guests.remove(&turn).map(|(_, leave)| leave)
     }
 }
 
@@ -138,7 +150,8 @@ impl Guest {
 impl Drop for Busy {
     fn drop(&mut self) {
         let Self(guest) = self;
-        guest.state().idle = Some(guest.seats.idle().put(true, &guest.leave));
+        let mut state = guest.state();
+        state.idle = Some(guest.seats.idle().put(true, &guest.leave));
     }
 }
 
@@ -178,6 +191,7 @@ mod tests {
                 drop(asked.as_ref().unwrap().asks());
                 leaves(asked, told_first.clone());
                 leaves(silent, told_second.clone());
+                tokio::time::sleep(ARRIVAL).await;
                 let (third, _) = sit(&seats).await;
                 assert!(third.is_some());
                 assert_eq!((told_first.is_cancelled(), told_second.is_cancelled()), (false, true));
@@ -188,6 +202,20 @@ mod tests {
                 drop((busy, third, fourth));
             })
             .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_only_just_come_stays_while_somebody_else_is_idle() {
+        let seats = Seats::new(2);
+        let (asked, told_asked) = sit(&seats).await;
+        drop(asked.as_ref().unwrap().asks());
+        tokio::time::sleep(ARRIVAL * 100).await;
+        let (_newcomer, told_newcomer) = sit(&seats).await;
+        assert!(seats.send_one_away());
+        assert_eq!((told_asked.is_cancelled(), told_newcomer.is_cancelled()), (true, false));
+        assert!(seats.send_one_away(), "there is nobody else");
+        assert!(told_newcomer.is_cancelled());
+        assert!(!seats.send_one_away());
     }
 
     #[tokio::test(start_paused = true)]

@@ -133,7 +133,7 @@ impl Sender {
         };
         // The client gets the body of a work answer, so it must be whole. Of the others only the status counts.
         let outcome = if operation == Operation::Work && flaw.is_some() {
-            Outcome::Broken
+            Outcome::Broken(None)
         } else {
             let reply = Reply { status, content_type: text_of(CONTENT_TYPE.as_str()), body: Bytes::new() };
             Outcome::Answered { reply, vote: vote(&headers), retry_after: retry_after(&headers) }
@@ -173,7 +173,7 @@ impl Exchange {
         let outcome = match &self.heard {
             Heard::Answered(answered) => answered.outcome.clone(),
             Heard::NeverSent(_) => Outcome::NeverSent,
-            Heard::Broken(_) => Outcome::Broken,
+            Heard::Broken(_) => Outcome::Broken(None),
             Heard::Late => Outcome::Late,
         };
         meaning(self.operation, outcome)

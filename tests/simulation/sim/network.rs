@@ -113,7 +113,7 @@ impl Network {
             }
             Some(Sent::Off(answer)) => match timeout(self.patience, answer).await {
                 Ok(Ok(response)) => answered(response),
-                Ok(Err(_)) => Outcome::Broken,
+                Ok(Err(_)) => Outcome::Broken(None),
                 Err(_) => Outcome::Late,
             },
         }
