@@ -322,6 +322,13 @@ async fn the_directory_of_a_live_node_is_not_read_but_its_url_is_named() {
     let nobody = node.cli(&["dump", "--url", "http://127.0.0.1:1"]).await;
     assert_eq!(code(&nobody), 1);
     assert!(err(&nobody).contains("node.admin"), "{}", err(&nobody));
+    // Whatever else is taken for it, is said.
+    let neither = node.cli(&["dump"]).await;
+    assert!(code(&neither) == 2 && err(&neither).contains("--url"), "{}", err(&neither));
+    let public = node.cli(&["tx", "list", "--url", &node.url("")]).await;
+    assert!(code(&public) == 1 && err(&public).contains("where clients connect"), "{}", err(&public));
+    let secure = node.cli(&["tx", "list", "--url", "https://127.0.0.1:1"]).await;
+    assert!(code(&secure) == 1 && err(&secure).contains("plain http"), "{}", err(&secure));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,20 @@ pub enum AdminError {
         /// What happened.
         source: reqwest::Error,
     },
+    /// It answered as the public listener does.
+    #[error(
+        "{url} is where clients connect; give the admin address (node.admin), by default http://127.0.0.1:8001"
+    )]
+    Public {
+        /// What was asked.
+        url: String,
+    },
+    /// The address is one that no admin listener has.
+    #[error("{url}: the admin listener of a node speaks plain http: give http://HOST:PORT")]
+    NotHttp {
+        /// The address.
+        url: String,
+    },
     /// It said no.
     #[error("the node says: {detail} ({status}, {code})")]
     Refused {
@@ -53,6 +67,9 @@ impl AdminClient {
     pub fn new(url: &str) -> Result<Self, AdminError> {
         let base = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let base = base.trim_end_matches('/').to_owned();
+        if !base.starts_with("http://") {
+            return Err(AdminError::NotHttp { url: base });
+        }
         let http = Client::builder().no_proxy().connect_timeout(Duration::from_secs(5)).build();
         let http = http.map_err(|source| AdminError::Unreachable { url: base.clone(), source })?;
         Ok(Self { base, http })
@@ -100,6 +117,9 @@ impl AdminClient {
         let problem: Value = serde_json::from_str(&text).unwrap_or_default();
         let said = |name: &str| problem.get(name).and_then(Value::as_str).map(str::to_owned);
         let (code, detail) = (said("code").unwrap_or_default(), said("detail").unwrap_or(text));
+        if code == "no_route" {
+            return Err(AdminError::Public { url: self.url(path) });
+        }
         Err(AdminError::Refused { status, code, detail })
     }
 

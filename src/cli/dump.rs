@@ -17,7 +17,7 @@ use crate::plan::TransactionId;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The directory of a stopped node's log.
-    #[arg(long, value_name = "DIR", required_unless_present = "url", conflicts_with = "url")]
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
     pub data_dir: Option<PathBuf>,
     /// The admin address of a live node: `http://127.0.0.1:8001`.
     #[arg(long, value_name = "ADMIN")]
@@ -81,7 +81,11 @@ pub async fn run(args: &Args, out: &mut dyn Write) -> Result<(), DumpError> {
         }
         (Some(directory), _) => stopped(args, directory, &mut printer)?,
         (None, Some(url)) => live(args, url, &mut printer).await?,
-        (None, None) => return Err(DumpError::Usage("give --data-dir or --url")),
+        (None, None) => {
+            return Err(DumpError::Usage(
+                "give --data-dir DIR (a stopped node's log) or --url ADMIN (a live node)",
+            ));
+        }
     }
     Ok(printer.out.flush()?)
 }

@@ -36,6 +36,7 @@ mod room;
 pub mod salvage;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -105,8 +106,13 @@ pub enum OpenError {
         source: CodecError,
     },
     /// The disk does not answer.
-    #[error("the disk has not answered for {} s while the log was opened", .0.as_secs_f64())]
-    Hung(Duration),
+    #[error("the disk has not answered for {} s while the log in {} was opened", waited.as_secs_f64(), directory.display())]
+    Hung {
+        /// The directory of the log.
+        directory: PathBuf,
+        /// How long nothing was heard of it.
+        waited: Duration,
+    },
 }
 
 impl Journal {

@@ -41,7 +41,7 @@ impl Journal {
         clock: Arc<dyn Clock>,
         version: &str,
     ) -> Result<(Self, Found), JournalError> {
-        let (directory, stall_max) = (directory.to_owned(), options.stall_max);
+        let (of, directory, stall_max) = (directory, directory.to_owned(), options.stall_max);
         let wal_options = unanimous_wal::Options {
             accept_damage: options.accept_damage,
             copied: options.accept_copy,
@@ -54,8 +54,9 @@ impl Journal {
             attendant.allow(stall_max);
             Started::read(log, &*clock, Readable::start, || attendant.step()).map(|started| (started, clock))
         };
-        let opened = attended(stall_max, open).await.ok_or(OpenError::Hung(stall_max))?;
-        let (started, clock) = opened?;
+        let opened = attended(stall_max, open).await;
+        let (started, clock) =
+            opened.map_err(|waited| OpenError::Hung { directory: of.to_owned(), waited })??;
         Self::go_on(started, options, clock, version, Threads::Own).await
     }
 }
@@ -84,24 +85,25 @@ impl Started {
     }
 }
 
-/// Runs `open` where it may wait for the disk. `None` if nothing was heard of it for longer than its patience; it is
+/// Runs `open` where it may wait for the disk. If nothing is heard of it for longer than its patience, that is the error; it is
 /// left to itself then, because there is no way to end a call that hangs.
 async fn attended<T: Send + 'static>(
     patience: Duration,
     open: impl FnOnce(&Attendant) -> T + Send + 'static,
-) -> Option<T> {
+) -> Result<T, Duration> {
     let attendant = Arc::new(Attendant::default());
     attendant.allow(patience);
     let theirs = attendant.clone();
     let mut running = spawn_blocking(move || open(&theirs));
     let mut seen = 0;
     loop {
-        if let Ok(opened) = timeout(attendant.patience(), &mut running).await {
-            return Some(opened.expect("a panic in sled is an error, and there is no other"));
+        let patience = attendant.patience();
+        if let Ok(opened) = timeout(patience, &mut running).await {
+            return Ok(opened.expect("a panic in sled is an error, and there is no other"));
         }
         let steps = attendant.steps.load(Ordering::Relaxed);
         if steps == seen {
-            return None;
+            return Err(patience);
         }
         seen = steps;
     }
@@ -146,7 +148,7 @@ mod tests {
             attendant.allow(PATIENCE * 10);
             sleep(PATIENCE * 3);
         };
-        assert_eq!(attended(PATIENCE, steps).await, Some(()));
+        assert_eq!(attended(PATIENCE, steps).await, Ok(()));
     }
 
     #[tokio::test]
@@ -156,7 +158,7 @@ mod tests {
             attendant.step();
             wait.recv()
         };
-        assert_eq!(attended(PATIENCE, hangs).await, None);
+        assert_eq!(attended(PATIENCE, hangs).await, Err(PATIENCE));
         go_on.send(()).expect("it still hangs");
     }
 

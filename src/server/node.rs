@@ -181,7 +181,11 @@ impl Node {
         // It is empty: only this line fills it.
         let _ = door.coordinator.set(coordinator.clone());
         recovery::resume(&coordinator, found);
-        readiness.send_replace(journal.look_at_disk().await.is_nearly_full.then_some(NEARLY_FULL));
+        let disk = tokio::select! {
+            disk = journal.look_at_disk() => disk,
+            failed = journal.wal().poisoned() => return Err(Stopped::LogFailed(failed)),
+        };
+        readiness.send_replace(disk.is_nearly_full.then_some(NEARLY_FULL));
         tracing::info!(address = %listen, admin = %admin_address, epoch = journal.epoch(), "ready");
         let answer = move |request, client| public.clone().answer(request, client);
         let refuse = move || {

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! A connection without a request may be closed at any time (RFC 9112, 9.6), so ten thousand idle ones keep nobody out: those
-//! that have never asked for anything go first, the longest idle before the others; but who has only just come is about to ask,
-//! and goes last. Where nobody is idle, the newcomer is told so at once instead of being left to wait for nobody knows how long.
+//! that have never asked for anything go first, the longest idle before the others. Who has only just come is about to ask, and
+//! goes last, as long as those are fewer than the others. Where nobody is idle, the newcomer is told so at once instead of being
+//! left to wait for nobody knows how long.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -37,13 +38,15 @@ pub(super) struct Seats {
 
 #[derive(Default)]
 struct Idle {
-    /// In the order in which they have to leave, since when they are idle, and how they are told.
-    guests: BTreeMap<Turn, (Instant, CancellationToken)>,
+    /// Those that have never asked for anything, in the order in which they came, and when that was.
+    silent: BTreeMap<u64, (Instant, CancellationToken)>,
+    /// Those that have, the longest idle first.
+    asked: BTreeMap<u64, CancellationToken>,
     turns: u64,
 }
 
-/// When an idle guest has to leave: before all others who did ask for something, and those who came later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// The place of an idle guest among the others.
+#[derive(Debug, Clone, Copy)]
 struct Turn {
     has_asked: bool,
     number: u64,
@@ -106,18 +109,30 @@ impl Idle {
     fn put(&mut self, has_asked: bool, leave: &CancellationToken) -> Turn {
         self.turns += 1;
         let turn = Turn { has_asked, number: self.turns };
-        self.guests.insert(turn, (Instant::now(), leave.clone()));
+        if has_asked {
+            self.asked.insert(turn.number, leave.clone());
+        } else {
+            self.silent.insert(turn.number, (Instant::now(), leave.clone()));
+        }
         turn
+    }
+
+    fn remove(&mut self, turn: Turn) {
+        if turn.has_asked {
+            self.asked.remove(&turn.number);
+        } else {
+            self.silent.remove(&turn.number);
+        }
     }
 
     /// Who has to leave.
     fn pop(&mut self) -> Option<CancellationToken> {
-        let (first, (since, _)) = self.guests.first_key_value()?;
-        let has_asked = Turn { has_asked: true, number: 0 };
-        let is_arriving = !first.has_asked && since.elapsed() < ARRIVAL;
-        let instead = self.guests.range(has_asked..).next().filter(|_| is_arriving);
-        let turn = *instead.map_or(first, |(turn, _)| turn);
-        self.guests.remove(&turn).map(|(_, leave)| leave)
+        let first = self.silent.first_key_value();
+        let is_arriving = first.is_some_and(|(_, (since, _))| since.elapsed() < ARRIVAL);
+        if first.is_none() || (is_arriving && self.silent.len() < self.asked.len()) {
+            return self.asked.pop_first().map(|(_, leave)| leave);
+        }
+        self.silent.pop_first().map(|(_, (_, leave))| leave)
     }
 }
 
@@ -127,7 +142,7 @@ impl Guest {
         let mut state = self.state();
         state.has_asked = true;
         if let Some(turn) = state.idle.take() {
-            self.seats.idle().guests.remove(&turn);
+            self.seats.idle().remove(turn);
         }
         Busy(self.clone())
     }
@@ -158,7 +173,7 @@ impl Drop for Busy {
 impl Drop for Guest {
     fn drop(&mut self) {
         if let Some(turn) = self.state().idle.take() {
-            self.seats.idle().guests.remove(&turn);
+            self.seats.idle().remove(turn);
         }
     }
 }
@@ -206,16 +221,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_has_only_just_come_stays_while_somebody_else_is_idle() {
-        let seats = Seats::new(2);
-        let (asked, told_asked) = sit(&seats).await;
-        drop(asked.as_ref().unwrap().asks());
+        let seats = Seats::new(3);
+        let mut regulars = Vec::new();
+        for _ in 0..2 {
+            let (guest, leave) = sit(&seats).await;
+            drop(guest.as_ref().unwrap().asks());
+            regulars.push((guest, leave));
+        }
         tokio::time::sleep(ARRIVAL * 100).await;
         let (_newcomer, told_newcomer) = sit(&seats).await;
+        let told = || {
+            (regulars.iter().filter(|(_, leave)| leave.is_cancelled()).count(), told_newcomer.is_cancelled())
+        };
         assert!(seats.send_one_away());
-        assert_eq!((told_asked.is_cancelled(), told_newcomer.is_cancelled()), (true, false));
-        assert!(seats.send_one_away(), "there is nobody else");
-        assert!(told_newcomer.is_cancelled());
-        assert!(!seats.send_one_away());
+        assert_eq!(told(), (1, false));
+        assert!(seats.send_one_away());
+        assert_eq!(told(), (1, true), "those who never ask send nobody away for long");
+        assert!(seats.send_one_away() && !seats.send_one_away());
+        assert_eq!(told(), (2, true));
     }
 
     #[tokio::test(start_paused = true)]

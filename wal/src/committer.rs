@@ -117,8 +117,9 @@ impl Committer {
     }
 
     fn try_work(&mut self) -> Result<ControlFlow<Ended>, StoreError> {
-        if let Some(removal) = self.removal.take() {
-            self.remove_some(removal)?;
+        if let Some(Removal { low, done }) = self.removal.take() {
+            let left = self.remove_some(low);
+            self.answer_removal(done, left)?;
         }
         // A second retirement, or the end, waits until the first one is through.
         if self.removal.is_some() && self.shared.queue.glance().is_urgent {
@@ -133,12 +134,14 @@ impl Committer {
         }
         match batch.then {
             None | Some(Request::Append(_)) => {}
-            Some(Request::Retire { below, done }) => self.begin_removal(below, done)?,
-            Some(Request::Close { done }) => {
-                self.turns.take(&mut self.keeper, Instant::now())?;
-                self.keeper.settle(Instant::now())?;
-                return Ok(ControlFlow::Break(Ended::Closed(done)));
+            Some(Request::Retire { below, done }) => {
+                let left = self.begin_removal(below);
+                self.answer_removal(done, left)?;
             }
+            Some(Request::Close { done }) => match self.settle_all() {
+                Ok(()) => return Ok(ControlFlow::Break(Ended::Closed(done))),
+                Err(error) => return Err(self.refuse(done, error)),
+            },
         }
         self.do_what_is_due(Instant::now())?;
         Ok(ControlFlow::Continue(()))
@@ -178,31 +181,50 @@ impl Committer {
         Ok(true)
     }
 
-    /// Raises the low-water mark for good before anything goes, so that nothing that comes back is taken for real.
-    fn begin_removal(&mut self, below: Lsn, done: Done) -> Result<(), StoreError> {
+    /// The last that is written.
+    fn settle_all(&mut self) -> Result<(), StoreError> {
+        self.turns.take(&mut self.keeper, Instant::now())?;
+        self.keeper.settle(Instant::now())
+    }
+
+    /// Raises the low-water mark for good before anything goes, so that nothing that comes back is taken for real. Gives it
+    /// where some is left to remove.
+    fn begin_removal(&mut self, below: Lsn) -> Result<Option<BlockKey>, StoreError> {
         // The block that holds `below` is the first to stay; the newest block always stays.
         let first_kept = self.store.at_or_before(BlockKey::last_of(below))?;
         let low = match first_kept {
             Some((key, _)) if key.first > self.keeper.now().low => key.first,
-            Some(_) | None => {
-                let _ = done.send(Ok(()));
-                return Ok(());
-            }
+            Some(_) | None => return Ok(None),
         };
         self.keeper.record(|witness| witness.low = low, Instant::now())?;
         self.shared.raise_low(low);
-        self.remove_some(Removal { low: BlockKey::of(low), done })
+        self.remove_some(BlockKey::of(low))
     }
 
-    fn remove_some(&mut self, removal: Removal) -> Result<(), StoreError> {
-        let removed = self.store.remove_below(removal.low, REMOVALS_PER_TURN)?;
+    fn remove_some(&self, low: BlockKey) -> Result<Option<BlockKey>, StoreError> {
+        let removed = self.store.remove_below(low, REMOVALS_PER_TURN)?;
         self.shared.counters.removed(removed.blocks, removed.bytes);
-        if removed.blocks < REMOVALS_PER_TURN as u64 {
-            let _ = removal.done.send(Ok(()));
-        } else {
-            self.removal = Some(removal);
+        Ok((removed.blocks == REMOVALS_PER_TURN as u64).then_some(low))
+    }
+
+    fn answer_removal(
+        &mut self,
+        done: Done,
+        left: Result<Option<BlockKey>, StoreError>,
+    ) -> Result<(), StoreError> {
+        match left {
+            Ok(Some(low)) => self.removal = Some(Removal { low, done }),
+            Ok(None) => drop(done.send(Ok(()))),
+            Err(error) => return Err(self.refuse(done, error)),
         }
         Ok(())
+    }
+
+    /// Whoever waits hears what failed, not that the log is gone.
+    fn refuse(&self, done: Done, error: StoreError) -> StoreError {
+        self.shared.fail(&error.clone().into());
+        let _ = done.send(Err(self.shared.queue.failure()));
+        error
     }
 }
 

@@ -46,6 +46,20 @@ async fn a_failed_sync_answers_every_waiter_and_every_later_one() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_retirement_hears_what_failed() {
+    for operation in [Operation::Read, Operation::Remove] {
+        let disk = SimDisk::new(3);
+        let (wal, _) = start_sim(&disk);
+        for n in 1..=3 {
+            wal.append(payload(n, 10), ()).await.unwrap();
+        }
+        disk.fail(operation, 1);
+        let words = timeout(SOON, wal.retire(lsn(3))).await.unwrap().unwrap_err().to_string();
+        assert!(words.contains("the simulated disk"), "{operation:?}: {words}");
+    }
+}
+
+#[tokio::test]
 async fn a_commit_that_hangs_is_a_commit_that_failed() {
     for operation in [Operation::Sync, Operation::SyncRing] {
         hang_in(operation).await;

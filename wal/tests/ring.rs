@@ -145,12 +145,18 @@ async fn one_head_of_two_is_enough_and_without_both_the_ring_begins_anew() {
     disk.damage_ring(|page, bytes| bytes[9] ^= u8::from(page == 1));
     assert_eq!(damage_of(&disk), DamageKind::Gap { expected: lsn(3), found: lsn(4) });
     assert_eq!(disk.ring_pages_written(), before, "nothing was changed by looking");
-
     let disk = five_records(1).await;
-    disk.damage_ring(|page, bytes| bytes[9] ^= u8::from(page < 2));
-    assert_eq!(copies(&disk).ring, RingState::Damaged("its head cannot be read".to_owned()));
-    start_sim(&disk).0.close().await.unwrap();
-    assert_eq!(copies(&disk), whole());
+
+    for is_zeroed in [false, true] {
+        disk.damage_ring(|page, bytes| match (page < HEAD_PAGES, is_zeroed) {
+            (true, true) => bytes.fill(0),
+            (true, false) => bytes[9] ^= 1,
+            (false, _) => {}
+        });
+        assert_eq!(copies(&disk).ring, RingState::Damaged("its head cannot be read".to_owned()));
+        start_sim(&disk).0.close().await.unwrap();
+        assert_eq!(copies(&disk), whole());
+    }
     lose_ring(&disk);
     assert_eq!(copies(&disk).ring, RingState::Missing);
     assert!(copies(&disk).faults().is_empty(), "a log of an earlier version has none");

@@ -62,7 +62,9 @@ impl Held {
             heads.extend(Head::decode(&bytes)?);
         }
         let Some(head) = heads.iter().copied().max_by_key(|head| (head.sequence, head.is_filled)) else {
-            let fault = if is_empty { pages.fault } else { Some("its head cannot be read".to_owned()) };
+            // Its heads are durable before anything else of it.
+            let is_missing = is_empty && !pages.hold_anything();
+            let fault = if is_missing { pages.fault } else { Some("its head cannot be read".to_owned()) };
             return Ok(Self { fault, ..Self::default() });
         };
         if head.node != node {
@@ -172,6 +174,11 @@ impl Pages<'_> {
             bytes.fill(0);
         }
         bytes
+    }
+
+    fn hold_anything(&mut self) -> bool {
+        let pages = HEAD_PAGES..HEAD_PAGES + self.store.ring_pages();
+        pages.into_iter().any(|page| entry::looks_like_an_entry(&self.read(page)))
     }
 }
 

@@ -67,6 +67,10 @@ impl Ballast {
     pub(super) fn give_up(&self) -> io::Result<bool> {
         self.is_given_up.store(true, Ordering::Relaxed);
         let was_there = self.is_there();
+        // What somebody else put there is not ours to remove.
+        if self.path.is_dir() {
+            return Ok(false);
+        }
         absent_is_fine(fs::remove_file(&self.path)).map(|()| was_there)
     }
 
@@ -82,7 +86,7 @@ impl Ballast {
 
     /// One that was only begun when the process died keeps nothing.
     fn is_there(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|file| file.len() > 0)
+        fs::metadata(&self.path).is_ok_and(|file| file.is_file() && file.len() > 0)
     }
 
     /// Bytes that this process may still write on the disk, and all that there are.

@@ -62,6 +62,20 @@ pub(crate) struct Identity {
 impl Files {
     /// Whether the directory is where the last start of the node left it.
     pub(crate) fn moved(&self, witness: Option<&Witness>) -> Result<Option<Moved>, OpenError> {
+        loop {
+            match self.look_where(witness) {
+                // A node that runs has renamed it between the two looks.
+                Err(OpenError::Io { cause, path, .. }) if cause.kind() == io::ErrorKind::NotFound => {
+                    if path.symlink_metadata().is_ok() {
+                        return Err(OpenError::io("open", &path)(cause));
+                    }
+                }
+                looked => return looked,
+            }
+        }
+    }
+
+    fn look_where(&self, witness: Option<&Witness>) -> Result<Option<Moved>, OpenError> {
         let epoch = witness.map_or(0, |witness| witness.epoch);
         let Some(last) = self.last_start()? else {
             let is_known = witness.is_some_and(|witness| witness.keeps_start);
