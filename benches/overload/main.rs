@@ -228,6 +228,8 @@ fn judge(row: &Row) -> bool {
     let ratio = median(ratios(row));
     let what = format!("{name}: healthy with / without");
     if has_goal(name) {
+        let what = format!("{name}: healthy, not answered 200");
+        is_met &= claim(&what, &row.failed.to_string(), "= 0", row.failed == 0);
         is_met & claim(&what, &format!("{ratio:.2}"), ">= 0.90", ratio >= 0.90)
     } else {
         println!("{what:<70} {ratio:>14.2}");
