@@ -31,9 +31,11 @@ pub fn damaged(world: &mut World) -> Kept {
     // What is damaged cannot be looked at any more.
     super::on_disk(world)?;
     let keys = world.disk.keys();
-    let Some(last) = keys.len().checked_sub(3).filter(|last| *last > 0) else { return Ok(()) };
-    let key = keys[usize::try_from(world.chance.within(0..last as u64)).expect("it is an index")];
     let (store, ring) = world.chance.one_of(&[(true, false), (false, true), (true, true)]);
+    // Of the last blocks the witness may not know yet: without both copies they look as if they had never been.
+    let unwitnessed = if store && ring { 3 } else { 0 };
+    let Some(count) = keys.len().checked_sub(unwitnessed).filter(|count| *count > 0) else { return Ok(()) };
+    let key = keys[usize::try_from(world.chance.within(0..count as u64)).expect("it is an index")];
     // A start that failed may not have mended what was harmed before it.
     let is_store_harmed =
         store || open(world, &mut BTreeMap::new()).is_ok_and(|log| log.copies().is_store_damaged);
