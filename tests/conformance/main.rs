@@ -212,6 +212,7 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::Asks, &[]),
     (Fault::RefusesTheFormerLife, &[]),
     (Fault::PutsOff, &[]),
+    (Fault::RestsOnce, &["prepare-again"]),
 ];
 
 /// Which of two calls is first is not known, so that a rule about them may be broken by chance.
@@ -237,6 +238,7 @@ fn options(fault: Fault) -> &'static [&'static str] {
             "--rule=abort-at-once",
         ],
         Fault::PutsOff => &["--timeout=20s", "--patience=20s"],
+        Fault::RestsOnce => &["--timeout=20s", "--patience=4s"],
         _ => &["--timeout=20s", "--patience=100ms"],
     }
 }

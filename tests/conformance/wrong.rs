@@ -113,6 +113,8 @@ pub enum Fault {
     RefusesTheFormerLife,
     /// Nothing is wrong: it is asked again before it answers.
     PutsOff,
+    /// The first repeat of a prepare is answered 503 for ever, and every call is asked again before it answers.
+    RestsOnce,
 }
 
 /// How long a promise holds where it ends by itself.
@@ -152,6 +154,8 @@ struct Memory {
     /// The greatest epoch by node.
     epochs: HashMap<String, u64>,
     busy: bool,
+    /// What is answered 503 where a first repeat is.
+    resting: Option<Piece>,
 }
 
 impl Counter {
@@ -213,6 +217,14 @@ async fn call(
         let now = memory.known.get(&piece(fault, &headers)).copied();
         memory.answer(fault, operation, &headers, &body, if is_racy { before } else { now })
     };
+    // It answers each question at the second try, so that the third one is a repeat.
+    let is_repeat = !["1", "2"].iter().any(|first| headers["transaction-attempt"] == *first);
+    if fault == Fault::RestsOnce && operation == "prepare" && is_repeat {
+        let piece = piece(fault, &headers);
+        if *inner.memory.lock().unwrap().resting.get_or_insert(piece.clone()) == piece {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
+    }
     if fault == Fault::Asks && !coordinator_agrees(operation, &headers).await {
         return StatusCode::CONFLICT.into_response();
     }
@@ -222,7 +234,7 @@ async fn call(
             Body::from_stream(futures_util::stream::iter(chunks)).into_response()
         }
         (Fault::NeverCommits, "commit", _) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        (Fault::PutsOff, _, 200) if headers["transaction-attempt"] == "1" => {
+        (Fault::PutsOff | Fault::RestsOnce, _, 200) if headers["transaction-attempt"] == "1" => {
             StatusCode::TOO_EARLY.into_response()
         }
         (Fault::Hangs, "commit", 299) => std::future::pending().await,

@@ -21,10 +21,14 @@ use super::target::Target;
 use crate::clock::{Clock, SystemClock};
 use crate::participant::{self, Answer, Work};
 use crate::plan::{Plan, TransactionId};
-use crate::txn::Decision;
+use crate::txn::{Decision, Operation};
 
 /// The wait before a call is tried again: the first one, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// Each time that all patience was used up halves it, so that a run against a participant that never answers ends, but no
+/// more often than this: one that answers again is given all of it again.
+const HALVINGS_MAX: u32 = 3;
 
 /// Everything that calls a participant.
 #[derive(Debug)]
@@ -40,8 +44,8 @@ pub(super) struct Attack {
     unit: Result<Unit, String>,
     /// Rules about every answer, with the first one that breaks it.
     watched: BTreeMap<&'static str, (String, Exchange)>,
-    /// Operations for which all patience was used up: they get none any more.
-    exhausted: BTreeSet<&'static str>,
+    /// How often in a row all patience with an operation was used up.
+    exhausted: BTreeMap<&'static str, u32>,
 }
 
 /// How long is waited for what.
@@ -67,7 +71,7 @@ impl Attack {
         look: Option<String>,
     ) -> Self {
         let unit = Err("nothing was looked at (--look)".to_owned());
-        let (watched, exhausted) = (BTreeMap::new(), BTreeSet::new());
+        let (watched, exhausted) = (BTreeMap::new(), BTreeMap::new());
         Self { target, sender, coordinator, restarter, limits, look, unit, watched, exhausted }
     }
 
@@ -258,23 +262,32 @@ impl Attack {
                 }
             }
         }
-        for (last, _) in tries
-            .iter()
-            .filter_map(|tries| tries.last())
-            .zip(is_patient)
-            .filter(|(_, is_patient)| *is_patient)
-        {
-            if is_open(last) {
-                self.exhausted.insert(last.operation.name());
+        let mut used_up = BTreeSet::new();
+        for (last, is_patient) in tries.iter().filter_map(|tries| tries.last()).zip(is_patient) {
+            if !is_open(last) {
+                self.exhausted.remove(last.operation.name());
+            } else if is_patient {
+                used_up.insert(last.operation.name());
             }
+        }
+        // Copies at once have waited at the same time.
+        for operation in used_up {
+            *self.exhausted.entry(operation).or_default() += 1;
         }
         tries
     }
 
+    fn patience(&self, operation: Operation) -> Duration {
+        let halvings = self.exhausted.get(operation.name()).copied().unwrap_or_default();
+        self.limits.patience / 2_u32.pow(halvings.min(HALVINGS_MAX))
+    }
+
     async fn ask(&self, call: &Call, mut asked: participant::Call) -> Vec<Exchange> {
         let coordinator = self.coordinator.sender(call.share, call.epoch);
-        let is_patient = call.expected != Expected::Any && !self.exhausted.contains(call.operation.name());
-        let patience = if is_patient { self.limits.patience } else { Duration::ZERO };
+        let patience = match call.expected {
+            Expected::Any => Duration::ZERO,
+            Expected::Yes | Expected::No => self.patience(call.operation),
+        };
         let (began, mut wait, mut tries) = (Instant::now(), RETRY.0, Vec::new());
         loop {
             // From try to try at another instance, as a node does.
