@@ -53,6 +53,13 @@ impl Run {
         assert_eq!(self.output.status.code(), Some(code), "{}", self.stderr());
     }
 
+    /// Panics unless no rule is broken, and the exit code says that not all that was asked for was judged.
+    #[track_caller]
+    pub fn is_incomplete(&self) {
+        assert_eq!(self.of("broken"), Vec::<String>::new(), "{}", self.told("broken"));
+        assert_eq!(self.output.status.code(), Some(1), "{}", self.stderr());
+    }
+
     /// Panics unless the rule could not be judged for this reason.
     #[track_caller]
     pub fn cannot_judge(&self, rule: &str, reason: &str) {

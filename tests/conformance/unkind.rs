@@ -75,7 +75,7 @@ async fn a_participant_that_votes_read_only_is_left_out_of_what_follows() {
     let stub = Stub::start().await;
     stub.always("/debit", Answer::ok().header("Transaction-Vote", "read-only"));
     let run = stubbed(&stub, &[]).await;
-    run.breaks(&[]);
+    run.is_incomplete();
     run.cannot_judge("usual", "it votes read-only");
     assert_eq!(stub.count("/tx/commit") + stub.count("/tx/abort"), 0);
 }
@@ -134,15 +134,35 @@ async fn a_restart_that_does_not_work_leaves_its_rules_unjudged() {
     let counter = Counter::start(Fault::Nothing).await;
     let paths = [&[counter.url.as_str()], PATHS].concat();
     let run = conformance(&[&paths[..], &["--restart-command=echo no such unit; exit 3"]].concat()).await;
-    run.breaks(&[]);
+    run.is_incomplete();
     run.cannot_judge("promise-survives", "exit status: 3: no such unit");
     let slow = ["--restart-command=sleep 60", "--restart-within=100ms"];
     let run = conformance(&[&paths[..], &slow].concat()).await;
+    run.is_incomplete();
     run.cannot_judge("commit-survives", "did not end within 100ms");
     // Nobody is at the keyboard.
     let run = conformance(&[&paths[..], &["--ask-restart"]].concat()).await;
-    run.cannot_judge("effects-survive", "nobody said");
+    run.cannot_judge("abort-survives", "nobody said");
     assert!(run.stderr().contains("Now kill the participant"), "{}", run.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_does_not_judge_what_it_was_asked_to_is_no_success() {
+    let counter = Counter::start(Fault::Nothing).await;
+    let paths = [&[counter.url.as_str()], PATHS].concat();
+    // An option that is left out takes its rules with it, unless one is asked for by name.
+    let run = conformance(&[&paths[..], &["--rule=vote"]].concat()).await;
+    run.breaks(&[]);
+    let run = conformance(&[&paths[..], &["--rule=promise-survives"]].concat()).await;
+    run.is_incomplete();
+    run.cannot_judge("promise-survives", "--restart-command");
+    let shown_elsewhere = ["--rule=vote", "--look=/nowhere"];
+    conformance(&[&paths[..], &shown_elsewhere].concat()).await.is_incomplete();
+    let output = command(&[&paths[..], &shown_elsewhere].concat()).await;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (look, end) =
+        (format!("GET {}/nowhere was answered 404", counter.url), "so this ends with exit code 1");
+    assert!(text.contains(&look) && text.contains(end), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

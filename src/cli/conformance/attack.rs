@@ -30,6 +30,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 /// more often than this: one that answers again is given all of it again.
 const HALVINGS_MAX: u32 = 3;
 
+/// Why nothing can be said of what it did.
+const UNSEEN: &str = "nothing was looked at (--look)";
+
 /// Everything that calls a participant.
 #[derive(Debug)]
 pub(super) struct Attack {
@@ -70,7 +73,7 @@ impl Attack {
         limits: Limits,
         look: Option<String>,
     ) -> Self {
-        let unit = Err("nothing was looked at (--look)".to_owned());
+        let unit = Err(UNSEEN.to_owned());
         let (watched, exhausted) = (BTreeMap::new(), BTreeMap::new());
         Self { target, sender, coordinator, restarter, limits, look, unit, watched, exhausted }
     }
@@ -107,7 +110,7 @@ impl Attack {
         for rule in rules.iter().filter(|rule| rule.kind() == Kind::Every) {
             report.add(&self.every(rule))?;
         }
-        report.end(self.unit.as_ref().err().map(String::as_str))?;
+        report.end(self.unit.as_ref().err().map(String::as_str), self.look.is_some())?;
         Ok(())
     }
 
@@ -116,7 +119,7 @@ impl Attack {
         let usual = || Play::new(Rule::usual(), None);
         let seen = match &self.look {
             Some(_) => self.see().await.map(drop),
-            None => Err("nothing was looked at (--look)".to_owned()),
+            None => Err(UNSEEN.to_owned()),
         };
         let mut first = usual();
         first.go_on(self).await;
@@ -153,26 +156,27 @@ impl Attack {
     }
 
     /// What stands in the way of a rule.
-    fn obstacle(&self, rule: &Rule, works: bool) -> Option<String> {
+    fn obstacle(&self, rule: &Rule, works: bool) -> Option<Verdict> {
         let needs_restart = matches!(rule.kind(), Kind::Restarted | Kind::Shown);
         let needs_refusal = rule.calls().any(|call| call.is_impossible) && !self.target.has_impossible();
-        let obstacle = if !works {
-            "the usual course does not work"
+        if !works {
+            Some(Verdict::Unjudged("the usual course does not work".to_owned()))
         } else if needs_refusal {
-            "it is not known what it has to refuse (--refused-body)"
+            Some(Verdict::LeftOut("it is not known what it has to refuse (--refused-body)"))
         } else if needs_restart && self.restarter == Restarter::Nobody {
-            "it is not restarted (--restart-command or --ask-restart)"
+            Some(Verdict::LeftOut("it is not restarted (--restart-command or --ask-restart)"))
+        } else if rule.kind() == Kind::Shown && self.look.is_none() {
+            Some(Verdict::LeftOut(UNSEEN))
         } else {
-            return None;
-        };
-        Some(obstacle.to_owned())
+            None
+        }
     }
 
     /// Plays every script up to its restart, restarts once, and plays the rest.
     async fn through_a_restart(
         &mut self,
         mut plays: Vec<Play>,
-        shown: Option<(&'static Rule, Option<String>)>,
+        shown: Option<(&'static Rule, Option<Verdict>)>,
         report: &mut Report<'_>,
     ) -> Result<(), ConformanceError> {
         go_on(&mut plays, self).await;
@@ -195,7 +199,7 @@ impl Attack {
             report.add(&play.finish(self))?;
         }
         if let Some((rule, obstacle)) = shown {
-            let unjudged = obstacle.or(restarted.err()).map(Verdict::Unjudged);
+            let unjudged = obstacle.or(restarted.err().map(Verdict::Unjudged));
             let verdict = unjudged.unwrap_or_else(|| self.same(before, after));
             report.add(&Finding { rule, verdict, exchanges: Vec::new() })?;
         }
@@ -309,7 +313,7 @@ impl Attack {
 
     /// What the participant shows now.
     pub(super) async fn see(&self) -> Result<Shown, String> {
-        let Some(url) = &self.look else { return Err("nothing was looked at (--look)".to_owned()) };
+        let Some(url) = &self.look else { return Err(UNSEEN.to_owned()) };
         sleep(self.limits.lag).await;
         Shown::parse(&self.sender.look(url).await?)
     }

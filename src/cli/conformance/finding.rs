@@ -21,8 +21,10 @@ pub(super) enum Verdict {
     Kept,
     /// And what shows it.
     Broken(String),
-    /// And why not.
+    /// It could not be judged, and why not.
     Unjudged(String),
+    /// It could not be judged without an option that was left out.
+    LeftOut(&'static str),
 }
 
 impl Verdict {
@@ -31,7 +33,7 @@ impl Verdict {
         match self {
             Self::Kept => "kept",
             Self::Broken(_) => "broken",
-            Self::Unjudged(_) => "unjudged",
+            Self::Unjudged(_) | Self::LeftOut(_) => "unjudged",
         }
     }
 
@@ -40,6 +42,7 @@ impl Verdict {
         match self {
             Self::Kept => None,
             Self::Broken(because) | Self::Unjudged(because) => Some(because),
+            Self::LeftOut(because) => Some(because),
         }
     }
 }

@@ -61,7 +61,8 @@ use target::Target;
 /// It does real work: some thirty transactions with the work of --body are committed. Use an instance for tests, with which nobody
 /// else works meanwhile. docs/PARTICIPANTS.md explains every rule.
 ///
-/// Exit code 0: no rule is broken; 1: one is, or nothing could be judged.
+/// Exit code 0: every rule is kept that can be judged with the options given. 1: one is broken, or something that you asked
+/// for could not be judged: the usual course, a rule named with --rule, what --look shows, what a restart leaves.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -212,7 +213,8 @@ pub enum ConformanceError {
     Output(#[from] io::Error),
 }
 
-/// Attacks the participant and prints what was found to `out`. Failure (1) where a rule is broken.
+/// Attacks the participant and prints what was found to `out`. Failure (1) where a rule is broken, or
+/// what was asked for could not be judged.
 pub async fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, ConformanceError> {
     let target = Target::of(args)?;
     let look = args.look.as_deref().map(|path| target.url(path)).transpose()?;
@@ -231,10 +233,10 @@ pub async fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Conforman
     };
     let rules: Vec<&Rule> = RULES.iter().filter(wanted).collect();
     warn(&target);
-    let mut report = Report::new(args.format, out);
+    let mut report = Report::new(args.format, !args.rules.is_empty(), out);
     let attack = Attack::new(target, sender, coordinator, restarter(args), limits, look);
     attack.run(&rules, &mut report).await?;
-    Ok(if report.is_broken() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if report.is_fine() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 #[expect(clippy::print_stderr, reason = "a person is warned before anything happens")]

@@ -50,7 +50,7 @@ struct Standing {
 
 impl Play {
     /// A script that is about to begin, or never will where something stands in its way.
-    pub(super) fn new(rule: &'static Rule, obstacle: Option<String>) -> Self {
+    pub(super) fn new(rule: &'static Rule, obstacle: Option<Verdict>) -> Self {
         Self {
             rule,
             next: 0,
@@ -59,7 +59,7 @@ impl Play {
             shares: BTreeMap::new(),
             attempts: BTreeMap::new(),
             exchanges: Vec::new(),
-            stopped: obstacle.map(Verdict::Unjudged),
+            stopped: obstacle,
             change: Ok(Shown::default()),
         }
     }
@@ -100,9 +100,7 @@ impl Play {
         let commits = self.shares.values().filter(|share| share.is_committed).count();
         let verdict = match self.stopped {
             Some(verdict) => verdict,
-            None if self.judged == 0 => {
-                Verdict::Unjudged("it is asked for no prepare (--prepare)".to_owned())
-            }
+            None if self.judged == 0 => Verdict::LeftOut("it is asked for no prepare (--prepare)"),
             None => attack.effects(self.change, u32::try_from(commits).unwrap_or(u32::MAX)),
         };
         Finding { rule: self.rule, verdict, exchanges: self.exchanges }

@@ -12,6 +12,9 @@ use super::sender::{Exchange, Heard};
 /// How much of a body is printed for people.
 const BODY_MAX: usize = 300;
 
+/// How many of what could not be judged are named in the last line.
+const NAMED_MAX: usize = 3;
+
 /// Prints findings and counts them.
 pub(super) struct Report<'a> {
     out: &'a mut dyn Write,
@@ -19,24 +22,34 @@ pub(super) struct Report<'a> {
     kept: usize,
     broken: usize,
     unjudged: usize,
+    /// Whether every rule was asked for by name.
+    is_by_name: bool,
+    /// What was asked for and could not be judged.
+    missed: Vec<&'static str>,
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(format: Format, out: &'a mut dyn Write) -> Self {
-        Self { out, format, kept: 0, broken: 0, unjudged: 0 }
+    pub(super) fn new(format: Format, is_by_name: bool, out: &'a mut dyn Write) -> Self {
+        Self { out, format, kept: 0, broken: 0, unjudged: 0, is_by_name, missed: Vec::new() }
     }
 
-    /// Whether some rule is broken.
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken > 0
+    /// Whether no rule is broken, and all that was asked for could be judged.
+    pub(super) fn is_fine(&self) -> bool {
+        self.broken == 0 && self.missed.is_empty()
     }
 
     pub(super) fn add(&mut self, finding: &Finding) -> io::Result<()> {
         match finding.verdict {
             Verdict::Kept => self.kept += 1,
             Verdict::Broken(_) => self.broken += 1,
-            Verdict::Unjudged(_) => self.unjudged += 1,
+            Verdict::Unjudged(_) | Verdict::LeftOut(_) => self.unjudged += 1,
         }
+        let is_missed = match finding.verdict {
+            Verdict::Unjudged(_) => true,
+            Verdict::LeftOut(_) => self.is_by_name,
+            Verdict::Kept | Verdict::Broken(_) => false,
+        };
+        self.missed.extend(is_missed.then_some(finding.rule.id));
         match self.format {
             Format::Json => writeln!(self.out, "{}", json(finding))?,
             Format::Table => self.print(finding)?,
@@ -44,19 +57,42 @@ impl<'a> Report<'a> {
         self.out.flush()
     }
 
-    /// The last line; `unseen` says why nobody looked at what the work changes.
-    pub(super) fn end(&mut self, unseen: Option<&str>) -> io::Result<()> {
-        if self.format == Format::Json {
-            return Ok(());
+    /// The last lines. `unseen` says why nothing can be said of what the work changes.
+    pub(super) fn end(&mut self, unseen: Option<&str>, is_look_asked_for: bool) -> io::Result<()> {
+        if unseen.is_some() && is_look_asked_for {
+            self.missed.push("--look");
         }
         let Self { kept, broken, unjudged, .. } = self;
         let all = *kept + *broken + *unjudged;
-        writeln!(self.out, "{all} rules: {kept} kept, {broken} broken, {unjudged} could not be judged.")?;
-        if let Some(reason) = unseen {
-            let reason = printable(reason);
-            writeln!(self.out, "Judged by its answers alone, not by what it did: {reason}.")?;
+        let counts = format!("{all} rules: {kept} kept, {broken} broken, {unjudged} could not be judged.");
+        let alone =
+            |reason| format!("Judged by its answers alone, not by what it did: {}.", printable(reason));
+        let rest = [unseen.map(alone), self.incomplete()].into_iter().flatten();
+        match self.format {
+            Format::Table => {
+                writeln!(self.out, "{counts}")?;
+                rest.map(|line| writeln!(self.out, "{line}")).collect()
+            }
+            Format::Json => {
+                rest.for_each(|line| explain(&line));
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    /// A line about an exit code that no broken rule explains.
+    fn incomplete(&self) -> Option<String> {
+        if self.broken > 0 || self.missed.is_empty() {
+            return None;
+        }
+        let named = self.missed.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+        let more = match self.missed.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!(
+            "No rule is broken, but not all that was asked for could be judged ({named}{more}), so this ends with exit code 1."
+        ))
     }
 
     fn print(&mut self, finding: &Finding) -> io::Result<()> {
@@ -79,8 +115,10 @@ impl<'a> Report<'a> {
                     )?;
                 }
             }
-            Verdict::Kept | Verdict::Unjudged(_) if exchanges.is_empty() => {}
-            Verdict::Kept | Verdict::Unjudged(_) => writeln!(out, "  sent    {}", short(exchanges))?,
+            Verdict::Kept | Verdict::Unjudged(_) | Verdict::LeftOut(_) if exchanges.is_empty() => {}
+            Verdict::Kept | Verdict::Unjudged(_) | Verdict::LeftOut(_) => {
+                writeln!(out, "  sent    {}", short(exchanges))?;
+            }
         }
         writeln!(out, "  why     {}", rule.why)?;
         if let (Verdict::Broken(_), Some(last)) = (verdict, exchanges.last()) {
@@ -93,6 +131,12 @@ impl<'a> Report<'a> {
         }
         writeln!(out)
     }
+}
+
+/// A report for programs has one rule a line; what else there is to say goes to stderr.
+#[expect(clippy::print_stderr, reason = "stdout is for programs")]
+fn explain(line: &str) {
+    eprintln!("{line}");
 }
 
 /// `work 200, 8 x commit 200`.
