@@ -211,6 +211,8 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::NeverCommits, &["usual"]),
     (Fault::Asks, &[]),
     (Fault::RefusesTheFormerLife, &[]),
+    (Fault::ShowsLate, &[]),
+    (Fault::ComesUpLate, &[]),
     (Fault::PutsOff, &[]),
     (Fault::RestsOnce, &["prepare-again"]),
 ];

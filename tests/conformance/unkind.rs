@@ -166,6 +166,25 @@ async fn a_run_that_does_not_judge_what_it_was_asked_to_is_no_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_still_comes_up_after_a_restart_is_waited_for() {
+    let counter = Counter::start(Fault::ComesUpLate).await;
+    let restart = counter.restart();
+    let more = ["--patience=100ms", "--restart-command", &restart];
+    let run = conformance(&[&[counter.url.as_str()], PATHS, &more].concat()).await;
+    run.breaks(&[]);
+    assert!(run.of("kept").iter().any(|rule| rule == "promise-survives"), "{}", run.told("unjudged"));
+
+    // What never shows its work again is not said to have lost it.
+    let counter = Counter::start(Fault::ShowsLate).await;
+    let restart = counter.restart();
+    let more =
+        ["--rule=effects-survive", "--look=/", "--restart-within=500ms", "--restart-command", &restart];
+    let run = conformance(&[&[counter.url.as_str()], PATHS, &more].concat()).await;
+    run.is_incomplete();
+    run.cannot_judge("effects-survive", "within 500ms of the restart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn instances_that_do_not_know_of_each_other_break_the_rules_about_repeats() {
     let (one, other) = (Counter::start(Fault::Nothing).await, Counter::start(Fault::Nothing).await);
     let run = conformance(&[&[one.url.as_str(), other.url.as_str()], PATHS].concat()).await;

@@ -111,6 +111,10 @@ pub enum Fault {
     Asks,
     /// Nothing is wrong: a smaller epoch of the same node is refused.
     RefusesTheFormerLife,
+    /// Nothing is wrong: after a restart it answers every call at once, and shows its work a while later.
+    ShowsLate,
+    /// Nothing is wrong: after a restart everything is answered 503 for a while.
+    ComesUpLate,
     /// Nothing is wrong: it is asked again before it answers.
     PutsOff,
     /// The first repeat of a prepare is answered 503 for ever, and every call is asked again before it answers.
@@ -119,6 +123,9 @@ pub enum Fault {
 
 /// How long a promise holds where it ends by itself.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long it takes to come up again, where it does so late.
+const COMING_UP: Duration = Duration::from_secs(2);
 
 /// What it knows of a piece of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +161,8 @@ struct Memory {
     /// The greatest epoch by node.
     epochs: HashMap<String, u64>,
     busy: bool,
+    /// Until when it comes up, after a restart.
+    up: Option<Instant>,
     /// What is answered 503 where a first repeat is.
     resting: Option<Piece>,
 }
@@ -183,9 +192,13 @@ impl Counter {
     }
 }
 
-async fn show(State(inner): State<Arc<Inner>>) -> Json<serde_json::Value> {
+async fn show(State(inner): State<Arc<Inner>>) -> Response {
     inner.restart_if_asked();
-    Json(json!({ "counter": inner.memory.lock().unwrap().counter }))
+    match inner.fault {
+        Fault::ComesUpLate if inner.comes_up() => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Fault::ShowsLate if inner.comes_up() => "starting".into_response(),
+        _ => Json(json!({ "counter": inner.memory.lock().unwrap().counter })).into_response(),
+    }
 }
 
 async fn call(
@@ -196,6 +209,9 @@ async fn call(
 ) -> Response {
     inner.restart_if_asked();
     let fault = inner.fault;
+    if fault == Fault::ComesUpLate && inner.comes_up() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     if fault == Fault::OneAtATime && std::mem::replace(&mut inner.memory.lock().unwrap().busy, true) {
         return StatusCode::CONFLICT.into_response();
     }
@@ -260,6 +276,7 @@ impl Inner {
             return;
         }
         let mut memory = self.memory.lock().unwrap();
+        memory.up = Some(Instant::now() + COMING_UP);
         let is_promise = |known: &Known| matches!(known, Known::Promised { .. } | Known::Prepared { .. });
         match self.fault {
             Fault::ForgetsPromises => memory.known.retain(|_, known| !is_promise(known)),
@@ -267,6 +284,12 @@ impl Inner {
             Fault::ForgetsEffects => memory.counter = 0,
             _ => {}
         }
+    }
+}
+
+impl Inner {
+    fn comes_up(&self) -> bool {
+        self.memory.lock().unwrap().up.is_some_and(|up| Instant::now() < up)
     }
 }
 

@@ -188,7 +188,7 @@ impl Attack {
             Ok(())
         };
         self.sender.renew()?;
-        let after = self.see().await;
+        let after = if is_needed && restarted.is_ok() { self.see_again().await } else { self.see().await };
         if let Err(reason) = &restarted {
             for play in &mut plays {
                 play.give_up(reason);
@@ -212,7 +212,8 @@ impl Attack {
             (Ok(unit), Ok(_)) => unit,
         };
         match before.and_then(|before| Ok(after?.since(&before))) {
-            Err(reason) => Verdict::Broken(format!("after the restart {reason}")),
+            // It does not say that anything is lost.
+            Err(reason) => Verdict::Unjudged(reason),
             Ok(change) => match unit.blame(&change, 0) {
                 Some(blame) => Verdict::Broken(format!("over the restart {blame}")),
                 None => Verdict::Kept,
@@ -316,6 +317,24 @@ impl Attack {
         let Some(url) = &self.look else { return Err(UNSEEN.to_owned()) };
         sleep(self.limits.lag).await;
         Shown::parse(&self.sender.look(url).await?)
+    }
+
+    /// What the participant shows after a restart: one that is still coming up is looked at again.
+    async fn see_again(&self) -> Result<Shown, String> {
+        let (began, within) = (Instant::now(), self.limits.restart);
+        loop {
+            match self.see().await {
+                Err(reason) if self.look.is_some() => {
+                    let Some(left) = within.checked_sub(began.elapsed()) else {
+                        return Err(format!(
+                            "it did not show its work within {within:?} of the restart (--restart-within): {reason}"
+                        ));
+                    };
+                    sleep(left.min(RETRY.1)).await;
+                }
+                seen => return seen,
+            }
+        }
     }
 
     /// Whether what was confirmed is what is shown.

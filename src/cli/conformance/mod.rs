@@ -121,7 +121,8 @@ pub struct Args {
     /// Ask on the terminal for the restart.
     #[arg(long)]
     pub ask_restart: bool,
-    /// The longest a restart by command may take until the participant listens.
+    /// The longest each step of a restart may take: the command, then until it answers (502, 503 and 504 say that it is still
+    /// coming up), then until --look shows something.
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub restart_within: Span,
     /// The longest one call may take; default: 2s, or as configured.

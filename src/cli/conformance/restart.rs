@@ -5,8 +5,9 @@ use std::io::{self, Read, Seek};
 use std::process::Stdio;
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::discovery::Endpoint;
 use crate::gateway::{GatewayOptions, client};
@@ -19,6 +20,10 @@ const SAID_MAX: u64 = 1_000;
 
 /// For one answer.
 const ANSWER: Duration = Duration::from_secs(2);
+
+/// What it answers, or what stands before it, while it is coming up.
+const COMING_UP: [StatusCode; 3] =
+    [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
 
 /// How the participant is restarted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +47,7 @@ impl Restarter {
             Self::Person => ask().await?,
         }
         for endpoint in endpoints {
-            let waiting = timeout(within, answering(endpoint)).await;
-            let late = format!("{endpoint} did not answer within {within:?} of the restart");
-            waiting.map_err(|_| late)?.map_err(|error| error.to_string())?;
+            answering(endpoint, within).await?;
         }
         Ok(())
     }
@@ -85,17 +88,27 @@ async fn ask() -> Result<(), String> {
     }
 }
 
-/// Waits until it answers anything at all to a request that asks for nothing, and still does a moment later: a process
-/// that was just killed may answer once more.
-async fn answering(endpoint: &Endpoint) -> reqwest::Result<()> {
-    let url = format!("{endpoint}/");
-    let mut answers = 0;
+/// Waits until it answers a request that asks for nothing, and still does a moment later: a process that was just killed
+/// may answer once more. Any answer will do but one that says that it is still coming up; whoever says that for all the time
+/// has answered.
+async fn answering(endpoint: &Endpoint, within: Duration) -> Result<(), String> {
+    let (url, began, mut answers) = (format!("{endpoint}/"), Instant::now(), 0);
     while answers < 2 {
         sleep(MOMENT).await;
         // A client of its own: no connection to the process that was killed is used again.
-        let client = client(&GatewayOptions::default())?;
+        let client = client(&GatewayOptions::default()).map_err(|error| error.to_string())?;
         let answer = timeout(ANSWER, client.get(&url).send()).await;
-        answers = if matches!(answer, Ok(Ok(_))) { answers + 1 } else { 0 };
+        let status = answer.ok().and_then(Result::ok).map(|answer| answer.status());
+        answers = if status.is_some_and(|status| !COMING_UP.contains(&status)) { answers + 1 } else { 0 };
+        match status {
+            Some(_) if began.elapsed() >= within => return Ok(()),
+            None if began.elapsed() >= within => {
+                return Err(format!(
+                    "{endpoint} did not answer within {within:?} of the restart (--restart-within)"
+                ));
+            }
+            Some(_) | None => {}
+        }
     }
     Ok(())
 }
