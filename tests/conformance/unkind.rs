@@ -226,6 +226,25 @@ async fn the_report_for_people_says_what_was_sent_what_came_back_and_why_it_matt
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_rule_leaves_open_is_settled_in_the_life_of_the_node_that_asked_for_it() {
+    let stub = Stub::start().await;
+    // Of the usual course, of the node, and of the other one, which has to let go of its work now.
+    stub.next("/tx/prepare", [Answer::ok(), Answer::ok(), Answer::status(409)]);
+    stubbed(&stub, &["--rule=another-node"]).await.breaks(&["another-node"]);
+    let epochs = |operation: &str| -> Vec<u64> {
+        let calls = stub.calls().into_iter().filter(|call| call.operation() == operation);
+        calls.map(|call| call.header("transaction-epoch").parse().unwrap()).collect()
+    };
+    assert_eq!(epochs("abort")[1..], [1], "a later first life would be fenced off by a greater one");
+
+    stub.forget();
+    stub.next("/tx/commit", [Answer::ok(), Answer::status(409), Answer::status(409)]);
+    stubbed(&stub, &["--rule=smaller-epoch"]).await.breaks(&["smaller-epoch"]);
+    let told = epochs("commit");
+    assert_eq!((told.len(), told[3]), (4, told[2]), "a smaller one may be refused: {told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_what_a_node_sends() {
     let (stub, ledger) = (Stub::start().await, Stub::start().await);
     let config = kit::two_branches(&stub, &ledger);

@@ -192,7 +192,7 @@ impl Play {
         }
     }
 
-    /// Settles what is still open, as a node would in the end.
+    /// Settles what is still open, as a node would in the end: in its last life, and in no other.
     async fn clean_up(&mut self, attack: &mut Attack) {
         let open = self.shares.iter().filter(|(_, standing)| standing.is_open && !standing.is_read_only);
         for share in open.map(|(share, _)| *share).collect::<Vec<_>>() {
@@ -202,7 +202,7 @@ impl Play {
                 Some(Decision::Commit) => Operation::Commit,
                 Some(Decision::Abort) | None => Operation::Abort,
             };
-            let call = Call { share, ..given(operation) };
+            let call = Call { share, epoch: self.rule.last_epoch(share), ..given(operation) };
             let asked = self.prepare(attack, call);
             let answers = attack.ask_all(vec![(&call, asked)]).await;
             if let Some(last) = answers.first().and_then(|exchanges| exchanges.last()) {

@@ -2,7 +2,7 @@
 //!
 //! `docs/PARTICIPANTS.md` teaches the same rules, and a test holds that it names each of them.
 
-use super::script::{Call, Step};
+use super::script::{Call, Epoch, Share, Step};
 use super::sender::{Exchange, Heard};
 pub use super::table::RULES;
 use crate::txn::Operation;
@@ -89,6 +89,12 @@ impl Rule {
             Step::AtOnce(calls) => calls,
             Step::Restart | Step::Hold => &[],
         })
+    }
+
+    /// The life in which the node of this share is when the script has been played.
+    pub(super) fn last_epoch(&self, share: Share) -> Epoch {
+        let of_node = self.calls().filter(|call| call.share.is_of_another_node == share.is_of_another_node);
+        of_node.map(|call| call.epoch).max().unwrap_or(Epoch::Now)
     }
 
     /// The steps of its script.

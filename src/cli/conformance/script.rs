@@ -57,15 +57,15 @@ pub struct Share {
     pub is_of_another_node: bool,
 }
 
-/// The epoch of a call, seen from the life of the node in which most calls are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The epoch of a call, seen from the life of the node in which most calls are made; in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Epoch {
+    /// The first life of a node that was never restarted.
+    First,
     /// This life.
     Now,
     /// The next one: the node was restarted.
     Next,
-    /// The first life of a node that was never restarted.
-    First,
 }
 
 /// A call that has to be answered with yes before the rule can be judged.
