@@ -245,6 +245,18 @@ async fn what_a_rule_leaves_open_is_settled_in_the_life_of_the_node_that_asked_f
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_straight_after_another_one_is_a_later_life_of_the_node() {
+    let counter = Counter::start(Fault::RefusesTheFormerLife).await;
+    let listen = format!("--listen=127.0.0.1:{}", kit::free_port());
+    let more = [listen.as_str(), "--rule=greater-epoch", "--rule=smaller-epoch", "--timeout=20s"];
+    for _ in 0..2 {
+        let run = conformance(&[&[counter.url.as_str()], PATHS, &more].concat()).await;
+        run.breaks(&[]);
+        assert_eq!(run.of("kept"), ["usual", "greater-epoch", "smaller-epoch"], "{}", run.stderr());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_what_a_node_sends() {
     let (stub, ledger) = (Stub::start().await, Stub::start().await);
     let config = kit::two_branches(&stub, &ledger);

@@ -316,7 +316,8 @@ impl Memory {
         let is_smaller = epoch < self.epoch;
         self.epoch = self.epoch.max(epoch);
         let url = headers["transaction-coordinator"].to_str().unwrap();
-        let node = url.split("/v1/").next().unwrap().to_owned();
+        // Scheme, host and port, as a browser tells one origin from another.
+        let node = url.split('/').take(3).collect::<Vec<_>>().join("/");
         let of_node = self.epochs.entry(node).or_default();
         let is_former = epoch < *of_node;
         *of_node = epoch.max(*of_node);

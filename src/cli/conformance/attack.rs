@@ -111,6 +111,7 @@ impl Attack {
             report.add(&self.every(rule))?;
         }
         report.end(self.unit.as_ref().err().map(String::as_str), self.look.is_some())?;
+        self.coordinator.caught_up().await;
         Ok(())
     }
 

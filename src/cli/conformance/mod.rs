@@ -134,7 +134,7 @@ pub struct Args {
     /// How long a promise has to hold at least.
     #[arg(long, value_name = "TIME", default_value = "0s")]
     pub hold: Span,
-    /// Where the URL in Transaction-Coordinator is answered.
+    /// Where the URL in Transaction-Coordinator is answered. The other node of the rule `another-node` takes any port beside it.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
     /// How the participant reaches that, where it is on another machine; default: from --listen.
