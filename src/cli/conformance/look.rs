@@ -2,29 +2,34 @@
 //!
 //! Nothing is known of the JSON. Two usual transactions and one that is aborted are watched. What the two change alike, and
 //! the aborted one does not change, is the unit: after that, two confirmed commits have to change it by twice the unit,
-//! whatever was repeated on the way. A clock, an id or a counter of requests is left out by that.
+//! whatever was repeated on the way. A clock, an id or a counter of requests is left out by that. Numbers are compared as
+//! they are written, also where they are text.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde_json::Value;
 
-/// Numbers by place in the JSON; places in a list are one: `/accounts/*/balance`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Shown(BTreeMap<String, Sum>);
+use super::decimal::Decimal;
 
-/// What is at one place.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Sum {
-    /// How many values.
-    count: f64,
-    /// All numbers among them together.
-    total: f64,
+/// What is shown, or by how much that changed, by place in the JSON; places in a list are one: `/accounts/*/balance`. `None` is
+/// more than can be counted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shown(BTreeMap<Place, Option<Decimal>>);
+
+/// A place, and what is counted there.
+type Place = (String, Measure);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Measure {
+    /// All numbers together, those that are text as well.
+    Total,
+    /// How many values, whatever they are.
+    Count,
 }
 
 /// The change by one transaction, of all that changes alike.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Unit(BTreeMap<String, Sum>);
+#[derive(Debug, Clone)]
+pub(super) struct Unit(BTreeMap<Place, Decimal>);
 
 impl Shown {
     /// Reads an answer.
@@ -37,33 +42,46 @@ impl Shown {
     }
 
     fn add(&mut self, place: String, value: &Value) {
-        match value {
+        let total = match value {
             Value::Object(members) => {
-                members.iter().for_each(|(name, value)| self.add(format!("{place}/{name}"), value));
+                return members.iter().for_each(|(name, value)| self.add(format!("{place}/{name}"), value));
             }
-            Value::Array(items) => items.iter().for_each(|item| self.add(format!("{place}/*"), item)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                let sum = self.0.entry(place).or_default();
-                sum.count += 1.0;
-                sum.total += value.as_f64().unwrap_or_default();
+            Value::Array(items) => {
+                return items.iter().for_each(|item| self.add(format!("{place}/*"), item));
             }
+            Value::Number(number) => Some(Decimal::of_number(&number.to_string())),
+            Value::String(text) => Decimal::of_text(text).map(Some),
+            Value::Null | Value::Bool(_) => None,
+        };
+        if let Some(total) = total {
+            self.raise((place.clone(), Measure::Total), total);
         }
+        self.raise((place, Measure::Count), Some(Decimal::ONE));
+    }
+
+    fn raise(&mut self, place: Place, by: Option<Decimal>) {
+        let sum = self.0.entry(place).or_insert(Some(Decimal::default()));
+        *sum = sum.zip(by).and_then(|(sum, by)| sum.plus(by));
     }
 
     /// What has changed since `before`.
     pub(super) fn since(&self, before: &Self) -> Self {
-        let places = self.0.keys().chain(before.0.keys());
-        Self(places.map(|place| (place.clone(), self.at(place).plus(before.at(place), -1.0))).collect())
+        self.with(before, Decimal::minus)
     }
 
     /// This change and another one.
     pub(super) fn and(&self, other: &Self) -> Self {
-        let places = self.0.keys().chain(other.0.keys());
-        Self(places.map(|place| (place.clone(), self.at(place).plus(other.at(place), 1.0))).collect())
+        self.with(other, Decimal::plus)
     }
 
-    fn at(&self, place: &str) -> Sum {
-        self.0.get(place).copied().unwrap_or_default()
+    fn with(&self, other: &Self, sum: fn(Decimal, Decimal) -> Option<Decimal>) -> Self {
+        let places = self.0.keys().chain(other.0.keys());
+        let sum = |place| self.at(place).zip(other.at(place)).and_then(|(one, other)| sum(one, other));
+        Self(places.map(|place| (place.clone(), sum(place))).collect())
+    }
+
+    fn at(&self, place: &Place) -> Option<Decimal> {
+        self.0.get(place).copied().unwrap_or(Some(Decimal::default()))
     }
 }
 
@@ -71,53 +89,30 @@ impl Unit {
     /// What two changes by one usual transaction each have in common, and an aborted one does not change; `None` where
     /// that is nothing.
     pub(super) fn of(one: &Shown, other: &Shown, aborted: &Shown) -> Option<Self> {
-        let is_alike = |(place, sum): &(&String, &Sum)| {
-            other.at(place).is_about(**sum) && aborted.at(place).is_about(Sum::default())
-        };
-        let alike = one.0.iter().filter(is_alike);
-        let unit: BTreeMap<_, _> = alike.map(|(place, sum)| (place.clone(), *sum)).collect();
-        let changes = unit.values().any(|sum| !sum.is_about(Sum::default()));
+        let alike = one.0.iter().filter_map(|(place, change)| {
+            let change = (*change)?;
+            let is_alike = change.minus(other.at(place)?)?.is_nothing() && aborted.at(place)?.is_nothing();
+            is_alike.then(|| (place.clone(), change))
+        });
+        let unit: BTreeMap<_, _> = alike.collect();
+        let changes = unit.values().any(|change| !change.is_nothing());
         changes.then_some(Self(unit))
     }
 
     /// What is wrong with `change` where `times` transactions were committed.
     pub(super) fn blame(&self, change: &Shown, times: u32) -> Option<String> {
-        let times = f64::from(times);
-        let (place, unit) = self
-            .0
-            .iter()
-            .find(|(place, unit)| !change.at(place).is_about(Sum::default().plus(**unit, times)))?;
-        let found = change.at(place);
-        let (what, found, expected) = if (found.total - unit.total * times).abs() > TOLERANCE {
-            ("", found.total, unit.total * times)
-        } else {
-            ("the number of values at ", found.count, unit.count * times)
-        };
-        let place = if place.is_empty() { "/" } else { place };
-        Some(format!("{what}`{place}` changed by {}, and not by {}", Plain(found), Plain(expected)))
-    }
-}
-
-/// A number without the dust of binary fractions.
-struct Plain(f64);
-
-impl fmt::Display for Plain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("{:.6}", self.0);
-        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
-    }
-}
-
-/// Money is often written as a fraction, which no binary number is.
-const TOLERANCE: f64 = 1e-6;
-
-impl Sum {
-    fn plus(self, other: Self, times: f64) -> Self {
-        Self { count: self.count + other.count * times, total: self.total + other.total * times }
-    }
-
-    fn is_about(self, other: Self) -> bool {
-        (self.count - other.count).abs() < TOLERANCE && (self.total - other.total).abs() < TOLERANCE
+        self.0.iter().find_map(|(place, unit)| {
+            let (found, expected) = (change.at(place)?, unit.times(times)?);
+            if found.minus(expected)?.is_nothing() {
+                return None;
+            }
+            let (what, place) = match place {
+                (place, Measure::Total) => ("", place.as_str()),
+                (place, Measure::Count) => ("the number of values at ", place.as_str()),
+            };
+            let place = if place.is_empty() { "/" } else { place };
+            Some(format!("{what}`{place}` changed by {found}, and not by {expected}"))
+        })
     }
 }
 
@@ -151,6 +146,41 @@ mod tests {
     }
 
     #[test]
+    fn the_smallest_amounts_and_the_largest_are_counted_to_the_last_digit() {
+        let small = unit(r#"{"a":0}"#, r#"{"a":1e-8}"#, r#"{"a":0.00000002}"#).unwrap();
+        let twice = small.blame(&change(r#"{"a":0.00000002}"#, r#"{"a":0.00000004}"#), 1).unwrap();
+        assert_eq!(twice, "`/a` changed by 0.00000002, and not by 0.00000001");
+        let large = unit("[90071992547409930]", "[90071992547409931]", "[90071992547409932]").unwrap();
+        assert!(large.blame(&change("[90071992547409932]", "[90071992547409934]"), 1).is_some());
+    }
+
+    #[test]
+    fn amounts_that_are_text_are_counted() {
+        let unit = unit(r#"{"a":"100.00"}"#, r#"{"a":"99.90"}"#, r#"{"a":"99.80"}"#).unwrap();
+        let twice = unit.blame(&change(r#"{"a":"99.80"}"#, r#"{"a":"99.60"}"#), 1).unwrap();
+        assert_eq!(twice, "`/a` changed by -0.2, and not by -0.1");
+        assert_eq!(unit.blame(&change(r#"{"a":"99.80"}"#, r#"{"a":"99.70"}"#), 1), None);
+    }
+
+    #[test]
+    fn a_balance_in_binary_fractions_is_counted() {
+        let unit = unit(r#"{"a":100}"#, r#"{"a":99.9}"#, r#"{"a":99.80000000000001}"#).unwrap();
+        assert_eq!(unit.blame(&change(r#"{"a":99.4}"#, r#"{"a":99.30000000000001}"#), 1), None);
+        let twice = unit.blame(&change(r#"{"a":99.4}"#, r#"{"a":99.20000000000002}"#), 1).unwrap();
+        assert_eq!(twice, "`/a` changed by -0.2, and not by -0.1");
+    }
+
+    #[test]
+    fn entries_with_ids_are_counted_though_the_ids_are_numbers() {
+        let unit = unit("[]", r#"[{"id":7}]"#, r#"[{"id":7},{"id":"9"}]"#).unwrap();
+        let two = change("[]", r#"[{"id":11},{"id":12}]"#);
+        assert_eq!(
+            unit.blame(&two, 1).unwrap(),
+            "the number of values at `/*/id` changed by 2, and not by 1"
+        );
+    }
+
+    #[test]
     fn what_changes_by_itself_is_left_out() {
         let unit = unit(r#"{"a":3,"at":10}"#, r#"{"a":2,"at":17}"#, r#"{"a":1,"at":19}"#).unwrap();
         assert_eq!(unit.blame(&change(r#"{"a":1,"at":20}"#, r#"{"a":1,"at":90}"#), 0), None);
@@ -166,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_shows_no_change_is_no_unit() {
-        assert_eq!(unit("{}", "{}", "{}"), None);
-        assert_eq!(unit(r#"{"a":1}"#, r#"{"a":2}"#, r#"{"a":4}"#), None);
+        assert!(unit("{}", "{}", "{}").is_none());
+        assert!(unit(r#"{"a":1}"#, r#"{"a":2}"#, r#"{"a":4}"#).is_none());
     }
 }

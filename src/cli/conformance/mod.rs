@@ -20,13 +20,14 @@
 //! | `play` | one script under way |
 //! | [`sender`] | one call, and what was heard |
 //! | `coordinator` | ids, epochs, and who answers when the participant asks |
-//! | `look` | what the participant shows, as numbers that add up |
+//! | `look`, `decimal` | what the participant shows, as numbers that add up |
 //! | `restart` | killing it and starting it again |
 //! | `finding` | what was found out about one rule |
 //! | `report` | the same, printed |
 
 mod attack;
 mod coordinator;
+mod decimal;
 mod finding;
 mod look;
 mod play;
