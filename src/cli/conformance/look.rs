@@ -86,17 +86,26 @@ impl Shown {
 }
 
 impl Unit {
-    /// What two changes by one usual transaction each have in common, and an aborted one does not change; `None` where
+    /// What two changes by one usual transaction each have in common, and an aborted one does not change; a sentence where
     /// that is nothing.
-    pub(super) fn of(one: &Shown, other: &Shown, aborted: &Shown) -> Option<Self> {
+    pub(super) fn of(one: &Shown, other: &Shown, aborted: &Shown) -> Result<Self, String> {
         let alike = one.0.iter().filter_map(|(place, change)| {
             let change = (*change)?;
             let is_alike = change.minus(other.at(place)?)?.is_nothing() && aborted.at(place)?.is_nothing();
             is_alike.then(|| (place.clone(), change))
         });
         let unit: BTreeMap<_, _> = alike.collect();
-        let changes = unit.values().any(|change| !change.is_nothing());
-        changes.then_some(Self(unit))
+        let is_steady = |change: &Shown| change.0.values().all(|sum| sum.is_some_and(Decimal::is_nothing));
+        let why_not = if unit.values().any(|change| !change.is_nothing()) {
+            return Ok(Self(unit));
+        } else if is_steady(one) && is_steady(other) {
+            "two transactions were committed, and what it shows is what it was: it does not do the work, or --look is not \
+             where that is seen"
+        } else {
+            "two transactions with the same work do not change what it shows in the same way: somebody else may be at work \
+             there, or it shows its work late (--look-after)"
+        };
+        Err(why_not.to_owned())
     }
 
     /// What is wrong with `change` where `times` transactions were committed.
@@ -125,7 +134,7 @@ mod tests {
     }
 
     fn unit(first: &str, second: &str, third: &str) -> Option<Unit> {
-        Unit::of(&change(first, second), &change(second, third), &change("{}", "{}"))
+        Unit::of(&change(first, second), &change(second, third), &change("{}", "{}")).ok()
     }
 
     #[test]
@@ -192,6 +201,13 @@ mod tests {
         let aborted = change(r#"{"a":2,"calls":16}"#, r#"{"a":2,"calls":19}"#);
         let unit = Unit::of(&one, &one, &aborted).unwrap();
         assert_eq!(unit.blame(&change(r#"{"a":1,"calls":20}"#, r#"{"a":1,"calls":90}"#), 0), None);
+    }
+
+    #[test]
+    fn what_shows_no_change_is_told_from_what_changes_by_itself() {
+        let (none, one, two) = (change("{}", "{}"), change("[1]", "[2]"), change("[1]", "[3]"));
+        assert!(Unit::of(&none, &none, &none).unwrap_err().contains("does not do the work"));
+        assert!(Unit::of(&one, &two, &none).unwrap_err().contains("--look-after"));
     }
 
     #[test]
