@@ -214,9 +214,10 @@ async fn the_report_for_people_says_what_was_sent_what_came_back_and_why_it_matt
         "BROKEN    commit-again: A repeat of the commit is answered 2xx, and changes nothing more.\n  because one commit was confirmed, and `/counter` changed by 3, and not by 1",
         "  sent    commit, attempt 2 -> 200",
         "  why     The node tells a commit until",
+        "  mend    Write down what became of each Transaction-Id and Transaction-Branch",
         &format!("  the last call was\n    POST {}/commit\n    transaction-id: ", counter.url),
         "\n    idempotency-key: \"",
-        "2 rules: 1 kept, 1 broken, 0 could not be judged.",
+        "2 rules: 1 kept, 1 broken, 0 could not be judged.\nBroken: commit-again.\nMend the first one first",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }

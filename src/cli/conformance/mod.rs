@@ -23,6 +23,7 @@
 //! | `look`, `decimal` | what the participant shows, as numbers that add up |
 //! | `restart` | killing it and starting it again |
 //! | `finding` | what was found out about one rule |
+//! | `mend` | what to do about a broken one |
 //! | `report` | the same, printed |
 
 mod attack;
@@ -30,6 +31,7 @@ mod coordinator;
 mod decimal;
 mod finding;
 mod look;
+mod mend;
 mod play;
 mod report;
 mod restart;
@@ -59,8 +61,14 @@ use target::Target;
 
 /// Attack a participant that you wrote, and see which rules of the protocol it keeps.
 ///
+/// A participant is a service that does its share of a transaction in steps: `work` reserves it and promises, `prepare` (if
+/// there is one) asks once more, and then `commit` does it or `abort` lets it go. Calls can be lost, sent twice, late, or in a
+/// wrong order, and either side can be killed at any time. This command makes all of that happen, and looks whether the work
+/// is still done once or not at all.
+///
 /// It does real work: some thirty transactions with the work of --body are committed. Use an instance for tests, with which nobody
-/// else works meanwhile. docs/PARTICIPANTS.md explains every rule.
+/// else works meanwhile. Give it --look, --refused-body and --restart-command to have every rule tried. What is broken
+/// comes with what was sent and answered, why that matters, and how to mend it; docs/PARTICIPANTS.md teaches the rest.
 ///
 /// Exit code 0: every rule is kept that can be judged with the options given. 1: one is broken, or something that you asked
 /// for could not be judged: the usual course, a rule named with --rule, what --look shows, what a restart leaves.
@@ -141,7 +149,7 @@ pub struct Args {
     /// How the participant reaches that, where it is on another machine; default: from --listen.
     #[arg(long, value_name = "URL")]
     pub advertise: Option<String>,
-    /// Only these rules.
+    /// Only this rule, after the usual course; may be given several times. The report begins each rule with its name.
     #[arg(long = "rule", value_name = "RULE", hide_possible_values = true, value_parser = PossibleValuesParser::new(names()))]
     pub rules: Vec<String>,
     /// A report for people, or json: one rule a line, as an object.

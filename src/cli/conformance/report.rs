@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::super::check::Format;
 use super::super::dump::printable;
 use super::finding::{Finding, Verdict};
+use super::mend::mend;
 use super::sender::{Exchange, Heard};
 
 /// How much of a body is printed for people.
@@ -20,7 +21,7 @@ pub(super) struct Report<'a> {
     out: &'a mut dyn Write,
     format: Format,
     kept: usize,
-    broken: usize,
+    broken: Vec<&'static str>,
     unjudged: usize,
     /// Whether every rule was asked for by name.
     is_by_name: bool,
@@ -30,18 +31,18 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub(super) fn new(format: Format, is_by_name: bool, out: &'a mut dyn Write) -> Self {
-        Self { out, format, kept: 0, broken: 0, unjudged: 0, is_by_name, missed: Vec::new() }
+        Self { out, format, kept: 0, broken: Vec::new(), unjudged: 0, is_by_name, missed: Vec::new() }
     }
 
     /// Whether no rule is broken, and all that was asked for could be judged.
     pub(super) fn is_fine(&self) -> bool {
-        self.broken == 0 && self.missed.is_empty()
+        self.broken.is_empty() && self.missed.is_empty()
     }
 
     pub(super) fn add(&mut self, finding: &Finding) -> io::Result<()> {
         match finding.verdict {
             Verdict::Kept => self.kept += 1,
-            Verdict::Broken(_) => self.broken += 1,
+            Verdict::Broken(_) => self.broken.push(finding.rule.id),
             Verdict::Unjudged(_) | Verdict::LeftOut(_) => self.unjudged += 1,
         }
         let is_missed = match finding.verdict {
@@ -62,16 +63,16 @@ impl<'a> Report<'a> {
         if unseen.is_some() && is_look_asked_for {
             self.missed.push("--look");
         }
-        let Self { kept, broken, unjudged, .. } = self;
-        let all = *kept + *broken + *unjudged;
+        let (kept, broken, unjudged) = (self.kept, self.broken.len(), self.unjudged);
+        let all = kept + broken + unjudged;
         let counts = format!("{all} rules: {kept} kept, {broken} broken, {unjudged} could not be judged.");
         let alone =
             |reason| format!("Judged by its answers alone, not by what it did: {}.", printable(reason));
-        let rest = [unseen.map(alone), self.incomplete()].into_iter().flatten();
+        let mut rest = [unseen.map(alone), self.first_to_mend(), self.incomplete()].into_iter().flatten();
         match self.format {
             Format::Table => {
                 writeln!(self.out, "{counts}")?;
-                rest.map(|line| writeln!(self.out, "{line}")).collect()
+                rest.try_for_each(|line| writeln!(self.out, "{line}"))
             }
             Format::Json => {
                 rest.for_each(|line| explain(&line));
@@ -80,9 +81,18 @@ impl<'a> Report<'a> {
         }
     }
 
+    fn first_to_mend(&self) -> Option<String> {
+        let first = self.broken.first()?;
+        Some(format!(
+            "Broken: {}.\nMend the first one first: the others often have the same cause. `--rule {first}` tries it alone. All of \
+             the protocol is one table in docs/PARTICIPANTS.md.",
+            self.broken.join(", ")
+        ))
+    }
+
     /// A line about an exit code that no broken rule explains.
     fn incomplete(&self) -> Option<String> {
-        if self.broken > 0 || self.missed.is_empty() {
+        if !self.broken.is_empty() || self.missed.is_empty() {
             return None;
         }
         let named = self.missed.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
@@ -121,6 +131,9 @@ impl<'a> Report<'a> {
             }
         }
         writeln!(out, "  why     {}", rule.why)?;
+        if let (Verdict::Broken(_), Some(mend)) = (verdict, mend(rule)) {
+            writeln!(out, "  mend    {mend}")?;
+        }
         if let (Verdict::Broken(_), Some(last)) = (verdict, exchanges.last()) {
             writeln!(out, "  the last call was")?;
             writeln!(out, "    {} {}", last.method, printable(&last.url))?;
@@ -199,6 +212,7 @@ fn json(finding: &Finding) -> Value {
         "verdict": verdict.name(),
         "says": rule.says,
         "why": rule.why,
+        "mend": mend(rule),
         "because": verdict.because(),
         "exchanges": exchanges.iter().map(exchange_json).collect::<Vec<_>>(),
     })
