@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::decimal::Decimal;
+use super::amount::Amount;
 
 /// What is shown, or by how much that changed, by place in the JSON; places in a list are one: `/accounts/*/balance`. `None` is
 /// more than can be counted.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Shown(BTreeMap<Place, Option<Decimal>>);
+pub(super) struct Shown(BTreeMap<Place, Option<Amount>>);
 
 /// A place, and what is counted there.
 type Place = (String, Measure);
@@ -29,7 +29,7 @@ enum Measure {
 
 /// The change by one transaction, of all that changes alike.
 #[derive(Debug, Clone)]
-pub(super) struct Unit(BTreeMap<Place, Decimal>);
+pub(super) struct Unit(BTreeMap<Place, Amount>);
 
 impl Shown {
     /// Reads an answer.
@@ -49,39 +49,39 @@ impl Shown {
             Value::Array(items) => {
                 return items.iter().for_each(|item| self.add(format!("{place}/*"), item));
             }
-            Value::Number(number) => Some(Decimal::of_number(&number.to_string())),
-            Value::String(text) => Decimal::of_text(text).map(Some),
+            Value::Number(number) => Some(Amount::of_number(&number.to_string())),
+            Value::String(text) => Amount::of_text(text).map(Some),
             Value::Null | Value::Bool(_) => None,
         };
         if let Some(total) = total {
             self.raise((place.clone(), Measure::Total), total);
         }
-        self.raise((place, Measure::Count), Some(Decimal::ONE));
+        self.raise((place, Measure::Count), Some(Amount::ONE));
     }
 
-    fn raise(&mut self, place: Place, by: Option<Decimal>) {
-        let sum = self.0.entry(place).or_insert(Some(Decimal::default()));
+    fn raise(&mut self, place: Place, by: Option<Amount>) {
+        let sum = self.0.entry(place).or_insert(Some(Amount::default()));
         *sum = sum.zip(by).and_then(|(sum, by)| sum.plus(by));
     }
 
     /// What has changed since `before`.
     pub(super) fn since(&self, before: &Self) -> Self {
-        self.with(before, Decimal::minus)
+        self.with(before, Amount::minus)
     }
 
     /// This change and another one.
     pub(super) fn and(&self, other: &Self) -> Self {
-        self.with(other, Decimal::plus)
+        self.with(other, Amount::plus)
     }
 
-    fn with(&self, other: &Self, sum: fn(Decimal, Decimal) -> Option<Decimal>) -> Self {
+    fn with(&self, other: &Self, sum: fn(Amount, Amount) -> Option<Amount>) -> Self {
         let places = self.0.keys().chain(other.0.keys());
         let sum = |place| self.at(place).zip(other.at(place)).and_then(|(one, other)| sum(one, other));
         Self(places.map(|place| (place.clone(), sum(place))).collect())
     }
 
-    fn at(&self, place: &Place) -> Option<Decimal> {
-        self.0.get(place).copied().unwrap_or(Some(Decimal::default()))
+    fn at(&self, place: &Place) -> Option<Amount> {
+        self.0.get(place).copied().unwrap_or(Some(Amount::default()))
     }
 }
 
@@ -95,7 +95,7 @@ impl Unit {
             is_alike.then(|| (place.clone(), change))
         });
         let unit: BTreeMap<_, _> = alike.collect();
-        let is_steady = |change: &Shown| change.0.values().all(|sum| sum.is_some_and(Decimal::is_nothing));
+        let is_steady = |change: &Shown| change.0.values().all(|sum| sum.is_some_and(Amount::is_nothing));
         let why_not = if unit.values().any(|change| !change.is_nothing()) {
             return Ok(Self(unit));
         } else if is_steady(one) && is_steady(other) {

@@ -20,15 +20,15 @@
 //! | `play` | one script under way |
 //! | [`sender`] | one call, and what was heard |
 //! | `coordinator` | ids, epochs, and who answers when the participant asks |
-//! | `look`, `decimal` | what the participant shows, as numbers that add up |
+//! | `look`, `amount` | what the participant shows, as numbers that add up |
 //! | `restart` | killing it and starting it again |
 //! | `finding` | what was found out about one rule |
 //! | `mend` | what to do about a broken one |
 //! | `report` | the same, printed |
 
+mod amount;
 mod attack;
 mod coordinator;
-mod decimal;
 mod finding;
 mod look;
 mod mend;
