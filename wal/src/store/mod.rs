@@ -173,6 +173,8 @@ pub(crate) fn advice(cause: &io::Error) -> &'static str {
         " (give the user of this process the right to write there)"
     } else if kind == ErrorKind::ReadOnlyFilesystem {
         " (the file system is mounted read-only)"
+    } else if cause.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
+        " (the disk failed: the kernel's log says more)"
     } else {
         ""
     }

@@ -96,7 +96,7 @@ impl SledStore {
         let data = File::open(&data_path).and_then(Own::new).map_err(OpenError::io("open", &data_path))?;
         let witness = open_with_room(&files.witness(), 2 * SLOT_STRIDE)?;
         let ring = open_with_room(&files.ring(), (2 + RING_PAGES) * PAGE)?;
-        opening::prove_sync(&db, &data)?;
+        opening::prove_sync(&db, &data, &path)?;
         files.sync_all()?;
         opening::look_into_blobs(&path)?;
         let (syncs, failed) = (AtomicU64::new(0), AtomicBool::new(false));

@@ -62,9 +62,8 @@ const LOCK_LOOKS: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Writes something and syncs it: if that did not call our sync, nothing that sled says could be believed.
-pub(super) fn prove_sync(db: &sled::Db, data: &Own) -> Result<(), OpenError> {
+pub(super) fn prove_sync(db: &sled::Db, data: &Own, store: &Path) -> Result<(), OpenError> {
     let before = data.syncs();
-    let path = Path::new(PROBE_TREE);
     survive(|| {
         let probe = db.open_tree(PROBE_TREE)?;
         // Another value each time: sled does not write the one that is there already.
@@ -74,8 +73,8 @@ pub(super) fn prove_sync(db: &sled::Db, data: &Own) -> Result<(), OpenError> {
         })?;
         db.flush()
     })
-    .map_err(OpenError::io("write to sled's tree", path))?;
-    sync::check().map_err(OpenError::io("sync sled's tree", path))?;
+    .map_err(OpenError::io("write to the store in", store))?;
+    sync::check().map_err(OpenError::io("sync the store in", store))?;
     if data.syncs() == before { Err(OpenError::SyncUnproven) } else { Ok(()) }
 }
 
