@@ -224,6 +224,32 @@ async fn a_lost_end_leaves_everything_in_question_that_was_open_there() {
     assert_eq!(accounts.calls().len(), 0, "nothing is presumed to be aborted");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abort_whose_decision_is_lost_is_known_by_its_end_and_why_is_not() {
+    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
+    let mut node = Node::new(&kit::two_branches(&accounts, &ledger));
+    node.start().await;
+    accounts.always("/debit", Answer::json(200, json!({"said": "in decision"})));
+    // After the answer of the other, which is in the record only if it was there by then.
+    ledger.always("/credit", Answer::status(409).after(Duration::from_millis(500)));
+    let (key, body) = ([("Idempotency-Key", "\"no\"")], json!({}));
+    let told = node.post_with("/transfers", &key, &body).await.expect(409);
+    node.wait_for_state(told.transaction(), "aborted").await;
+    node.terminate().await;
+    damage(&node.data_dir(), b"in decision");
+    let rescue = Rescue::of(&node).await;
+    assert_eq!(rescue.found("in_question"), [&Value::Null; 0], "its end says what it was");
+    node.arg("--data-dir").arg(&rescue.to.display().to_string()).start().await;
+    let again = node.post_with("/transfers", &key, &body).await.expect(409).json();
+    assert_eq!(
+        (&again["transaction"]["state"], &again["reason"]["kind"]),
+        (&json!("aborted"), &json!("lost")),
+        "{again}"
+    );
+    let asked = node.get(&format!("/v1/transactions/{}", told.transaction())).await.expect(200).json();
+    assert_eq!((&asked["outcome"], &asked["reason"]["kind"]), (&json!("aborted"), &json!("lost")), "{asked}");
+}
+
 /// `verify` says on stdout what it found, whatever is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_left_of_a_log_is_seen_also_without_its_witness_and_without_its_marker() {

@@ -126,6 +126,7 @@ impl<'a> Told<'a> {
             json!({ "kind": "resolved", "service": service, "branch": branch, "as": outcome.outcome() })
         });
         match (self.reason, resolved) {
+            (None, None) if self.decision == Decision::Abort => body.push("reason", raw(&lost_reason())),
             (None, None) => {}
             (None, Some(resolved)) => body.push("reason", raw(&resolved)),
             (Some(reason), resolved) => {
@@ -270,11 +271,18 @@ pub fn past_json(id: TransactionId, past: &Past) -> Value {
     json.insert("route".into(), past.plan.route.clone().into());
     json.insert("begun".into(), id.time().to_string().into());
     json.insert("deadline".into(), past.plan.deadline.to_string().into());
-    if let Some(reason) = past.reason {
-        json.insert("reason".into(), reason_json(reason, Some(&past.plan)));
+    match past.reason {
+        Some(reason) => drop(json.insert("reason".into(), reason_json(reason, Some(&past.plan)))),
+        None if past.decision == Decision::Abort => drop(json.insert("reason".into(), lost_reason())),
+        None => {}
     }
     json.insert("branches".into(), branches.collect::<Vec<_>>().into());
     Value::Object(json)
+}
+
+/// The record of an abort says why it was one. In a log that was rescued it can be missing.
+fn lost_reason() -> Value {
+    json!({ "kind": "lost" })
 }
 
 /// `{"branch":1,"service":"ledger","state":"confirmed"}`; what an operator settled has `as` besides.
