@@ -54,7 +54,8 @@ async fn what_is_no_http_is_no_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_participant_that_says_yes_to_everything_breaks_every_rule_about_a_no() {
-    let run = stubbed(&Stub::start().await, &[]).await;
+    let stub = Stub::start().await;
+    let run = stubbed(&stub, &[]).await;
     run.breaks(&[
         "abort-beside-work",
         "late-work",
@@ -68,6 +69,18 @@ async fn a_participant_that_says_yes_to_everything_breaks_every_rule_about_a_no(
     ]);
     run.cannot_judge("refusal", "--refused-body");
     run.cannot_judge("effects-survive", "--restart-command");
+    let output = command(&[&[stub.url("").as_str()], STUB].concat()).await;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("Mend `late-work` first"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_participant_that_runs_out_of_what_it_is_asked_for_breaks_no_rule_by_that() {
+    let stub = Stub::start().await;
+    stub.next("/debit", [Answer::ok(), Answer::status(409)]);
+    let run = stubbed(&stub, &["--rule=commit-again"]).await;
+    run.is_incomplete();
+    run.cannot_judge("commit-again", "has it run out of what --body asks for?");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,7 +230,7 @@ async fn the_report_for_people_says_what_was_sent_what_came_back_and_why_it_matt
         "  mend    Write down what became of each Transaction-Id and Transaction-Branch",
         &format!("  the last call was\n    POST {}/commit\n    transaction-id: ", counter.url),
         "\n    idempotency-key: \"",
-        "2 rules: 1 kept, 1 broken, 0 could not be judged.\nBroken: commit-again.\nMend the first one first",
+        "2 rules: 1 kept, 1 broken, 0 could not be judged.\nBroken: commit-again.\nMend `commit-again` first",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }

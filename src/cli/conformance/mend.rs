@@ -1,7 +1,7 @@
 //! What to do about a broken rule, in a sentence. It follows from how the rule is tried.
 
 use super::rules::{Kind, Rule};
-use super::script::{Call, Epoch, Expected, Step};
+use super::script::{Call, Epoch, Expected};
 
 const TO_THE_DISK: &str = "Have what you answer 2xx on the disk before the answer leaves, with its Transaction-Id and \
     Transaction-Branch, and go on from there when you are started.";
@@ -27,7 +27,7 @@ pub(super) fn mend(rule: &Rule) -> Option<&'static str> {
         Kind::Usual | Kind::Every => None,
         Kind::Restarted | Kind::Shown => Some(TO_THE_DISK),
         Kind::Held => Some(FOR_EVER),
-        Kind::Plain if rule.steps().iter().any(|step| matches!(step, Step::AtOnce(_))) => Some(ONE_AT_A_TIME),
+        Kind::Plain if rule.is_at_once() => Some(ONE_AT_A_TIME),
         Kind::Plain if has(|call| call.epoch != Epoch::Now) => Some(BY_NODE),
         Kind::Plain if has(|call| call.share.transaction > 0 || call.share.branch > 0) => Some(BY_NAME),
         Kind::Plain if has(|call| call.is_impossible) => Some(REFUSE),

@@ -132,16 +132,20 @@ impl Play {
         let asked: Vec<_> = prepared.iter().map(|(call, _)| *call).collect();
         let answers = attack.ask_all(prepared).await;
         for (call, exchanges) in asked.into_iter().zip(answers) {
-            let last = exchanges.last().expect("a call is tried at least once");
-            self.note(call.share, last);
-            let found = blame(call.expected, last);
+            let last = exchanges.last().expect("a call is tried at least once").clone();
+            self.note(call.share, &last);
+            let found = blame(call.expected, &last);
             self.exchanges.extend(exchanges);
             match found {
                 None => self.judged += usize::from(call.is_judged),
                 Some(found) if call.is_judged => {
                     self.stopped = self.stopped.take().or(Some(Verdict::Broken(found)));
                 }
-                Some(found) => self.give_up(&format!("before it can be judged: {found}")),
+                Some(found) => {
+                    let is_refused = matches!(last.meaning(), Answer::No(_)) && !call.is_impossible;
+                    let hint = if is_refused { "; has it run out of what --body asks for?" } else { "" };
+                    self.give_up(&format!("before it can be judged: {found}{hint}"));
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use super::super::check::Format;
 use super::super::dump::printable;
 use super::finding::{Finding, Verdict};
 use super::mend::mend;
+use super::rules::Rule;
 use super::sender::{Exchange, Heard};
 
 /// How much of a body is printed for people.
@@ -21,7 +22,7 @@ pub(super) struct Report<'a> {
     out: &'a mut dyn Write,
     format: Format,
     kept: usize,
-    broken: Vec<&'static str>,
+    broken: Vec<&'static Rule>,
     unjudged: usize,
     /// Whether every rule was asked for by name.
     is_by_name: bool,
@@ -42,7 +43,7 @@ impl<'a> Report<'a> {
     pub(super) fn add(&mut self, finding: &Finding) -> io::Result<()> {
         match finding.verdict {
             Verdict::Kept => self.kept += 1,
-            Verdict::Broken(_) => self.broken.push(finding.rule.id),
+            Verdict::Broken(_) => self.broken.push(finding.rule),
             Verdict::Unjudged(_) | Verdict::LeftOut(_) => self.unjudged += 1,
         }
         let is_missed = match finding.verdict {
@@ -82,11 +83,14 @@ impl<'a> Report<'a> {
     }
 
     fn first_to_mend(&self) -> Option<String> {
-        let first = self.broken.first()?;
+        // Whoever keeps no books at all is at fault in rules about copies at once as well, and they are harder to mend.
+        let one_by_one = self.broken.iter().find(|rule| !rule.is_at_once());
+        let first = one_by_one.or(self.broken.first())?.id;
+        let broken: Vec<_> = self.broken.iter().map(|rule| rule.id).collect();
         Some(format!(
-            "Broken: {}.\nMend the first one first: the others often have the same cause. `--rule {first}` tries it alone. All of \
-             the protocol is one table in docs/PARTICIPANTS.md.",
-            self.broken.join(", ")
+            "Broken: {}.\nMend `{first}` first: the others often have the same cause. `--rule {first}` tries it alone. All of the \
+             protocol is one table in docs/PARTICIPANTS.md.",
+            broken.join(", ")
         ))
     }
 

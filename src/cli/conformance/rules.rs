@@ -91,6 +91,11 @@ impl Rule {
         })
     }
 
+    /// Whether calls of its script are made at the same time.
+    pub(super) fn is_at_once(&self) -> bool {
+        self.steps().iter().any(|step| matches!(step, Step::AtOnce(_)))
+    }
+
     /// The life in which the node of this share is when the script has been played.
     pub(super) fn last_epoch(&self, share: Share) -> Epoch {
         let of_node = self.calls().filter(|call| call.share.is_of_another_node == share.is_of_another_node);
