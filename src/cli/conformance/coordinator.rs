@@ -130,3 +130,15 @@ async fn fate(State(fates): State<Fates>, Path(id): Path<String>) -> Response {
     };
     Json(json!({"id": id, "state": state, "outcome": outcome, "branches": []})).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_node_is_advertised_at_the_same_host() {
+        assert_eq!(at_port("http://tests.example:9000/behind", 7).unwrap(), "http://tests.example:7");
+        assert_eq!(at_port("http://[::1]:9000", 7).unwrap(), "http://[::1]:7");
+        assert_eq!(at_port("tests.example:9000", 7), None);
+    }
+}
