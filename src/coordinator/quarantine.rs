@@ -1,7 +1,7 @@
 //! Transactions whose records no run can have written.
 //!
 //! Nothing is guessed and nothing is sent for them. Their records stay where they are, an operator is
-//! told, and each branch is settled by an operator's word; when all are, the transaction is over.
+//! told, and each branch is settled by an operator's word; when all are, the transaction is over, and a last record says so.
 
 use std::sync::Arc;
 
@@ -48,6 +48,11 @@ pub(crate) async fn hold<P: Participants>(shared: Arc<Shared<P>>, mut seats: Sea
                 seats.view.send_modify(|view| view.resolved.push((branch, decision)));
             }
             Err(AppendError::Poisoned(_) | AppendError::Unloggable(_)) => break,
+        }
+        // Before anybody hears that it is: a start cannot see that from what is left of its records.
+        let is_over = fault.resolved.covers(branches);
+        if is_over && shared.journal.append(id, Record::Settled, ()).await.is_err() {
+            break;
         }
         let _ = answer.send(Ok(seats.view.borrow().clone()));
     }

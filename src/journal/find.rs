@@ -203,6 +203,7 @@ impl Known {
             Record::CarriedResolved(carried, resolved) => Some(Self::carried(*carried, resolved)),
             Record::Opened { .. }
             | Record::GaveUp { .. }
+            | Record::Settled
             | Record::Preparing { .. }
             | Record::Decided { .. }
             | Record::Acked(_)
@@ -245,6 +246,7 @@ impl Known {
             // Whoever read the records before a `carried` knows all that it says.
             Record::Carried(_)
             | Record::CarriedResolved(..)
+            | Record::Settled
             | Record::Opened { .. }
             | Record::GaveUp { .. }
             | Record::Begun(_)

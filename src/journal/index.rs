@@ -144,6 +144,7 @@ impl Noted {
             Record::Carried(_) | Record::CarriedResolved(..) => Some(Self::Carried(id)),
             Record::Opened { .. }
             | Record::GaveUp { .. }
+            | Record::Settled
             | Record::Preparing { .. }
             | Record::Decided { .. }
             | Record::Acked(_)

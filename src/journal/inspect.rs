@@ -106,7 +106,7 @@ pub fn records(
         }
         if !wanted.in_doubt {
             goes_on = take(lsn, &entry);
-        } else if matches!(entry.record, Record::Ended(_)) {
+        } else if matches!(entry.record, Record::Ended(_) | Record::Settled) {
             held.remove(&id);
         } else {
             held.entry(id).or_default().push((lsn, entry));

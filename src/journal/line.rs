@@ -70,6 +70,7 @@ fn says(record: &Record) -> Value {
             says
         }
         Record::GaveUp { damage } => json!({ "damage": damage }),
+        Record::Settled => json!({}),
     }
 }
 

@@ -61,6 +61,7 @@ impl Sync {
             Record::Opened { .. }
             | Record::GaveUp { .. }
             | Record::Resolved { .. }
+            | Record::Settled
             | Record::Parked { .. } => true,
             // A lost key would let the same request begin a second transaction.
             Record::Begun(plan) => every || plan.key.is_some(),

@@ -85,6 +85,8 @@ pub enum Record {
     },
     /// As [`Self::Carried`], of a transaction some of whose branches an operator has settled.
     CarriedResolved(Box<Carried>, Vec<(Branch, Decision)>),
+    /// Its records are damaged, and an operator has settled every branch: it is over.
+    Settled,
 }
 
 /// All that is known of an unfinished transaction.
@@ -147,6 +149,7 @@ impl Record {
             | Self::Begun(_)
             | Self::Carried(_)
             | Self::CarriedResolved(..)
+            | Self::Settled
             | Self::GaveUp { .. } => None,
             Self::Preparing { read_only } => Some(Transition::Preparing { read_only }),
             Self::Decided { decision, votes, reason, .. } => {
@@ -173,6 +176,7 @@ impl Record {
             Self::Ended(_) => "ended",
             Self::Carried(_) | Self::CarriedResolved(..) => "carried",
             Self::GaveUp { .. } => "gave_up",
+            Self::Settled => "settled",
         }
     }
 }

@@ -7,8 +7,10 @@
 use unanimous_wal::Lsn;
 
 use super::replay::{Fault, FaultKind, Logged};
+use crate::clock::Timestamp;
 use crate::plan::{Plan, PlannedBranch, Trace, TransactionId};
-use crate::txn::{Branch, Branches, Decision, Reason, Transition, Txn};
+use crate::txn::branch::BRANCHES_MAX;
+use crate::txn::{Branches, Decision, Reason, Shape, Transition, Txn, Votes};
 
 /// Stands where a route or a service is not known; neither can have this name.
 const UNKNOWN: &str = "?";
@@ -29,51 +31,72 @@ impl Remains {
         self.steps.extend(step);
     }
 
-    /// The transaction as one that an operator has to settle; `None` where that was done.
-    pub(super) fn set_aside(self, id: TransactionId) -> Option<Logged> {
-        let resolved: Vec<(Branch, Decision)> = self.steps.iter().filter_map(resolved).collect();
-        let settled: Branches = resolved.iter().map(|(branch, _)| *branch).collect();
-        // Of who was settled by an operator, the records go one after the other.
-        let is_settled = !self.steps.is_empty() && self.steps.len() == resolved.len();
-        let named = self.steps.iter().fold(Branches::NONE, |named, step| named.or(names(step)));
-        let branches = named.iter().last().map_or(1, |last| last.index() + 1);
-        if is_settled || settled.covers(Branches::first_of(branches).ok()?) {
-            return None;
-        }
+    /// The transaction as one that an operator has to settle. What he settled before, while more was known of it, does not
+    /// say that nobody else took part.
+    pub(super) fn set_aside(self, id: TransactionId) -> Logged {
+        let count = self.branches();
         let plan = Plan {
             route: UNKNOWN.to_owned(),
             deadline: id.time(),
-            branches: vec![unknown_branch(); branches],
+            branches: vec![unknown_branch(); count],
             bodies: Vec::new(),
             key: None,
             trace: Trace::begin(0),
         };
-        let begun = Txn::begin(plan.shape().ok()?);
-        let txn = self.steps.iter().fold(begun, |txn, step| txn.bridge(*step).unwrap_or(txn));
         let why = "its beginning is missing, and with it who takes part".to_owned();
-        let fault = Fault { resolved: settled, ..Fault::new(self.since, FaultKind::NoBeginning, why) };
-        Some(Logged {
+        Logged {
             id,
             plan: plan.into(),
-            txn,
+            txn: self.as_far_as_known(count, id.time()),
             kept: None,
             parked: None,
-            resolved,
+            resolved: Vec::new(),
             since: self.since,
-            fault: Some(fault),
+            fault: Some(Fault::new(self.since, FaultKind::NoBeginning, why)),
             has_gap: true,
+        }
+    }
+
+    /// As many as took part at least.
+    fn branches(&self) -> usize {
+        let named = self.steps.iter().fold(Branches::NONE, |named, step| named.or(names(step)));
+        let count = named.iter().last().map_or(1, |last| last.index() + 1);
+        // Somebody else was asked to prepare, or is why it was aborted.
+        let is_another_missing = |step: &Transition| match step {
+            Transition::Preparing { read_only } => read_only.count() == count,
+            Transition::Decided { decision: Decision::Abort, votes, .. } => {
+                votes.yes.or(votes.read_only).count() == count
+            }
+            Transition::Decided { decision: Decision::Commit, .. }
+            | Transition::Acked(_)
+            | Transition::Parked(..)
+            | Transition::Resolved(..)
+            | Transition::Ended => false,
+        };
+        let is_missing = count < BRANCHES_MAX && self.steps.iter().any(is_another_missing);
+        count + usize::from(is_missing)
+    }
+
+    fn votes(&self) -> Option<Votes> {
+        self.steps.iter().find_map(|step| match step {
+            Transition::Decided { votes, .. } => Some(*votes),
+            Transition::Preparing { .. }
+            | Transition::Acked(_)
+            | Transition::Parked(..)
+            | Transition::Resolved(..)
+            | Transition::Ended => None,
         })
     }
-}
 
-fn resolved(step: &Transition) -> Option<(Branch, Decision)> {
-    match step {
-        Transition::Resolved(branch, decision) => Some((*branch, *decision)),
-        Transition::Preparing { .. }
-        | Transition::Decided { .. }
-        | Transition::Acked(_)
-        | Transition::Parked(..)
-        | Transition::Ended => None,
+    /// Who was asked to prepare is not known either: it is as somebody must have been, for what was decided.
+    fn as_far_as_known(&self, count: usize, deadline: Timestamp) -> Txn {
+        let as_if = |prepare: Branches| {
+            let begun = Txn::begin(Shape::new(count, prepare, deadline).expect("branches that have numbers"));
+            self.steps.iter().fold(begun, |txn, step| txn.bridge(*step).unwrap_or(txn))
+        };
+        let all = Branches::first_of(count).expect("a branch that has a number");
+        let ways = [Branches::NONE, all, all.minus(self.votes().unwrap_or_default().yes)].map(as_if);
+        ways.into_iter().find(|txn| txn.decision().is_some()).unwrap_or(as_if(Branches::NONE))
     }
 }
 

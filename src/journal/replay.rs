@@ -126,6 +126,7 @@ impl Replay {
                 let settle = |logged: &mut Logged| logged.resolved.push((branch, decision));
                 self.step(lsn, id, Transition::Resolved(branch, decision), settle);
             }
+            Record::Settled => self.settle(id),
             Record::Preparing { .. } | Record::Acked(_) | Record::Ended(_) => {
                 let step = entry.record.transition().expect("these three are steps");
                 self.step(lsn, id, step, |_| {});
@@ -150,7 +151,7 @@ impl Replay {
     /// The same without the proof that it was read from a log: for a look at a log, not a run.
     #[must_use]
     pub fn into_parts(self) -> (Index, Vec<Logged>, Found) {
-        let remains = self.remains.into_iter().filter_map(|(id, remains)| remains.set_aside(id));
+        let remains = self.remains.into_iter().map(|(id, remains)| remains.set_aside(id));
         let mut logged: Vec<_> = self.open.into_values().chain(remains).collect();
         logged.sort_by_key(|logged| logged.since);
         (self.index, logged, self.found)
@@ -244,9 +245,18 @@ impl Replay {
         }
     }
 
+    /// An operator has settled what was set aside.
+    fn settle(&mut self, id: TransactionId) {
+        let (was_open, had_remains) = (self.open.remove(&id).is_some(), self.remains.remove(&id).is_some());
+        self.found.finished += u64::from(was_open || had_remains);
+    }
+
     /// Its beginning was retired, and then its end comes, or it is carried; or its beginning is lost.
     fn stray(&mut self, lsn: Lsn, id: TransactionId, step: Option<Transition>) {
         self.found.strays += 1;
+        if let Some(logged) = self.open.get_mut(&id) {
+            return logged.is_wrong(lsn, "it is carried with more branches than there can be".to_owned());
+        }
         if step == Some(Transition::Ended) {
             self.remains.remove(&id);
         } else {

@@ -208,7 +208,7 @@ impl Draft {
         self.close_gaps(entry.time);
         self.records += 1;
         let (id, says) = (entry.transaction, says(&entry.record));
-        let ends = matches!(entry.record, Record::Ended(_));
+        let ends = matches!(entry.record, Record::Ended(_) | Record::Settled);
         if matches!(entry.record, Record::Begun(_) | Record::Carried(_) | Record::CarriedResolved(..)) {
             self.nodes.extend(id.node());
         }
@@ -333,6 +333,7 @@ fn says(record: &Record) -> String {
         | Record::Begun(_)
         | Record::Preparing { .. }
         | Record::Carried(_)
-        | Record::CarriedResolved(..) => record.name().to_owned(),
+        | Record::CarriedResolved(..)
+        | Record::Settled => record.name().to_owned(),
     }
 }

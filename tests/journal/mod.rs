@@ -48,6 +48,7 @@ pub(crate) fn every_record() -> Vec<(&'static str, Entry)> {
         ("ended by hand", aborted, Record::Ended(Decision::Abort)),
         ("gave up", TransactionId::NONE, Record::GaveUp { damage: "record 9 is damaged".to_owned() }),
         ("carried after a resolution", aborted, again),
+        ("settled", aborted, Record::Settled),
     ];
     let time = |place: usize| Timestamp(1_731_000_000_000 + 10 * place as u64);
     let entry =

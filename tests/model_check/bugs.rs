@@ -166,6 +166,7 @@ impl Check {
             | Record::Acked(_)
             | Record::Ended(_)
             | Record::Carried(_)
+            | Record::Settled
             | Record::CarriedResolved(..) => false,
         };
         self.sync.waits_for(record) && !is_skipped && !self.is(Bug::NothingIsWaitedFor)

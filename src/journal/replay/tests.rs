@@ -162,19 +162,49 @@ fn whoever_has_no_beginning_is_set_aside_until_its_end_comes_or_it_is_settled() 
     assert_eq!(held.fault.as_ref().unwrap().kind, FaultKind::NoBeginning);
     assert_eq!((held.plan.branches.len(), held.txn.decision()), (3, Some(Decision::Commit)));
     assert_eq!(held.txn.telling().waiting, Branches::first_of(2).unwrap());
-    let held = left(vec![Record::Acked(branch(1)), by_hand(1)]).expect("one branch is not settled");
-    assert_eq!((held.plan.branches.len(), held.txn.decision()), (2, None));
-    assert_eq!(held.fault.unwrap().resolved, Branches::only(branch(1)));
+    // Branches that no record names may have taken part as well.
+    let parked = Record::Parked { branch: branch(0), status: 409, reason: String::new() };
+    for of_a_run in [vec![parked, by_hand(0)], vec![by_hand(0)]] {
+        let held = left(of_a_run).expect("it was not settled as a whole");
+        assert_eq!((held.plan.branches.len(), held.txn.decision()), (1, None));
+        assert!(held.fault.unwrap().resolved.is_empty(), "each has to be looked at");
+    }
     for over in [
         vec![decided(), Record::Ended(Decision::Commit)],
-        vec![Record::Acked(branch(1)), by_hand(1), by_hand(0)],
+        vec![Record::Acked(branch(1)), by_hand(1), by_hand(0), Record::Settled],
         // The rest of what was settled longer ago than the log is kept.
-        vec![by_hand(1)],
+        vec![by_hand(1), Record::Settled],
     ] {
         assert_eq!(left(over.clone()), None, "{over:?}");
     }
     let begun = left(vec![Record::Acked(branch(0)), Record::Begun(plan())]).expect("it is unfinished");
     assert_eq!(begun.fault, None, "its beginning was met");
+}
+
+/// Somebody may have been told it: it must not be settled against that.
+#[test]
+fn what_was_decided_is_known_without_the_beginning_whoever_was_asked_to_prepare() {
+    let only = |number| Branches::only(Branch::new(number).unwrap());
+    let abort = |votes| Record::Decided {
+        decision: Decision::Abort,
+        votes,
+        reason: Some(Reason::Restarted),
+        kept: None,
+    };
+    let votes = Votes { yes: only(0), ..Votes::default() };
+    let read_only = Votes { read_only: only(2), ..votes };
+    for records in [
+        vec![Record::Preparing { read_only: Branches::NONE }, abort(votes)],
+        vec![Record::Preparing { read_only: only(2) }, abort(read_only)],
+        vec![abort(votes)],
+        vec![abort(Votes::default())],
+        vec![abort(read_only), Record::Acked(Branch::new(1).unwrap())],
+    ] {
+        let mut replay = Replay::default();
+        records.iter().cloned().for_each(|record| replay.take(Lsn::FIRST, entry(record)));
+        let (_, unfinished, _) = replay.into_parts();
+        assert_eq!(unfinished[0].txn.decision(), Some(Decision::Abort), "{records:?}");
+    }
 }
 
 fn entry(record: Record) -> Entry {

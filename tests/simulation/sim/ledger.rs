@@ -91,7 +91,11 @@ impl Facts {
             }
             Record::Parked { .. } => self.parked = true,
             Record::Ended(_) => self.ended = Some(entry.time),
-            Record::Acked(_) | Record::Resolved { .. } | Record::Opened { .. } | Record::GaveUp { .. } => {}
+            Record::Acked(_)
+            | Record::Resolved { .. }
+            | Record::Settled
+            | Record::Opened { .. }
+            | Record::GaveUp { .. } => {}
         }
     }
 }

@@ -91,6 +91,7 @@ fn on_record(world: &mut World, entry: &Entry) -> Kept {
         | Record::Preparing { .. }
         | Record::Acked(_)
         | Record::Resolved { .. }
+        | Record::Settled
         | Record::Ended(_)
         | Record::GaveUp { .. } => None,
     };
