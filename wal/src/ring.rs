@@ -220,3 +220,6 @@ fn last_blocks(store: &dyn Store, within: Range<BlockKey>) -> Result<Vec<Packed>
     blocks.reverse();
     Ok(blocks)
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,30 @@ async fn records_without_marker_and_witness_are_not_taken_for_a_creation_that_wa
     assert_eq!(try_read(directory.path(), accepting).unwrap().1.len(), 1);
 }
 
+/// A log of an earlier program has no `start-N` either, which would say that there was one.
+#[tokio::test]
+async fn a_ring_with_records_in_it_is_no_creation_that_was_interrupted_and_an_empty_one_may_be() {
+    for records in [0, 1] {
+        let directory = tempfile::tempdir().unwrap();
+        let (wal, _) = start(directory.path());
+        for n in 1..=records {
+            wal.append(payload(n, 10), ()).await.unwrap();
+        }
+        wal.close().await.unwrap();
+        std::fs::remove_dir_all(directory.path().join("store")).unwrap();
+        for entry in std::fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
+            if entry.file_name() != "ring" {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        let opened = try_read(directory.path(), Options::default());
+        assert_eq!(opened.is_ok(), records == 0, "{opened:?}");
+        if let Err(refused) = opened {
+            assert!(refused.contains("`INIT`"), "{refused}");
+        }
+    }
+}
+
 /// Not one that is missing: what it says may be true.
 #[tokio::test]
 async fn a_marker_or_a_witness_that_cannot_be_read_is_an_error_of_its_own() {

@@ -50,6 +50,17 @@ fn copies(disk: &SimDisk) -> Copies {
     read(sim::open(disk, Options::default()).unwrap()).unwrap().0.copies().clone()
 }
 
+/// How often the ring was begun.
+fn sequence(disk: &SimDisk) -> u64 {
+    let mut sequence = 0;
+    disk.damage_ring(|page, head| {
+        if page == 0 {
+            sequence = u64::from_le_bytes(head[8..16].try_into().unwrap());
+        }
+    });
+    sequence
+}
+
 fn whole() -> Copies {
     Copies { ring: RingState::Whole, only_in_ring: None, is_store_damaged: false }
 }
@@ -165,11 +176,11 @@ async fn one_head_of_two_is_enough_and_without_both_the_ring_begins_anew() {
 #[tokio::test]
 async fn a_ring_of_another_length_is_named_and_made_anew() {
     let disk = five_records(1).await;
-    let (mut sequence, mut after) = (0, 0);
-    let sequence_of = |head: &[u8]| u64::from_le_bytes(head[8..16].try_into().unwrap());
+    damage_entry(&disk, 2);
+    start_sim(&disk).0.close().await.unwrap();
+    assert_eq!(sequence(&disk), 2);
     disk.damage_ring(|page, bytes| {
         if page < HEAD_PAGES {
-            sequence = sequence_of(bytes);
             bytes[28] -= 1;
             let sum = crc32fast::hash(&bytes[..60]).to_le_bytes();
             bytes[60..64].copy_from_slice(&sum);
@@ -179,8 +190,25 @@ async fn a_ring_of_another_length_is_named_and_made_anew() {
     start_sim(&disk).0.close().await.unwrap();
     assert_eq!(copies(&disk), whole());
     // The old head must never be taken for the newer one.
-    disk.damage_ring(|page, bytes| after = if page == 0 { sequence_of(bytes) } else { after });
-    assert_eq!(after, sequence + 1);
+    assert_eq!(sequence(&disk), 3);
+}
+
+/// While it begins anew there is one copy only.
+#[tokio::test]
+async fn a_ring_that_is_whole_or_lacks_only_the_last_commit_does_not_begin_anew() {
+    let disk = five_records(1).await;
+    append(&disk, [6]).await;
+    assert_eq!(sequence(&disk), 1);
+    let (wal, _) = start_sim(&disk);
+    // Only the store gets it.
+    disk.fail_once(Operation::SyncRing, 1);
+    wal.append(payload(7, 50), ()).await.unwrap_err();
+    disk.crash();
+    assert_eq!(copies(&disk).ring, RingState::Unfinished);
+    let (wal, records) = start_sim(&disk);
+    assert_eq!(records.len(), 7);
+    wal.close().await.unwrap();
+    assert_eq!((copies(&disk), sequence(&disk)), (whole(), 1));
 }
 
 #[tokio::test]
@@ -191,6 +219,12 @@ async fn what_both_copies_lost_is_damage_as_before() {
     assert_eq!(damage_of(&disk), DamageKind::BlockChecksum);
     disk.damage(key(3), Vec::clear);
     assert_eq!(damage_of(&disk), DamageKind::Gap { expected: lsn(3), found: lsn(4) });
+    // Also where only the last record of all is left, and only in the ring.
+    let disk = five_records(1).await;
+    disk.damage(key(4), Vec::clear);
+    disk.damage(key(5), Vec::clear);
+    damage_entry(&disk, 3);
+    assert_eq!(damage_of(&disk), DamageKind::Gap { expected: lsn(4), found: lsn(5) });
     let disk = five_records(1).await;
     disk.damage(key(5), Vec::clear);
     damage_entry(&disk, 4);
@@ -258,6 +292,8 @@ async fn a_ring_of_another_log_is_refused() {
     assert_eq!(damage_of(&disk), DamageKind::Ring("belongs to another log than the directory"));
     let (readable, records) = read(sim::open(&disk, ACCEPT).unwrap()).unwrap();
     assert_eq!(records.len(), 5, "without it all is there");
+    let RingState::Damaged(why) = &readable.copies().ring else { panic!("{:?}", readable.copies()) };
+    assert!(why.contains("belongs to another log"), "{why}");
     readable.start().unwrap().close().await.unwrap();
     assert_eq!(copies(&disk), whole());
 }
