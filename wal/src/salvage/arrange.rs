@@ -113,3 +113,93 @@ pub(super) fn missing(pieces: &[Piece], remains: &[Spot]) -> Vec<Missing> {
     })
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::block::BlockKey;
+
+    fn lsn(n: u64) -> Lsn {
+        Lsn::new(n).unwrap()
+    }
+
+    fn block(key: BlockKey, next: BlockKey) -> Sighting {
+        let place = Place { file: 0, offset: key.first.get(), len: 100 };
+        Sighting { key, next, epoch: 1, previous: 0, checksum: 0, place }
+    }
+
+    /// A block with the records `first..next`.
+    fn records(first: u64, next: u64) -> Sighting {
+        block(BlockKey::of(lsn(first)), BlockKey::of(lsn(next)))
+    }
+
+    /// A part of a long record, which another one follows.
+    fn part(first: u64, part: u16) -> Sighting {
+        let key = BlockKey { first: lsn(first), part };
+        block(key, BlockKey { part: part + 1, ..key })
+    }
+
+    /// The last part of a long record.
+    fn last_part(first: u64, part: u16) -> Sighting {
+        block(BlockKey { first: lsn(first), part }, BlockKey::of(lsn(first + 1)))
+    }
+
+    fn arranged(blocks: &[Sighting], low: u64, acknowledged: u64) -> Vec<Piece> {
+        arrange(blocks, &Fragments::new(), Lsn::new(low), Lsn::new(acknowledged))
+    }
+
+    fn gap(first: u64, last: u64) -> Piece {
+        Piece::Missing(lsn(first), lsn(last))
+    }
+
+    #[test]
+    fn a_block_ends_with_its_last_record_and_a_part_with_its_own() {
+        assert_eq!(records(3, 7).last(), lsn(6));
+        assert_eq!(part(4, 0).last(), lsn(4));
+        assert_eq!(last_part(4, 1).last(), lsn(4));
+    }
+
+    #[test]
+    fn no_number_from_the_first_that_was_kept_to_the_last_that_was_acknowledged_is_left_out() {
+        let (one, other) = (records(3, 5), records(7, 8));
+        let expected = [gap(2, 2), Piece::Block(one), gap(5, 6), Piece::Block(other), gap(8, 9)];
+        assert_eq!(arranged(&[one, other], 2, 9), expected);
+        assert_eq!(arranged(&[one], 3, 4), [Piece::Block(one)]);
+        assert_eq!(arranged(&[one], 3, 5), [Piece::Block(one), gap(5, 5)]);
+        assert_eq!(arranged(&[], 3, 2), [], "nothing was kept");
+    }
+
+    #[test]
+    fn a_long_record_counts_where_all_of_its_parts_are_there() {
+        let all = [part(2, 0), part(2, 1), last_part(2, 2)];
+        assert_eq!(arranged(&all, 2, 2), [Piece::Long(all.to_vec())]);
+        for lost in 0..3 {
+            let mut some = all.to_vec();
+            some.remove(lost);
+            assert_eq!(arranged(&some, 2, 2), [gap(2, 2)], "without part {lost}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_missing_records_is_told_with_them_and_nothing_else() {
+        let spot = |offset, first, last| Spot {
+            file: PathBuf::from("db"),
+            offset,
+            len: 100,
+            records: Some((lsn(first), lsn(last))),
+        };
+        let remains = [
+            spot(1, 1, 2),
+            spot(2, 2, 3),
+            spot(3, 4, 4),
+            spot(4, 5, 9),
+            spot(5, 6, 9),
+            Spot { records: None, ..spot(6, 3, 3) },
+        ];
+        let found = missing(&[gap(3, 5), Piece::Block(records(6, 7))], &remains);
+        let expected = Missing { first: lsn(3), last: lsn(5), remains: remains[1..4].to_vec() };
+        assert_eq!(found, [expected]);
+    }
+}

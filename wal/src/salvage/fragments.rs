@@ -186,12 +186,17 @@ mod tests {
 
     /// The records that are found in blocks which are not whole.
     fn found(blocks: &[Vec<u8>]) -> Vec<u64> {
+        found_from(blocks, None)
+    }
+
+    /// The same, where nothing before `low` was kept.
+    fn found_from(blocks: &[Vec<u8>], low: Option<Lsn>) -> Vec<u64> {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("db"), blocks.join(&[0; 100][..])).unwrap();
         let seen = scan::search(directory.path(), &directory.path().join("none"))
             .unwrap_or_else(|error| panic!("{error}"));
-        let choice = choose::choose(seen.blocks.clone(), None);
-        let found = find(&seen, &choice.blocks, None).unwrap();
+        let choice = choose::choose(seen.blocks.clone(), low);
+        let found = find(&seen, &choice.blocks, low).unwrap();
         for (lsn, place) in &found {
             let bytes = seen.read(*place).unwrap();
             assert_eq!(frame::decode(&bytes).unwrap().0.payload, payload(lsn.get()));
@@ -292,6 +297,37 @@ mod tests {
             let mut blocks = blocks.clone();
             blocks[1][length + bit / 8] ^= 1 << (bit % 8);
             assert_eq!(found(&blocks), [2], "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn what_was_retired_or_is_in_a_whole_block_is_not_looked_for() {
+        let mut blocks = four();
+        let at = frame_of(&blocks[1], 8) + 20;
+        blocks[1][at] ^= 1;
+        assert_eq!(found_from(&blocks, Lsn::new(6)), [6, 7]);
+        // Another block claims what is behind, and nothing speaks against it.
+        let mut packer = Packer::new(Tail { next: Lsn::new(7).unwrap(), checksum: 77 }, 1);
+        for n in 7..=10 {
+            packer.push(&payload(n));
+        }
+        let (other, _) = packer.finish();
+        assert_eq!(found(&[blocks[0].clone(), blocks[1].clone(), other[0].bytes.clone()]), [5, 6]);
+    }
+
+    #[test]
+    fn a_part_of_a_long_record_is_no_record() {
+        let mut packer = Packer::new(Tail { next: Lsn::FIRST, checksum: 0 }, 1);
+        let mut blocks = Vec::new();
+        for payload in [payload(1), vec![7; 3 * BLOCK_MAX], payload(3)] {
+            packer.push(&payload);
+            blocks.extend(packer.take().into_iter().map(|block| block.bytes));
+        }
+        for number in 1..blocks.len() - 1 {
+            let mut blocks = blocks.clone();
+            // In the header, so that its frame is whole.
+            blocks[number][24] ^= 1;
+            assert_eq!(found(&blocks), [0; 0], "part {number}");
         }
     }
 }
