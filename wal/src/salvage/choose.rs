@@ -246,4 +246,44 @@ mod tests {
         out.sort_unstable();
         assert_eq!(out, [5, 50]);
     }
+
+    #[test]
+    fn the_first_block_of_all_needs_nothing_before_it() {
+        // What follows it is lost, and a block of another log claims its place.
+        let seen = [block(1, 2, 1, 0, 5), block(1, 2, 1, 77, 3), block(3, 4, 1, 8, 9)];
+        let choice = chosen(&seen, 1);
+        assert_eq!(checksums(&choice.blocks), [5, 9]);
+        assert!(choice.contradictions.iter().all(|(out, _)| out.checksum == 3));
+    }
+
+    #[test]
+    fn a_block_whose_neighbours_are_lost_counts() {
+        let mut seen = five();
+        seen.push(block(6, 7, 1, 5, 6));
+        seen.retain(|seen| ![2, 4].contains(&seen.checksum));
+        let choice = chosen(&seen, 1);
+        assert_eq!((checksums(&choice.blocks), choice.contradictions), (vec![1, 3, 5, 6], vec![]));
+        // Nor does one of an earlier start speak against it that nothing is linked to either.
+        let mut seen: Vec<_> = seen.into_iter().map(|seen| Sighting { epoch: 5, ..seen }).collect();
+        seen.push(block(9, 10, 1, 77, 90));
+        let choice = chosen(&seen, 1);
+        assert_eq!((checksums(&choice.blocks), choice.contradictions), (vec![1, 3, 5, 6], vec![]));
+    }
+
+    #[test]
+    fn a_stranger_is_held_against_the_earliest_start_behind_it() {
+        // The second start went on where the first one had ended, and the stranger claims to be of it.
+        let mut seen = vec![block(1, 2, 1, 0, 1), block(2, 3, 1, 1, 2), block(3, 4, 1, 2, 3)];
+        seen.extend([block(4, 5, 2, 3, 4), block(5, 6, 2, 4, 5), block(2, 3, 2, 77, 30)]);
+        let choice = chosen(&seen, 1);
+        assert_eq!(checksums(&choice.blocks), [1, 2, 3, 4, 5]);
+        assert_eq!(choice.contradictions[0].0.checksum, 30);
+        // Also where that one was written over from there on.
+        let mut seen = five();
+        seen.retain(|seen| ![2, 3].contains(&seen.checksum));
+        seen.extend([block(4, 6, 2, 3, 40), block(6, 7, 2, 40, 60), block(2, 3, 2, 77, 30)]);
+        let choice = chosen(&seen, 1);
+        assert_eq!(checksums(&choice.blocks), [1, 40, 60]);
+        assert_eq!(choice.contradictions[0].0.checksum, 30);
+    }
 }
