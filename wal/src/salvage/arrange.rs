@@ -163,9 +163,13 @@ mod tests {
 
     #[test]
     fn no_number_from_the_first_that_was_kept_to_the_last_that_was_acknowledged_is_left_out() {
-        let (one, other) = (records(3, 5), records(7, 8));
-        let expected = [gap(2, 2), Piece::Block(one), gap(5, 6), Piece::Block(other), gap(8, 9)];
-        assert_eq!(arranged(&[one, other], 2, 9), expected);
+        let (one, next, other) = (records(3, 5), records(5, 6), records(7, 8));
+        let (blocks, pieces) = ([one, next, other], [one, next, other].map(Piece::Block));
+        let [first, second, third] = pieces;
+        let expected = [gap(2, 2), first, second, gap(6, 6), third, gap(8, 9)];
+        assert_eq!(arranged(&blocks, 2, 9), expected);
+        let records: Vec<_> = expected.iter().filter_map(Piece::records).collect();
+        assert_eq!(records, [(3, 4), (5, 5), (7, 7)].map(|(first, last)| (lsn(first), lsn(last))));
         assert_eq!(arranged(&[one], 3, 4), [Piece::Block(one)]);
         assert_eq!(arranged(&[one], 3, 5), [Piece::Block(one), gap(5, 5)]);
         assert_eq!(arranged(&[], 3, 2), [], "nothing was kept");

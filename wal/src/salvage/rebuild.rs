@@ -95,3 +95,41 @@ impl std::fmt::Debug for Rebuild {
         f.debug_struct("Rebuild").field("next", &self.next).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::witnessed;
+
+    #[test]
+    fn it_is_written_whenever_a_mebibyte_waits() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut new = Rebuild::create(directory.path(), 7, 1, Lsn::FIRST).unwrap();
+        for (len, waiting) in [(1000, 1000), (BYTES_PER_SYNC - 1001, BYTES_PER_SYNC - 1), (1, 0), (7, 7)] {
+            new.push(&vec![0; len]).unwrap();
+            assert_eq!(new.waiting, waiting);
+        }
+        assert_eq!(BYTES_PER_SYNC, 1_048_576);
+    }
+
+    #[test]
+    fn the_witness_of_a_new_log_says_what_is_in_it() {
+        for records in 0..=2 {
+            let directory = tempfile::tempdir().unwrap();
+            let low = Lsn::new(5).unwrap();
+            let mut new = Rebuild::create(directory.path(), 7, 3, low).unwrap();
+            (0..records).for_each(|_| new.push(b"a record").unwrap());
+            new.finish().unwrap();
+            let witness = witnessed(&Files::new(directory.path())).unwrap().unwrap();
+            assert_eq!((witness.node, witness.epoch, witness.low), (7, 3, low));
+            assert_eq!(witness.high.map(Lsn::get), (records > 0).then_some(4 + records));
+        }
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_listed_is_left_alone() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let refused = Rebuild::create(file.path(), 7, 1, Lsn::FIRST).unwrap_err().to_string();
+        assert!(refused.contains("could not list"), "{refused}");
+    }
+}
