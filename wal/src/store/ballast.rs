@@ -44,9 +44,9 @@ impl Ballast {
     /// it makes it again.
     pub(super) fn tend(&self) -> io::Result<Room> {
         let (available, total) = self.available()?;
-        let reserve = LEN_MAX.min(total / PART_OF_DISK);
+        let reserve = reserve_of(total);
         let is_there = self.is_there();
-        if is_there && available < reserve / 4 {
+        if is_there && is_nearly_full(available, reserve) {
             fs::remove_file(&self.path)?;
             tracing::warn!(
                 available,
@@ -54,8 +54,7 @@ impl Ballast {
                 "the disk is nearly full: gave back the room that was kept for this"
             );
         }
-        // Half more than it takes, so that it does not come and go.
-        if !is_there && available >= reserve + reserve / 2 && !self.is_given_up.load(Ordering::Relaxed) {
+        if !is_there && has_plenty(available, reserve) && !self.is_given_up.load(Ordering::Relaxed) {
             self.make(reserve);
         }
         let (available, is_kept) = (self.available()?.0, self.is_there());
@@ -93,5 +92,52 @@ impl Ballast {
     fn available(&self) -> io::Result<(u64, u64)> {
         let disk = statvfs(&self.root)?;
         Ok((disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize)))
+    }
+}
+
+/// What is kept of a disk of that size, in bytes.
+fn reserve_of(total: u64) -> u64 {
+    LEN_MAX.min(total / PART_OF_DISK)
+}
+
+const fn is_nearly_full(available: u64, reserve: u64) -> bool {
+    available < reserve / 4
+}
+
+/// Half more than it takes, so that it does not come and go.
+const fn has_plenty(available: u64, reserve: u64) -> bool {
+    available >= reserve + reserve / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn an_eighth_of_a_small_disk_is_kept_and_64_mib_of_a_large_one() {
+        assert_eq!([reserve_of(128 * MIB), reserve_of(512 * MIB)], [16 * MIB, 64 * MIB]);
+        assert_eq!(reserve_of(1024 * MIB), 64 * MIB);
+    }
+
+    #[test]
+    fn it_goes_when_a_quarter_of_it_is_not_free_and_comes_back_where_half_more_is() {
+        assert!(is_nearly_full(4 * MIB - 1, 16 * MIB) && !is_nearly_full(4 * MIB, 16 * MIB));
+        assert!(!has_plenty(24 * MIB - 1, 16 * MIB) && has_plenty(24 * MIB, 16 * MIB));
+    }
+
+    #[test]
+    fn it_stays_while_there_is_room_and_one_that_was_given_up_does_not_come_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let ballast = Ballast::of(&Files::new(directory.path()));
+        // One that a process had only begun when it died.
+        fs::write(&ballast.path, b"").unwrap();
+        assert!(!ballast.is_there());
+        for _ in 0..2 {
+            assert!(ballast.tend().unwrap().is_kept);
+        }
+        assert!(ballast.give_up().unwrap(), "there was one");
+        assert!(!ballast.give_up().unwrap() && !ballast.tend().unwrap().is_kept);
     }
 }

@@ -179,3 +179,21 @@ pub(crate) fn advice(cause: &io::Error) -> &'static str {
         ""
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_the_operator_to_remedy_is_said_and_nothing_else() {
+        for (kind, words) in [
+            (ErrorKind::StorageFull, "make room"),
+            (ErrorKind::QuotaExceeded, "make room"),
+            (ErrorKind::PermissionDenied, "the right to write"),
+            (ErrorKind::ReadOnlyFilesystem, "read-only"),
+        ] {
+            assert!(advice(&kind.into()).contains(words), "{kind}");
+        }
+        assert_eq!(advice(&ErrorKind::InvalidData.into()), "");
+    }
+}
