@@ -69,7 +69,7 @@ pub(crate) fn finds_everything(data: &Path, witness: &Witness) -> io::Result<boo
     }
     // What is older is left from when the segment was used before.
     let goes_on = beyond.iter().any(|span: &Span| span.begin >= next);
-    Ok(next > (high.get(), u16::MAX) && !goes_on)
+    Ok(next.0 > high.get() && !goes_on)
 }
 
 /// Whether there is any block of a log in it.
@@ -89,9 +89,8 @@ impl Span {
         let Header { key: BlockKey { first, part }, count, .. } = block.header;
         let last = first.get() + u64::from(count) - 1;
         let end = match block.frames().last() {
-            Some((_, Frame { kind: Kind::First | Kind::Middle, .. })) => {
-                (last, if count > 1 { 1 } else { part.saturating_add(1) })
-            }
+            // It is alone in its block.
+            Some((_, Frame { kind: Kind::First | Kind::Middle, .. })) => (last, part.saturating_add(1)),
             Some((_, Frame { kind: Kind::Whole | Kind::Last, .. })) | None => (last + 1, 0),
         };
         Self { begin: (first.get(), part), end }
@@ -243,64 +242,4 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use super::*;
-    use crate::{Lsn, Options, Wal, open};
-
-    fn start(directory: &Path) -> Wal {
-        let log = open(directory, Options::default()).unwrap();
-        log.read_all(|_, _| Ok::<(), Infallible>(())).unwrap().start().unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_sound_log_is_found_whole_and_a_flipped_bit_is_not_passed_over() {
-        let directory = tempfile::tempdir().unwrap();
-        let data = directory.path().join("store/db");
-        let mut witness = Witness::new(1);
-        // Over several segments and starts, with long records, and with old ones retired.
-        for round in 1..=4_usize {
-            let wal = start(directory.path());
-            for n in 1..=60_usize {
-                wal.append(vec![7; n * 1000 * (1 + n / 59 * round)], ()).await.unwrap();
-            }
-            let middle = wal.high().unwrap().get() - 50;
-            wal.retire(Lsn::new(middle).unwrap()).await.unwrap();
-            (witness.low, witness.high) = (wal.low(), wal.high());
-            wal.close().await.unwrap();
-            assert!(finds_everything(&data, &witness).unwrap(), "round {round}");
-        }
-        assert!(std::fs::metadata(&data).unwrap().len() > 8 * 1024 * 1024, "more than one segment");
-        let more = Witness { high: witness.high.map(Lsn::next), ..witness };
-        assert!(!finds_everything(&data, &more).unwrap(), "a record that is not there is not found");
-
-        let sound = std::fs::read(&data).unwrap();
-        for place in [sound.len() / 2, sound.iter().rposition(|byte| *byte == 7).unwrap()] {
-            let mut bytes = sound.clone();
-            bytes[place] ^= 1;
-            std::fs::write(&data, bytes).unwrap();
-            assert!(!finds_everything(&data, &witness).unwrap(), "byte {place}");
-        }
-    }
-
-    #[tokio::test]
-    async fn of_a_long_record_every_part_must_be_found() {
-        let directory = tempfile::tempdir().unwrap();
-        let data = directory.path().join("store/db");
-        let wal = start(directory.path());
-        wal.append(vec![1; 100], ()).await.unwrap();
-        wal.append([vec![2; 60_000], vec![3; 60_000], vec![4; 60_000]].concat(), ()).await.unwrap();
-        let witness = Witness { high: wal.high(), ..Witness::new(1) };
-        wal.close().await.unwrap();
-        assert!(finds_everything(&data, &witness).unwrap());
-        let sound = std::fs::read(&data).unwrap();
-        for part in [2, 3, 4] {
-            let mut bytes = sound.clone();
-            let at = bytes.windows(1000).position(|bytes| bytes == [part; 1000]).unwrap();
-            bytes[at + 500] ^= 1;
-            std::fs::write(&data, bytes).unwrap();
-            assert!(!finds_everything(&data, &witness).unwrap(), "part {part}");
-        }
-    }
-}
+mod tests;
