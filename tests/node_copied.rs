@@ -108,3 +108,43 @@ async fn an_outdated_copy_aborts_nothing_and_says_of_nothing_that_it_never_was()
         );
     }
 }
+
+/// A rescue is no way round that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_rescued_of_an_outdated_copy_knows_as_little() {
+    let (mut node, accounts, _ledger, committed, undecided) = killed_with_one_undecided().await;
+    let backup = tempfile::tempdir().unwrap();
+    copy(&node.data_dir(), backup.path());
+    node.start().await;
+    let later = node.post("/transfers", &json!({})).await.expect(200).transaction().to_owned();
+    node.settled().await;
+    node.terminate().await;
+    fs::remove_dir_all(node.data_dir()).unwrap();
+    copy(backup.path(), &node.data_dir());
+    let from = node.data_dir().display().to_string();
+    let to = |name: &str| node.data_dir().with_file_name(name).display().to_string();
+    let complete = ["salvage", "--data-dir", &from, "--to", &to("complete"), "--accept-copy", "complete"];
+    assert_eq!(node.cli(&complete).await.status.code(), Some(0), "where somebody says that it is");
+    let rescued = node.cli(&["salvage", "--data-dir", &from, "--to", &to("rescued")]).await;
+    let words = String::from_utf8(rescued.stdout).unwrap();
+    assert_eq!(rescued.status.code(), Some(1), "{words}");
+    assert!(
+        words.contains("the directory is a copy, or was restored")
+            && words.contains("--accept-copy complete"),
+        "{words}"
+    );
+
+    accounts.forget();
+    let there = to("rescued");
+    node.arg("--data-dir").arg(&there).start().await;
+    node.wait_for_parked(&undecided).await;
+    assert!(accounts.calls().is_empty(), "nobody knows whether it was committed since");
+    assert_eq!(node.state(&committed).await, "committed");
+    let told = node.get(&format!("/v1/transactions/{later}")).await.expect(410);
+    assert_eq!(told.json()["code"], "expired", "it was forgotten, and nobody says that it never was");
+    node.post("/transfers", &json!({})).await.expect(200);
+    for call in accounts.calls() {
+        let epoch = call.header("transaction-epoch").parse::<u64>().unwrap();
+        assert!(epoch > 1_000_000, "later than any before");
+    }
+}

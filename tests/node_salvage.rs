@@ -267,7 +267,7 @@ async fn what_is_left_of_a_log_is_seen_also_without_its_witness_and_without_its_
     let (code, words) = verified().await;
     assert!(code == Some(1) && words.contains("WRONG: ") && words.contains("`witness`"), "{words}");
     assert_eq!(words.lines().next(), Some(first_line.as_str()), "every record can be read");
-    assert!(words.contains("next: `unanimous salvage --data-dir"), "{words}");
+    assert!(words.contains("next: `unanimous salvage --data-dir DIR"), "{words}");
     std::fs::write(node.data_dir().join("INIT"), b"\xff").unwrap();
     let (code, words) = verified().await;
     assert!(code == Some(1) && words.contains("WRONG: ") && words.contains("`INIT`"), "{words}");

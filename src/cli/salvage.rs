@@ -11,7 +11,7 @@ use super::check::Format;
 use super::dump::{DumpError, offline, printable};
 use crate::clock::{Clock, SystemClock};
 use crate::journal::LogPosition;
-use crate::journal::salvage::{Doubt, Missing, Question, Report, SalvageError, Spot, salvage};
+use crate::journal::salvage::{Copied, Doubt, Missing, Question, Report, SalvageError, Spot, salvage};
 
 /// Rescue every whole record of a stopped node's damaged log into a new directory, and say what is missing and what that leaves in
 /// question.
@@ -26,9 +26,23 @@ pub struct Args {
     /// The directory for the new log: empty, or not there yet.
     #[arg(long, value_name = "NEWDIR")]
     pub to: PathBuf,
+    /// What is known of a directory that is a copy, or was restored, as for `log.accept_copy`: `complete` holds everything that
+    /// the node ever wrote; otherwise what came later counts as missing.
+    #[arg(long, value_enum, default_value_t)]
+    pub accept_copy: AcceptCopy,
     /// A table for people, or json: one object a line.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+/// What is known of a copy.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub enum AcceptCopy {
+    /// It holds everything that the node ever wrote, and no other copy is in use.
+    Complete,
+    /// It may lack what was written since it was made.
+    #[default]
+    Outdated,
 }
 
 /// Why nothing was rescued.
@@ -38,7 +52,7 @@ pub enum RescueError {
     #[error(transparent)]
     Log(#[from] DumpError),
     /// The new log could not be written; exit code 74.
-    #[error("{0}; what is in the new directory is not a log")]
+    #[error("{0}; what is in the new directory, if anything, is not a log")]
     Write(#[source] SalvageError),
     /// Something else stands in the way.
     #[error(transparent)]
@@ -53,16 +67,21 @@ const PLACES_MAX: usize = 4;
 
 /// Rescues, and prints what was found.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, RescueError> {
-    let report = salvage(&args.data_dir, &args.to, SystemClock.now()).map_err(|error| match error {
-        SalvageError::Look(error) => RescueError::Log(offline(error, "salvage")),
-        SalvageError::Make(ref cause) if !cause.is_not_empty() => RescueError::Write(error),
-        SalvageError::NotReadBack(_) => RescueError::Write(error),
-        SalvageError::Make(_)
-        | SalvageError::Unchecked(_)
-        | SalvageError::Newer(..)
-        | SalvageError::Identity(_)
-        | SalvageError::Inside => RescueError::Refused(error),
-    })?;
+    let copied = match args.accept_copy {
+        AcceptCopy::Complete => Copied::Complete,
+        AcceptCopy::Outdated => Copied::Outdated,
+    };
+    let report =
+        salvage(&args.data_dir, &args.to, copied, SystemClock.now()).map_err(|error| match error {
+            SalvageError::Look(error) => RescueError::Log(offline(error, "salvage")),
+            SalvageError::Make(ref cause) if !cause.is_not_empty() => RescueError::Write(error),
+            SalvageError::NotReadBack(_) => RescueError::Write(error),
+            SalvageError::Make(_)
+            | SalvageError::Unchecked(_)
+            | SalvageError::Newer(..)
+            | SalvageError::Identity(_)
+            | SalvageError::Inside => RescueError::Refused(error),
+        })?;
     match args.format {
         Format::Json => lines(&report, args).into_iter().try_for_each(|line| writeln!(out, "{line}"))?,
         Format::Table => table(&report, args, out)?,
@@ -75,7 +94,8 @@ fn lines(report: &Report, args: &Args) -> Vec<Value> {
     let findings = &report.findings;
     let mut lines: Vec<Value> = findings.missing.iter().map(missing_json).collect();
     if !findings.is_end_witnessed() {
-        lines.push(json!({ "found": "end_unknown", "from": findings.high.map_or(1, |high| high.get() + 1) }));
+        let next = findings.high.map_or(1, |high| high.get() + 1);
+        lines.push(json!({ "found": "end_unknown", "from": next, "copy": findings.moved }));
     }
     if !findings.is_beginning_known() {
         lines
@@ -96,6 +116,7 @@ fn lines(report: &Report, args: &Args) -> Vec<Value> {
     lines.extend(findings.refused.iter().map(
         |spot| json!({ "found": "unreadable", "file": spot.file, "offset": spot.offset, "length": spot.len }),
     ));
+    lines.extend(findings.is_ring_foreign.then(|| json!({ "found": "foreign_ring", "file": "ring" })));
     lines.extend(report.questions.iter().map(question_json));
     lines.push(json!({
         "found": "rescued", "to": args.to, "records": findings.records,
@@ -158,6 +179,9 @@ fn table(report: &Report, args: &Args, out: &mut dyn Write) -> io::Result<()> {
     if report.is_whole() {
         writeln!(out, "nothing is missing")?;
     }
+    if findings.is_ring_foreign {
+        writeln!(out, "left out: the file `ring`, which belongs to another log")?;
+    }
     if let Some(first) = findings.superseded.first() {
         let (count, place) = (findings.superseded.len(), place(first));
         writeln!(
@@ -205,9 +229,14 @@ fn losses(report: &Report) -> Vec<String> {
     let mut losses: Vec<String> = findings.missing.iter().map(missing_words).collect();
     if !findings.is_end_witnessed() {
         let next = findings.high.map_or(1, |high| high.get() + 1);
-        losses.push(format!(
-            "perhaps records from {next} on: no witness can be trusted, and nobody knows the end"
-        ));
+        let why = match &findings.moved {
+            Some(why) => format!(
+                "the directory is a copy, or was restored: {why}. If it has everything that the node ever wrote, say so with \
+                 --accept-copy complete"
+            ),
+            None => "no witness can be trusted, and nobody knows the end".to_owned(),
+        };
+        losses.push(format!("perhaps records from {next} on: {why}"));
     }
     if !findings.is_beginning_known() {
         let low = findings.low.map_or_else(|| "the end".to_owned(), |low| low.to_string());

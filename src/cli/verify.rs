@@ -50,13 +50,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, VerifyError> {
         writeln!(out, "sound")?;
         return Ok(ExitCode::SUCCESS);
     }
-    if audit.is_damaged {
-        let directory = args.data_dir.display();
-        writeln!(
-            out,
-            "next: `unanimous salvage --data-dir {directory} --to NEWDIR` makes a new log of every whole record; \
-             {directory} stays as it is"
-        )?;
+    if let Some(advice) = audit.advice {
+        writeln!(out, "next: {advice}")?;
     }
     Ok(ExitCode::FAILURE)
 }

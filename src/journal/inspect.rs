@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use unanimous_wal::{Lsn, ReadAllError, RingState, verify};
+use unanimous_wal::{Lsn, ReadAllError, RingState, SALVAGE, verify};
 
 use super::OpenError;
 use super::codec::{self, CodecError};
 use super::record::{Entry, Record};
-use super::replay::Replay;
+use super::replay::{FaultKind, Replay};
 use crate::plan::TransactionId;
 
 /// What was found in a log, and how far it can be trusted.
@@ -24,11 +24,14 @@ pub struct Audit {
     pub unfinished: usize,
     /// Everything that is wrong, as sentences. Empty: every record is there and makes sense, in both copies.
     pub faults: Vec<String>,
-    /// What is wrong keeps a node from starting with the log.
-    pub is_damaged: bool,
+    /// What to do about that.
+    pub advice: Option<&'static str>,
     /// What is worth a word and not wrong.
     pub notes: Vec<String>,
 }
+
+/// What to do about transactions that are in question.
+const SETTLE: &str = "a node that starts parks these, and sends nothing for them: look at every branch, then `unanimous tx resolve` each";
 
 /// Checks every record: checksum, sequence, encoding, legal order.
 pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
@@ -45,7 +48,14 @@ pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
             replay.read(lsn, bytes)
         })
     });
-    audit.is_damaged = read.is_err();
+    let is_readable = read.is_ok();
+    audit.advice = match &read {
+        Err(ReadAllError::Damage(damage)) => Some(damage.advice()),
+        Err(ReadAllError::Visit { cause, .. }) if !matches!(cause, CodecError::Newer(_)) => Some(SALVAGE),
+        Ok(_) | Err(ReadAllError::Visit { .. } | ReadAllError::NewerVersion(_) | ReadAllError::Store(_)) => {
+            None
+        }
+    };
     match read {
         Ok(summary) => {
             audit.faults.extend(summary.copies.faults());
@@ -67,8 +77,16 @@ pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
     audit.notes.extend((!index.is_whole()).then(|| {
         "some records were given up (`gave_up` in the dump); nobody knows of transactions that were lost wholly".to_owned()
     }));
-    let faults = unfinished.iter().filter_map(|logged| Some((logged.id, logged.fault.as_ref()?)));
-    audit.faults.extend(faults.map(|(id, fault)| format!("record {} of {id}: {}", fault.lsn, fault.why)));
+    let mut faults =
+        unfinished.iter().filter_map(|logged| Some((logged.id, logged.fault.as_ref()?))).peekable();
+    if is_readable {
+        audit.advice = faults.peek().map(|_| SETTLE);
+        audit.faults.extend(faults.map(|(id, fault)| format!("record {} of {id}: {}", fault.lsn, fault.why)));
+    } else {
+        // Of those whose beginning is gone, the end may be behind the damage.
+        let faults = faults.filter(|(_, fault)| fault.kind != FaultKind::NoBeginning);
+        audit.faults.extend(faults.map(|(id, fault)| format!("record {} of {id}: {}", fault.lsn, fault.why)));
+    }
     if found.strays > 0 && first == Some(Lsn::FIRST) && index.is_whole() {
         audit.faults.push(format!("{} records belong to transactions that never began", found.strays));
     }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use unanimous_wal::Copied;
 pub use unanimous_wal::salvage::{Contradiction, Findings, Missing, Spot};
 use unanimous_wal::salvage::{Item, Rebuild, Salvage, look, new_node};
 use unanimous_wal::{Lsn, store::StoreError};
@@ -95,11 +96,14 @@ pub enum SalvageError {
 
 /// Rescues what can be of the log in `directory` into a new one in `to`, which must be empty or not there. The damaged one is
 /// not changed. `now` is the time up to which records may be missing where the end is.
-pub fn salvage(directory: &Path, to: &Path, now: Timestamp) -> Result<Report, SalvageError> {
+///
+/// Of a directory that is a copy, or was restored, `copied` says whether it holds everything that the node ever wrote. Where
+/// nobody says so, what came later counts as missing.
+pub fn salvage(directory: &Path, to: &Path, copied: Copied, now: Timestamp) -> Result<Report, SalvageError> {
     if is_inside(directory, to) {
         return Err(SalvageError::Inside);
     }
-    let salvage = look(directory).map_err(OpenError::Log)?;
+    let salvage = look(directory, copied).map_err(OpenError::Log)?;
     let mut draft = Draft::default();
     salvage.each(|item| draft.take(item))?;
     draft.end(salvage.findings(), now);
@@ -233,9 +237,10 @@ impl Draft {
         if !findings.is_end_witnessed() {
             let last = self.waiting.last().map(|(_, last, _)| *last).or(findings.high);
             let next = last.map_or(Lsn::FIRST, Lsn::next);
-            let why =
-                "what came here is not known: this log was rescued from a damaged one without its witness";
-            self.waiting.push((next, next, why.to_owned()));
+            let of =
+                if findings.moved.is_some() { "an older copy" } else { "a damaged one without its witness" };
+            let why = format!("what came here is not known: this log was rescued from {of}");
+            self.waiting.push((next, next, why));
         }
         self.close_gaps(now);
     }

@@ -77,7 +77,7 @@ pub fn meaning(operation: Operation, outcome: Outcome) -> Answer {
 }
 
 /// Whether a service that answers its work call with this status has refused.
-pub(super) fn is_no(status: u16) -> bool {
+pub(crate) fn is_no(status: u16) -> bool {
     (400..=499).contains(&status) && status != 425
 }
 

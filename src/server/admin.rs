@@ -53,7 +53,9 @@ pub fn router<P: Participants>(admin: Arc<Admin<P>>) -> Router {
         .route("/v1/transactions/{id}/retry", post(retry::<P>))
         .route("/v1/transactions/{id}/resolve", post(resolve::<P>))
         .route("/v1/log", get(log::<P>))
-        .fallback(async || Problem::not_found())
+        .fallback(async || {
+            Problem::new(StatusCode::NOT_FOUND, "not_found", "the admin listener has no such path")
+        })
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(admin)
 }

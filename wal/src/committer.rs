@@ -129,8 +129,10 @@ impl Committer {
             self.keeper.settle(Instant::now())?;
             return Ok(ControlFlow::Break(Ended::Over));
         };
-        if !batch.payloads.is_empty() && !self.commit(&batch)? {
-            return Ok(ControlFlow::Break(Ended::Over));
+        match self.commit(&batch) {
+            Ok(true) => {}
+            Ok(false) => return Ok(ControlFlow::Break(Ended::Over)),
+            Err(error) => return Err(self.refuse_all(batch.then, error)),
         }
         match batch.then {
             None | Some(Request::Append(_)) => {}
@@ -149,6 +151,9 @@ impl Committer {
 
     /// `false` if the watchdog was faster and told everybody that it failed.
     fn commit(&mut self, batch: &Batch) -> Result<bool, StoreError> {
+        if batch.payloads.is_empty() {
+            return Ok(true);
+        }
         let began = Instant::now();
         let mut packer = Packer::new(self.tail, self.keeper.now().epoch);
         let numbers: Vec<Lsn> = batch.payloads.iter().map(|payload| packer.push(payload)).collect();
@@ -220,6 +225,14 @@ impl Committer {
         Ok(())
     }
 
+    /// As [`refuse`](Self::refuse), of what stands after a commit that failed.
+    fn refuse_all(&self, then: Option<Request>, error: StoreError) -> StoreError {
+        match then {
+            Some(Request::Retire { done, .. } | Request::Close { done }) => self.refuse(done, error),
+            Some(Request::Append(_)) | None => error,
+        }
+    }
+
     /// Whoever waits hears what failed, not that the log is gone.
     fn refuse(&self, done: Done, error: StoreError) -> StoreError {
         self.shared.fail(&error.clone().into());
@@ -233,7 +246,7 @@ impl Drop for Committer {
         // Nobody may wait for an answer that cannot come any more.
         self.shared.queue.fail(&Poisoned::stopped());
         if let Some(removal) = self.removal.take() {
-            let _ = removal.done.send(Err(Poisoned::stopped()));
+            let _ = removal.done.send(Err(self.shared.queue.failure()));
         }
     }
 }

@@ -101,6 +101,12 @@ pub enum DamageKind {
     },
 }
 
+/// What is said of a ring that lies beside the store of another log.
+pub(crate) const FOREIGN_RING: &str = "belongs to another log than the directory";
+
+/// What to do about a log that cannot be read to its end.
+pub const SALVAGE: &str = "`unanimous salvage --data-dir DIR --to NEWDIR` makes a new log of every whole record, and leaves DIR as it is";
+
 struct Number(Option<Lsn>);
 
 impl Damage {
@@ -122,6 +128,18 @@ impl Damage {
     #[must_use]
     pub const fn kind(&self) -> &DamageKind {
         &self.kind
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        if self.is_newer_version() {
+            "start it with the program that wrote it, or a later one"
+        } else if self.kind == DamageKind::Ring(FOREIGN_RING) {
+            "if store and witness are this log's, move the file `ring` out of the directory: a start makes a new one"
+        } else {
+            SALVAGE
+        }
     }
 
     /// Whether nothing is broken and only a newer program can read this.

@@ -18,6 +18,9 @@ use crate::store::sled_store::panic_message;
 /// How many looks the watchdog takes at an idle log in the time after which it gives up.
 const LOOKS: u32 = 10;
 
+/// A process that oversleeps by this was stopped meanwhile, or its machine was.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Starts the threads of the log. A call to the disk that takes longer than `limit` counts as failed.
 pub(crate) fn on_threads(mut committer: Committer, limit: Duration) -> io::Result<()> {
     committer.mirror_on_a_thread()?;
@@ -93,13 +96,40 @@ fn park(committer: &Committer, waker: &Waker, len: usize, until: Option<Instant>
 }
 
 fn watch(shared: &Shared, limit: Duration) {
+    let mut awake = Awake { since: Instant::now() };
     while !shared.queue.has_ended() {
-        let wait = match shared.calls.longest() {
+        let wait = match shared.calls.longest().map(|longest| awake.of(longest)) {
             Some(longest) if longest >= limit => return shared.fail(&Poisoned::hung(limit)),
-            Some(longest) => limit.saturating_sub(longest),
+            Some(longest) => limit.saturating_sub(longest).min(limit / LOOKS),
             None => limit / LOOKS,
         };
-        thread::sleep(wait.max(Duration::from_millis(1)));
+        awake.sleep(wait.max(Duration::from_millis(1)));
+    }
+}
+
+/// Since when this process has not stood still: while it is stopped, or its machine is, no call can come back, and the disk is
+/// not to blame.
+struct Awake {
+    since: Instant,
+}
+
+impl Awake {
+    fn sleep(&mut self, wait: Duration) {
+        let began = Instant::now();
+        thread::sleep(wait);
+        self.slept(began.elapsed(), wait);
+    }
+
+    /// Whoever sleeps so much longer than he meant to was not let go on.
+    fn slept(&mut self, took: Duration, wait: Duration) {
+        if took.saturating_sub(wait) > PAUSE {
+            self.since = Instant::now();
+        }
+    }
+
+    /// As much of this last while as it was awake.
+    fn of(&self, longest: Duration) -> Duration {
+        longest.min(self.since.elapsed())
     }
 }
 
@@ -108,5 +138,21 @@ struct Unpark(Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_the_process_stands_still_no_call_is_late() {
+        let long_ago = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
+        let mut awake = Awake { since: long_ago };
+        let (call, wait) = (Duration::from_secs(8), Duration::from_millis(500));
+        awake.slept(wait + PAUSE, wait);
+        assert_eq!(awake.of(call), call, "a busy machine is none that stands still");
+        awake.slept(Duration::from_secs(8), wait);
+        assert!(awake.of(call) < PAUSE, "it counts from then on");
     }
 }

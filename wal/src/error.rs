@@ -71,13 +71,10 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The log is not as it was written.
-    #[error(
-        "{0}; nothing was changed. `unanimous verify` says what can be read, and `unanimous salvage` makes a new log of \
-         every whole record"
-    )]
+    #[error("{0}; nothing was changed. `unanimous verify` says what can be read; {next}", next = .0.advice())]
     Damage(Damage),
     /// Only a newer program can read the log.
-    #[error("{0}; start it with the program that wrote it, or a later one")]
+    #[error("{0}; {next}", next = .0.advice())]
     NewerVersion(Damage),
     /// A log was to be made there of what another one still holds, and that was not done to its end.
     #[error(

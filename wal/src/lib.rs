@@ -65,7 +65,7 @@ pub mod salvage;
 pub mod store;
 pub mod verify;
 
-pub use damage::{Damage, DamageKind};
+pub use damage::{Damage, DamageKind, SALVAGE};
 pub use durable::{Durable, Synced};
 pub use error::{OpenError, ReadAllError, ReadError};
 pub use lsn::Lsn;

@@ -89,6 +89,8 @@ pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
     files.refuse_unfinished()?;
     files.refuse_foreign()?;
     let lock = files.create_and_lock()?;
+    // Whoever held the lock until now may have begun to make one.
+    files.refuse_unfinished()?;
     if let Some(node) = identity(&files, options.accept_damage)? {
         let outdated = look_where(&files, options.copied)?;
         let guard = Guard::Lock { _file: lock, aside: look_first(&files, node, options)? };
@@ -185,7 +187,8 @@ impl Log {
         let witness = Witness { low, high, epoch: end.epoch, ..Witness::new(self.node) };
         let keeper = Keeper::begin(self.store.clone(), witness);
         // Even if all of it can be read: nobody knows what followed.
-        self.conclude(keeper, &held, merged, Some(damage.unwrap_or_else(|| unwitnessed.clone())))
+        let damage = damage.filter(|_| self.accepts(unwitnessed)).unwrap_or_else(|| unwitnessed.clone());
+        self.conclude(keeper, &held, merged, Some(damage))
     }
 
     /// Reads the ring.
@@ -303,8 +306,13 @@ fn look_first(files: &Files, node: u32, options: Options) -> Result<Option<PathB
 
 /// Which log is in a directory; `None` where there is none.
 pub(crate) fn identity(files: &Files, accept_damage: bool) -> Result<Option<u32>, OpenError> {
-    if let Some(node) = files.node()? {
-        return Ok(Some(node));
+    match files.node() {
+        Ok(Some(node)) => return Ok(Some(node)),
+        Ok(None) => {}
+        Err(OpenError::Damage(damage)) if accept_damage => {
+            tracing::warn!(%damage, "accepting a log without its marker");
+        }
+        Err(error) => return Err(error),
     }
     // Without its marker a log never acknowledged anything, unless somebody took the marker away.
     let witness = witnessed(files)?.filter(|witness| witness.high.is_some());
@@ -336,7 +344,7 @@ pub(crate) fn witnessed(files: &Files) -> Result<Option<Witness>, OpenError> {
     Ok(witness::peek([slot(0), slot(4096)]))
 }
 
-fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -55,7 +55,7 @@ pub(crate) enum Cut {
 }
 
 /// More starts than anybody makes between a copy and its use.
-const EPOCHS_SKIPPED: u64 = 1_000_000;
+pub(crate) const EPOCHS_SKIPPED: u64 = 1_000_000;
 
 /// Blocks removed in one go at the start.
 const REMOVALS_PER_TURN: usize = 1024;

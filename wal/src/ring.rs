@@ -33,10 +33,10 @@ mod entry;
 mod held;
 
 use entry::{Entry, Head};
-pub(crate) use held::{Held, Kept, holds_anything};
+pub(crate) use held::{Held, Kept, holds_anything, node_of};
 
 /// Pages before the entries.
-const HEAD_PAGES: u64 = 2;
+pub(crate) const HEAD_PAGES: u64 = 2;
 
 /// Where the next entry goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

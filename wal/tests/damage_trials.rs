@@ -40,7 +40,7 @@ use common::try_read;
 use hurt::{Hurt, hurt};
 use unanimous_wal::salvage::{self, Findings, Item, Rebuild};
 use unanimous_wal::verify::{self, Report, verify};
-use unanimous_wal::{Lsn, OpenError, Options};
+use unanimous_wal::{Copied, Lsn, OpenError, Options};
 
 /// Trials of the two forms.
 const SHORT: u64 = 40;
@@ -153,7 +153,8 @@ fn is_an_old_copy(hurts: &[Hurt]) -> bool {
 /// Rescues, and holds what comes of it against what the log held and what is left of it. One time of eight a new log is
 /// made of it and opened; it must hold the same.
 fn rescue(directory: &Path, to: &Path, base: &Base, is_old: bool, words: &str) -> Findings {
-    let looked = salvage::look(directory).unwrap_or_else(|error| panic!("{words}: {error}"));
+    let looked =
+        salvage::look(directory, Copied::Complete).unwrap_or_else(|error| panic!("{words}: {error}"));
     let findings = looked.findings().clone();
     let mut found = Found::new();
     let read = looked.each(|item| {

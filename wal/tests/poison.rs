@@ -57,6 +57,18 @@ async fn whoever_waits_for_a_retirement_hears_what_failed() {
         let words = timeout(SOON, wal.retire(lsn(3))).await.unwrap().unwrap_err().to_string();
         assert!(words.contains("the simulated disk"), "{operation:?}: {words}");
     }
+    // What it stands behind failed, or what it had given way to.
+    for records in [3, 200] {
+        let disk = SimDisk::new(3);
+        let (wal, _) = start_sim(&disk);
+        for n in 1..=records {
+            wal.append(payload(n, 10), ()).await.unwrap();
+        }
+        disk.fail(Operation::Put, 1);
+        let (appended, retired) = tokio::join!(wal.append(payload(1000, 10), ()), wal.retire(lsn(records)));
+        let words = [appended.unwrap_err().to_string(), retired.unwrap_err().to_string()];
+        assert!(words.iter().all(|words| words.contains("the simulated disk")), "{words:?}");
+    }
 }
 
 #[tokio::test]

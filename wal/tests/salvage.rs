@@ -12,7 +12,7 @@ use std::path::Path;
 
 use common::{Records, copy_tree, files_below, lsn, payload, start, try_read};
 use unanimous_wal::salvage::{self, Findings, Item, Rebuild};
-use unanimous_wal::{Lsn, OpenError, Options, PAYLOAD_MAX};
+use unanimous_wal::{Copied, Lsn, OpenError, Options, PAYLOAD_MAX};
 
 /// What stands in the new log where a record is missing.
 const NOTHING: &[u8] = b"missing";
@@ -20,7 +20,7 @@ const NOTHING: &[u8] = b"missing";
 /// Rescues what can be into another directory.
 fn rescue(from: &Path, to: &Path) -> Result<Findings, OpenError> {
     let before = files_below(from);
-    let salvage = salvage::look(from)?;
+    let salvage = salvage::look(from, Copied::Complete)?;
     let findings = salvage.findings().clone();
     let node = findings.marker.or(findings.witness.map(|witness| witness.node)).unwrap_or(1);
     let low = findings.witness.map(|witness| witness.low).or(findings.low).unwrap_or(Lsn::FIRST);
@@ -159,9 +159,12 @@ async fn without_a_witness_the_beginning_is_known_only_where_the_first_record_of
         wal.append(payload(n, 100), ()).await.unwrap();
     }
     wal.close().await.unwrap();
-    assert!(salvage::look(from.path()).unwrap().findings().is_beginning_known(), "the witness knows it");
+    assert!(
+        salvage::look(from.path(), Copied::Complete).unwrap().findings().is_beginning_known(),
+        "the witness knows it"
+    );
     std::fs::remove_file(from.path().join("witness")).unwrap();
-    assert!(salvage::look(from.path()).unwrap().findings().is_beginning_known());
+    assert!(salvage::look(from.path(), Copied::Complete).unwrap().findings().is_beginning_known());
     for file in ["store/db", "ring"] {
         let mut bytes = std::fs::read(from.path().join(file)).unwrap();
         let pattern = b"payload-00000001-";
@@ -173,7 +176,7 @@ async fn without_a_witness_the_beginning_is_known_only_where_the_first_record_of
         }
         std::fs::write(from.path().join(file), bytes).unwrap();
     }
-    let findings = salvage::look(from.path()).unwrap().findings().clone();
+    let findings = salvage::look(from.path(), Copied::Complete).unwrap().findings().clone();
     assert_eq!((findings.low, findings.is_beginning_known()), (Some(lsn(2)), false));
 }
 
@@ -285,6 +288,56 @@ async fn a_witness_from_an_older_copy_does_not_know_the_end() {
 }
 
 #[tokio::test]
+async fn how_often_the_node_was_started_is_known_without_the_witness() {
+    let from = tempfile::tempdir().unwrap();
+    a_log(from.path()).await;
+    for _ in 0..4 {
+        start(from.path()).0.close().await.unwrap();
+    }
+    std::fs::remove_file(from.path().join("witness")).unwrap();
+    assert_eq!(salvage::look(from.path(), Copied::Complete).unwrap().findings().epoch, 7, "start-7 says so");
+    let copied = tempfile::tempdir().unwrap();
+    copy_tree(from.path(), copied.path());
+    let look = |copied_as| salvage::look(copied.path(), copied_as).unwrap().findings().clone();
+    assert_eq!((look(Copied::Complete).epoch, look(Copied::Complete).moved), (7, None));
+    let (older, moved) = (look(Copied::Outdated), look(Copied::Refuse).moved);
+    assert!(older.epoch > 1_000_000 && !older.is_end_known() && moved.is_some(), "{older:?}");
+}
+
+#[tokio::test]
+async fn a_ring_of_another_log_speaks_against_nothing() {
+    let (from, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let records = a_log(from.path()).await;
+    let (wal, _) = start(other.path());
+    for n in 1..=10 {
+        wal.append(payload(9000 + n, 300), ()).await.unwrap();
+    }
+    wal.close().await.unwrap();
+    std::fs::copy(other.path().join("ring"), from.path().join("ring")).unwrap();
+    let (findings, found) = rescued(from.path());
+    assert!(findings.is_ring_foreign && findings.is_whole() && found == records, "{findings:?}");
+}
+
+/// The last block before the end of the file goes on at its beginning.
+#[tokio::test]
+async fn a_block_that_goes_round_the_end_of_the_ring_is_whole() {
+    let from = tempfile::tempdir().unwrap();
+    let (wal, _) = start(from.path());
+    let mut records = Records::new();
+    for n in 1..=130 {
+        let bytes = payload(n, 56_000);
+        let at = wal.append(bytes.clone(), ()).await.unwrap().lsn().unwrap();
+        records.push((at, bytes));
+    }
+    wal.close().await.unwrap();
+    std::fs::remove_file(from.path().join("store/db")).unwrap();
+    let (findings, found) = rescued(from.path());
+    assert_eq!((findings.missing.len(), findings.high), (1, Some(lsn(130))), "{:?}", findings.missing);
+    let left = found.iter().filter(|(_, bytes)| bytes != NOTHING).count();
+    assert!(left > 60 && found.ends_with(&records[records.len() - left..]), "{left}");
+}
+
+#[tokio::test]
 async fn marker_and_witness_may_both_be_gone() {
     let from = tempfile::tempdir().unwrap();
     let records = a_log(from.path()).await;
@@ -300,19 +353,22 @@ async fn marker_and_witness_may_both_be_gone() {
 async fn a_node_that_runs_is_left_alone_also_where_its_lock_is_gone() {
     let from = tempfile::tempdir().unwrap();
     let (wal, _) = start(from.path());
-    assert!(matches!(salvage::look(from.path()), Err(OpenError::Locked { .. })));
+    assert!(matches!(salvage::look(from.path(), Copied::Complete), Err(OpenError::Locked { .. })));
     std::fs::remove_file(from.path().join("LOCK")).unwrap();
-    assert!(matches!(salvage::look(from.path()), Err(OpenError::Locked { .. })));
+    assert!(matches!(salvage::look(from.path(), Copied::Complete), Err(OpenError::Locked { .. })));
     wal.close().await.unwrap();
-    let salvage = salvage::look(from.path()).unwrap();
+    let salvage = salvage::look(from.path(), Copied::Complete).unwrap();
     assert!(salvage.findings().is_whole());
     let other = tempfile::tempdir().unwrap();
     start(other.path()).0.close().await.unwrap();
-    let salvage = salvage::look(other.path()).unwrap();
+    let salvage = salvage::look(other.path(), Copied::Complete).unwrap();
     let refused = unanimous_wal::open(other.path(), Options::default());
     assert!(matches!(refused, Err(OpenError::Locked { .. })), "and no node begins meanwhile");
     drop(salvage);
-    assert!(matches!(salvage::look(&other.path().join("nowhere")), Err(OpenError::Absent { .. })));
+    assert!(matches!(
+        salvage::look(&other.path().join("nowhere"), Copied::Complete),
+        Err(OpenError::Absent { .. })
+    ));
 }
 
 #[tokio::test]
@@ -357,5 +413,5 @@ async fn a_newer_block_is_no_damage_and_nothing_is_made_of_the_log() {
     block[36..40].copy_from_slice(&sum.to_le_bytes());
     std::fs::create_dir(from.path().join("store")).unwrap();
     std::fs::write(from.path().join("store/db"), block).unwrap();
-    assert!(matches!(salvage::look(from.path()), Err(OpenError::NewerVersion(_))));
+    assert!(matches!(salvage::look(from.path(), Copied::Complete), Err(OpenError::NewerVersion(_))));
 }

@@ -50,7 +50,8 @@ impl Shown {
                 return items.iter().for_each(|item| self.add(format!("{place}/*"), item));
             }
             Value::Number(number) => Some(Amount::of_number(&number.to_string())),
-            Value::String(text) => Amount::of_text(text).map(Some),
+            // Among words, what looks like a number is one of them: `12e3` and `48213377` may be ids.
+            Value::String(text) => Some(Amount::of_text(text)),
             Value::Null | Value::Bool(_) => None,
         };
         if let Some(total) = total {
@@ -95,7 +96,7 @@ impl Unit {
             is_alike.then(|| (place.clone(), change))
         });
         let unit: BTreeMap<_, _> = alike.collect();
-        let is_steady = |change: &Shown| change.0.values().all(|sum| sum.is_some_and(Amount::is_nothing));
+        let is_steady = |change: &Shown| change.0.values().all(|sum| sum.is_none_or(Amount::is_nothing));
         let why_not = if unit.values().any(|change| !change.is_nothing()) {
             return Ok(Self(unit));
         } else if is_steady(one) && is_steady(other) {

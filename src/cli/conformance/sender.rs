@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::discovery::Endpoint;
 use crate::gateway::{GatewayOptions, client};
-use crate::participant::answer::{Answer, Outcome, meaning};
+use crate::participant::answer::{Answer, Outcome, is_no, meaning};
 use crate::participant::wire::{Message, Sender as Coordinator, message, retry_after, vote};
 use crate::participant::{Call, Reply};
 use crate::txn::{Operation, Vote};
@@ -131,9 +131,9 @@ impl Sender {
         let text_of = |name: &str| {
             headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
-        // The client gets the body of a work answer, so it must be whole. Of the others only the status counts.
-        let outcome = if operation == Operation::Work && flaw.is_some() {
-            Outcome::Broken(None)
+        // The client gets what was done, so that must be whole. Of all others only the status counts.
+        let outcome = if operation == Operation::Work && flaw.is_some() && !is_no(status) {
+            Outcome::Broken(Some(status))
         } else {
             let reply = Reply { status, content_type: text_of(CONTENT_TYPE.as_str()), body: Bytes::new() };
             Outcome::Answered { reply, vote: vote(&headers), retry_after: retry_after(&headers) }

@@ -6,7 +6,7 @@ use std::collections::btree_map::Range;
 use super::entry::{self, Entry, Head};
 use super::{HEAD_PAGES, Ring, RingState};
 use crate::block::{self, BLOCK_MAX, BlockKey};
-use crate::damage::{Damage, DamageKind};
+use crate::damage::{Damage, DamageKind, FOREIGN_RING};
 use crate::lsn::Lsn;
 use crate::store::{PAGE, Store};
 
@@ -68,7 +68,7 @@ impl Held {
             return Ok(Self { fault, ..Self::default() });
         };
         if head.node != node {
-            return Err(Damage::new(None, DamageKind::Ring("belongs to another log than the directory")));
+            return Err(Damage::new(None, DamageKind::Ring(FOREIGN_RING)));
         }
         if head.pages != store.ring_pages() {
             let fault = Some(format!("it is {} pages long and should be {}", head.pages, store.ring_pages()));
@@ -187,6 +187,15 @@ pub(crate) fn holds_anything(file: &[u8]) -> bool {
     let page = usize::try_from(PAGE).expect("a page is short");
     let head = usize::try_from(HEAD_PAGES).expect("two");
     file.chunks(page).skip(head).any(entry::looks_like_an_entry)
+}
+
+/// Which log the file of a ring belongs to, where one of its heads can be read.
+pub(crate) fn node_of(file: &[u8]) -> Option<u32> {
+    let heads = file
+        .chunks(usize::try_from(PAGE).expect("a page is short"))
+        .take(HEAD_PAGES.try_into().expect("two"));
+    let read = heads.filter_map(|page| Head::decode(page).ok()?);
+    read.max_by_key(|head| head.sequence).map(|head| head.node)
 }
 
 /// Every entry of the ring, by its place.

@@ -193,8 +193,7 @@ mod tests {
     fn found_from(blocks: &[Vec<u8>], low: Option<Lsn>) -> Vec<u64> {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("db"), blocks.join(&[0; 100][..])).unwrap();
-        let seen = scan::search(directory.path(), &directory.path().join("none"))
-            .unwrap_or_else(|error| panic!("{error}"));
+        let seen = scan::search(directory.path(), None).unwrap_or_else(|error| panic!("{error}"));
         let choice = choose::choose(seen.blocks.clone(), low);
         let found = find(&seen, &choice.blocks, low).unwrap();
         for (lsn, place) in &found {

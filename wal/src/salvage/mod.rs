@@ -25,6 +25,7 @@ mod fragments;
 mod rebuild;
 mod scan;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -37,9 +38,12 @@ use crate::block::Claim;
 use crate::error::OpenError;
 use crate::frame;
 use crate::lsn::Lsn;
-use crate::open::witnessed;
+use crate::open::{Copied, read_if_there, witnessed};
+use crate::readable::EPOCHS_SKIPPED;
+use crate::ring;
 use crate::store::files::Files;
 pub use crate::store::files::new_node;
+use crate::witness::Witness;
 
 /// A damaged log that was looked through. Holds the lock of its directory.
 pub struct Salvage {
@@ -72,6 +76,10 @@ pub struct Findings {
     pub superseded: Vec<Spot>,
     /// What the disk refused to read.
     pub refused: Vec<Spot>,
+    /// Why the directory is not where the last start of the node left it, so that more may have come than it holds.
+    pub moved: Option<String>,
+    /// The mirror ring is that of another log. It was not looked into.
+    pub is_ring_foreign: bool,
 }
 
 /// What the witness says.
@@ -118,8 +126,9 @@ pub enum Item<'a> {
     Missing(Lsn, Lsn),
 }
 
-/// Looks through the log in a directory. A log that a node works with gives [`OpenError::Locked`].
-pub fn look(directory: &Path) -> Result<Salvage, OpenError> {
+/// Looks through the log in a directory. A log that a node works with gives [`OpenError::Locked`]. Of a directory that is a copy,
+/// or was restored, `copied` says whether it holds everything that the node ever wrote.
+pub fn look(directory: &Path, copied: Copied) -> Result<Salvage, OpenError> {
     let files = Files::new(directory);
     let lock = files.lock_shared()?;
     files.refuse_open_store()?;
@@ -129,7 +138,10 @@ pub fn look(directory: &Path) -> Result<Salvage, OpenError> {
         Err(error) => return Err(error),
     };
     let witness = witnessed(&files)?;
-    let mut seen = scan::search(&files.store(), &files.ring())?;
+    let moved = files.moved(witness.as_ref())?.filter(|moved| moved.is_older || copied != Copied::Complete);
+    let ring = files.ring();
+    let is_ring_foreign = is_foreign(&ring, marker, witness.as_ref())?;
+    let mut seen = scan::search(&files.store(), Some(ring.as_path()).filter(|_| !is_ring_foreign))?;
     if marker.is_none() && witness.is_none() && seen.blocks.is_empty() && seen.remains.is_empty() {
         return Err(OpenError::Absent { directory: directory.to_owned() });
     }
@@ -149,8 +161,20 @@ pub fn look(directory: &Path) -> Result<Salvage, OpenError> {
         // Every start writes it down before its first record.
         is_current: witness.epoch >= findings.epoch,
     });
-    findings.epoch = findings.epoch.max(witness.map_or(0, |witness| witness.epoch));
+    findings.is_ring_foreign = is_ring_foreign;
+    findings.epoch = findings.epoch.max(starts.unwrap_or(0));
+    if let Some(moved) = moved {
+        findings.epoch = findings.epoch.saturating_add(EPOCHS_SKIPPED);
+        findings.moved = Some(moved.why);
+    }
     Ok(Salvage { seen, pieces, findings, _lock: lock })
+}
+
+/// Whether the ring is that of another log than the directory, where that is known.
+fn is_foreign(ring: &Path, marker: Option<u32>, witness: Option<&Witness>) -> Result<bool, OpenError> {
+    let own: BTreeSet<u32> = marker.into_iter().chain(witness.map(|witness| witness.node)).collect();
+    let bytes = read_if_there(ring)?.unwrap_or_default();
+    Ok(ring::node_of(&bytes).is_some_and(|node| own.len() == 1 && !own.contains(&node)))
 }
 
 impl Salvage {
@@ -216,6 +240,8 @@ impl Findings {
                 .collect(),
             superseded: choice.superseded.iter().map(of_block).collect(),
             refused: seen.refused.iter().map(|place| spot(*place, None)).collect(),
+            moved: None,
+            is_ring_foreign: false,
         }
     }
 
@@ -228,7 +254,7 @@ impl Findings {
     /// Whether there is a witness that knows where the log ended.
     #[must_use]
     pub fn is_end_witnessed(&self) -> bool {
-        self.witness.is_some_and(|witness| witness.is_current)
+        self.moved.is_none() && self.witness.is_some_and(|witness| witness.is_current)
     }
 
     /// Whether the records that were rescued are known to begin where the log began.

@@ -77,8 +77,8 @@ impl Rebuild {
         let witness = Witness { high, ..self.witness };
         Keeper::begin(self.store.clone(), witness).record(|_| {}, tokio::time::Instant::now())?;
         self.files.sync_all()?;
-        self.files.end_rebuild()?;
-        self.files.write_marker(witness.node)
+        self.files.write_marker(witness.node)?;
+        self.files.end_rebuild()
     }
 
     fn write(&mut self) -> Result<(), StoreError> {

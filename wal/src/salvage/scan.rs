@@ -16,6 +16,8 @@ use crate::damage::{Damage, DamageKind};
 use crate::error::OpenError;
 use crate::frame::Kind;
 use crate::lsn::Lsn;
+use crate::ring::HEAD_PAGES;
+use crate::store::PAGE;
 
 /// Bytes of a file that are searched at once, beside the longest block that may begin in them.
 const STEP: usize = 8 * 1024 * 1024;
@@ -62,18 +64,25 @@ pub(super) struct Seen {
     pub(super) remains: Vec<Remains>,
     /// What the disk refused to read.
     pub(super) refused: Vec<Place>,
+    /// Which of the files is the mirror ring, and its length.
+    ring: Option<(usize, u64)>,
 }
 
-/// Searches every file below a directory, and one beside it that may not be there.
-pub(super) fn search(directory: &Path, beside: &Path) -> Result<Seen, OpenError> {
+/// Searches every file below a directory, and the mirror ring beside it.
+pub(super) fn search(directory: &Path, ring: Option<&Path>) -> Result<Seen, OpenError> {
     let mut seen = Seen::default();
     list(directory, &mut seen.files).map_err(OpenError::io("list", directory))?;
     seen.files.sort();
-    seen.files.extend(beside.exists().then(|| beside.to_owned()));
+    if let Some(path) = ring.filter(|path| path.exists()) {
+        let len = fs::metadata(path).map_err(OpenError::io("look at", path))?.len();
+        seen.ring = Some((seen.files.len(), len));
+        seen.files.push(path.to_owned());
+    }
     for (number, path) in seen.files.clone().iter().enumerate() {
         let file = File::open(path).map_err(OpenError::io("open", path))?;
-        let read = |bytes: &mut [u8], at: u64| file.read_at(bytes, at);
-        search_file(number, &read, &mut seen).map_err(|error| match error {
+        let round = seen.round(number);
+        let read = |bytes: &mut [u8], at: u64| read_round(&file, round, bytes, at);
+        search_file(number, &read, round.unwrap_or(u64::MAX), &mut seen).map_err(|error| match error {
             Failed::Read(cause) => OpenError::io("read", path)(cause),
             Failed::Newer(damage) => OpenError::NewerVersion(damage),
         })?;
@@ -106,13 +115,27 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-fn search_file(file: usize, read: ReadAt<'_>, seen: &mut Seen) -> Result<(), Failed> {
+/// Reads from a file. One that is a ring of this length goes on behind its heads, as far as the longest block can reach that
+/// begins before its end.
+fn read_round(file: &File, round: Option<u64>, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    let Some(len) = round else { return file.read_at(bytes, at) };
+    let (from, left) = match at.checked_sub(len) {
+        None => (at, len - at),
+        Some(over) => (HEAD_PAGES * PAGE + over, (BLOCK_MAX as u64).saturating_sub(over)),
+    };
+    let wanted = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+    file.read_at(bytes.get_mut(..wanted).unwrap_or_default(), from)
+}
+
+/// Finds what begins before `before`.
+fn search_file(file: usize, read: ReadAt<'_>, before: u64, seen: &mut Seen) -> Result<(), Failed> {
     let (mut bytes, mut at, mut from) = (vec![0; STEP + BLOCK_MAX], 0, 0);
     loop {
         let filled = fill(file, read, &mut bytes, at, &mut seen.refused).map_err(Failed::Read)?;
         let window = bytes.get(..filled).unwrap_or_default();
         let is_last = filled < STEP + BLOCK_MAX;
-        let end = if is_last { filled } else { STEP };
+        let left = usize::try_from(before.saturating_sub(at)).unwrap_or(usize::MAX);
+        let end = left.min(if is_last { filled } else { STEP });
         // A block that was found may reach over the end of the step.
         from = search_window(file, window, at, from..end, seen)?.saturating_sub(STEP);
         if is_last {
@@ -225,16 +248,22 @@ impl Seen {
     pub(super) fn read(&self, place: Place) -> Result<Vec<u8>, OpenError> {
         let path = self.path(place);
         let mut bytes = vec![0; place.len];
-        File::open(path)
-            .and_then(|file| file.read_exact_at(&mut bytes, place.offset))
-            .map_err(OpenError::io("read", path))?;
+        let file = File::open(path).map_err(OpenError::io("open", path))?;
+        let read = |bytes: &mut [u8], at: u64| read_round(&file, self.round(place.file), bytes, at);
+        read_exact(&read, &mut bytes, place.offset).map_err(OpenError::io("read", path))?;
         Ok(bytes)
+    }
+
+    /// The length of a file that goes on at its beginning.
+    fn round(&self, file: usize) -> Option<u64> {
+        self.ring.filter(|(ring, _)| *ring == file).map(|(_, len)| len)
     }
 
     /// The same, and what follows it, as far as there are so many bytes.
     pub(super) fn read_up_to(&self, place: Place, len: usize) -> Result<Vec<u8>, OpenError> {
         let path = self.path(place);
         let there = fs::metadata(path).map_err(OpenError::io("look at", path))?.len();
+        let there = self.round(place.file).map_or(there, |len| len + BLOCK_MAX as u64);
         let left = usize::try_from(there.saturating_sub(place.offset)).unwrap_or(usize::MAX);
         self.read(Place { len: len.min(left), ..place })
     }
@@ -255,6 +284,19 @@ impl Seen {
             Ok(_) | Err(_) => Err(changed(sighting.key.first)),
         }
     }
+}
+
+fn read_exact(read: ReadAt<'_>, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match read(rest, at + filled as u64) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(more) => filled += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// What was whole is not any more.

@@ -136,8 +136,11 @@ impl Files {
 
     /// Refuses a directory without a marker that holds anything but what an unfinished creation leaves.
     pub(crate) fn refuse_foreign(&self) -> Result<(), OpenError> {
-        if self.node()?.is_some() || !self.root.exists() {
-            return Ok(());
+        match self.node() {
+            Ok(None) if self.root.exists() => {}
+            // One that is damaged was one.
+            Ok(_) | Err(OpenError::Damage(_)) => return Ok(()),
+            Err(error) => return Err(error),
         }
         let io = OpenError::io("list", &self.root);
         for entry in fs::read_dir(&self.root).map_err(&io)? {
@@ -212,10 +215,11 @@ impl Files {
         self.sync_directories()
     }
 
-    /// Everything is there and on stable storage; only the marker is missing.
+    /// Everything is there and on stable storage.
     pub(crate) fn end_rebuild(&self) -> Result<(), OpenError> {
         let path = self.root.join(REBUILD);
-        fs::remove_file(&path).map_err(OpenError::io("remove", &path))
+        fs::remove_file(&path).map_err(OpenError::io("remove", &path))?;
+        self.sync_directories()
     }
 
     /// Refuses a directory in which a log was not made to its end.

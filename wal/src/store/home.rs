@@ -33,6 +33,9 @@ pub(crate) const START_UNFINISHED: &str = "start.new";
 /// FUSE, SMB and 9p often give files new numbers whenever they are mounted: there nothing can be told (magic numbers of statfs(2)).
 const CHANGING: [FsWord; 4] = [0x6573_5546, 0xFF53_4D42, 0xFE53_4D42, 0x0102_1997];
 
+/// How often a file is looked for that a node may be renaming.
+const LOOKS: u32 = 10;
+
 /// The directory is not where it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Moved {
@@ -62,17 +65,14 @@ pub(crate) struct Identity {
 impl Files {
     /// Whether the directory is where the last start of the node left it.
     pub(crate) fn moved(&self, witness: Option<&Witness>) -> Result<Option<Moved>, OpenError> {
-        loop {
+        for _ in 0..LOOKS {
             match self.look_where(witness) {
                 // A node that runs has renamed it between the two looks.
-                Err(OpenError::Io { cause, path, .. }) if cause.kind() == io::ErrorKind::NotFound => {
-                    if path.symlink_metadata().is_ok() {
-                        return Err(OpenError::io("open", &path)(cause));
-                    }
-                }
+                Err(OpenError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
                 looked => return looked,
             }
         }
+        self.look_where(witness)
     }
 
     fn look_where(&self, witness: Option<&Witness>) -> Result<Option<Moved>, OpenError> {
@@ -172,7 +172,9 @@ impl Start {
     fn parse(name: &str) -> Option<Self> {
         let name = name.strip_prefix(START)?;
         let (epoch, turn) = name.split_once('.').unwrap_or((name, "0"));
-        Some(Self { epoch: epoch.parse().ok()?, turn: turn.parse().ok()? })
+        let start = Self { epoch: epoch.parse().ok()?, turn: turn.parse().ok()? };
+        // No start of ours writes it in another way.
+        start.to_string().strip_prefix(START).is_some_and(|own| own == name).then_some(start)
     }
 }
 
@@ -249,6 +251,9 @@ mod tests {
             "start-x",
             "start-",
             "start-1.x",
+            "start-05",
+            "start-5.0",
+            "start-+5",
             "start.new",
             "INIT",
         ];

@@ -28,7 +28,7 @@ fn search_in(bytes: &[u8], bad: &std::ops::Range<u64>) -> Seen {
         into[..len].copy_from_slice(&rest[..len]);
         Ok(len)
     };
-    assert!(search_file(0, &read, &mut seen).is_ok());
+    assert!(search_file(0, &read, u64::MAX, &mut seen).is_ok());
     seen
 }
 
@@ -59,9 +59,9 @@ fn a_directory_that_is_not_there_is_empty_and_one_that_cannot_be_listed_is_an_er
     let directory = tempfile::tempdir().unwrap();
     let (file, absent) = (directory.path().join("file"), directory.path().join("absent"));
     fs::write(&file, blocks(1, 10).concat()).unwrap();
-    assert_eq!(search(&absent, &absent).map_or(9, |seen| seen.blocks.len()), 0);
-    assert_eq!(search(&absent, &file).map_or(9, |seen| seen.blocks.len()), 1);
-    assert!(search(&file, &absent).is_err());
+    assert_eq!(search(&absent, Some(&absent)).map_or(9, |seen| seen.blocks.len()), 0);
+    assert_eq!(search(&absent, Some(&file)).map_or(9, |seen| seen.blocks.len()), 1);
+    assert!(search(&file, None).is_err());
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_block_that_is_another_one_by_now_is_not_given() {
     let path = directory.path().join("db");
     let blocks = blocks(2, 10);
     fs::write(&path, &blocks[0]).unwrap();
-    let seen = search(directory.path(), Path::new("none")).map_err(|error| error.to_string()).unwrap();
+    let seen = search(directory.path(), None).map_err(|error| error.to_string()).unwrap();
     let first = |seen: &Seen| seen.block(&seen.blocks[0], |block| block.header.key.first).ok();
     assert_eq!(first(&seen), Some(Lsn::FIRST));
     fs::write(&path, &blocks[1]).unwrap();
@@ -101,10 +101,10 @@ fn a_read_that_is_interrupted_is_tried_again_and_any_other_error_ends_the_search
         Ok(rest.len())
     };
     let mut seen = Seen::default();
-    assert!(search_file(0, &read, &mut seen).is_ok());
+    assert!(search_file(0, &read, u64::MAX, &mut seen).is_ok());
     assert_eq!((seen.blocks.len(), seen.refused), (1, vec![]));
     let refuse = |_: &mut [u8], _| Err(ErrorKind::PermissionDenied.into());
-    assert!(matches!(search_file(0, &refuse, &mut Seen::default()), Err(Failed::Read(_))));
+    assert!(matches!(search_file(0, &refuse, u64::MAX, &mut Seen::default()), Err(Failed::Read(_))));
 }
 
 #[test]
