@@ -254,31 +254,3 @@ async fn first_unreadable(node: &Node) -> usize {
 fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|bytes| bytes == part)
 }
-
-/// Where the process stood still, the disk is not to blame.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_was_stopped_for_longer_than_a_call_may_take_goes_on() {
-    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
-    let mut node = Node::new(&kit::two_branches(&accounts, &ledger));
-    node.start().await;
-    let node = std::sync::Arc::new(node);
-    let mut clients = tokio::task::JoinSet::new();
-    for _ in 0..8 {
-        let node = node.clone();
-        clients.spawn(async move {
-            loop {
-                let _ = node.try_post("/transfers", &[], &json!({})).await;
-            }
-        });
-    }
-    for _ in 0..2 {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        node.signal("STOP").await;
-        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
-        node.signal("CONT").await;
-    }
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    clients.shutdown().await;
-    node.post("/transfers", &json!({})).await.expect(200);
-    assert!(!node.stderr().contains("has not come back"), "{}", node.stderr());
-}
