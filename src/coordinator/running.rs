@@ -133,7 +133,9 @@ impl<P: Participants> Running<P> {
                 self.advance(Event::AllTold, Remark::default()).await?;
                 continue;
             }
-            let until_wake = self.wake_at.map(|time| time.since(self.shared.journal.now()));
+            // Once it is decided, no deadline counts any more.
+            let wake_at = self.wake_at.filter(|_| self.txn.decision().is_none());
+            let until_wake = wake_at.map(|time| time.since(self.shared.journal.now()));
             tokio::select! {
                 // An answer that is here counts, also where the deadline passes at this very moment.
                 biased;
@@ -278,11 +280,7 @@ impl<P: Participants> Running<P> {
     }
 
     async fn wake(&mut self) -> Result<(), AppendError> {
-        let now = self.shared.journal.now();
-        if self.wake_at.is_some_and(|time| time <= now) {
-            self.wake_at = None;
-        }
-        self.advance(Event::Clock(now), Remark::default()).await.map(drop)
+        self.advance(Event::Clock(self.shared.journal.now()), Remark::default()).await.map(drop)
     }
 
     /// Those that wait are asked at once, and those that are parked once more.
