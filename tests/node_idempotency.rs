@@ -5,6 +5,7 @@
 mod kit;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use kit::{Answer, Gate, Node, Reply, Stub};
@@ -152,6 +153,45 @@ async fn answers_too_large_to_keep_leave_status_outcome_and_a_note() {
         node.crash().await;
     }
     assert_eq!(accounts.count("/debit"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_before_the_decision_has_all_answers_of_its_key_later() {
+    let (node, accounts, ledger) = two("").await;
+    let gate = Gate::closed();
+    accounts.always("/debit", Answer::json(200, json!({"balance": 1})));
+    ledger.always("/credit", Answer::json(200, json!({"written": 2})).behind(&gate));
+    let (key, body) = ([("Idempotency-Key", "k")], json!({}));
+    let undecided = async {
+        accounts.wait_for("/debit", 1).await;
+        ledger.wait_for("/credit", 1).await;
+        // The first answer is there, and the second one will come when the client has gone.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    tokio::select! {
+        told = node.try_post("/transfers", &key, &body) => panic!("nothing is decided: {told:?}"),
+        () = undecided => {}
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    gate.open();
+    node.settled().await;
+    let told = keyed(&node, "/transfers", "k", json!({})).await.expect(200).json();
+    assert_eq!(told["response"], json!({"accounts": {"balance": 1}, "ledger": {"written": 2}}));
+    assert_eq!(accounts.count("/debit"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_branches_answered_is_logged_for_a_key_and_for_nothing_else() {
+    let (mut node, accounts, _ledger) = two("").await;
+    accounts
+        .next("/debit", [Answer::json(200, json!("told for a key")), Answer::json(200, json!("told once"))]);
+    keyed(&node, "/transfers", "k", json!({})).await.expect(200);
+    node.post("/transfers", &json!({})).await.expect(200);
+    node.settled().await;
+    node.terminate().await;
+    let bytes = std::fs::read(node.data_dir().join("ring")).unwrap();
+    let has = |words: &[u8]| bytes.windows(words.len()).any(|seen| seen == words);
+    assert_eq!((has(b"told for a key"), has(b"told once")), (true, false));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -232,6 +232,24 @@ async fn the_same_over_http_with_problems_where_it_does_not_fit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_state_that_was_left_and_each_end_is_counted_once() {
+    let (node, _accounts, ledger) = two().await;
+    ledger.next("/credit", [Answer::ok(), Answer::status(409), Answer::ok()]);
+    for status in [200, 409, 200] {
+        node.post("/transfers", &json!({"amount": 5})).await.expect(status);
+    }
+    node.settled().await;
+    for (state, times) in [("working", "3"), ("preparing", "2"), ("committing", "2"), ("aborting", "1")] {
+        let counted = node.metric(&format!("phase_duration_seconds_count{{phase=\"{state}\"}}")).await;
+        assert_eq!(counted, times, "{state}");
+    }
+    for (outcome, times) in [("committed", "2"), ("aborted", "1")] {
+        let counted = node.metric(&format!("transactions_total{{outcome=\"{outcome}\"}}")).await;
+        assert_eq!(counted, times, "{outcome}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dump_prints_the_log_in_both_formats() {
     let (mut node, _accounts, ledger) = two().await;
     let id = node.post("/transfers", &json!({"amount": 5})).await.expect(200).transaction().to_owned();

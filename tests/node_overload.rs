@@ -298,8 +298,12 @@ async fn answers_are_held_within_a_budget_and_no_longer_than_somebody_waits_for_
     well.always("/work", Answer::big(200_000));
     ill.always("/tx/commit", Answer::hang());
     // Each is told its answers, and stays in doubt without them.
-    for _ in 0..6 {
-        let pending = node.post("/both", &json!({})).await.expect(202);
+    for number in 0..6 {
+        // For a key they are in the log.
+        let key = format!("k{number}");
+        let headers = [("idempotency-key", key.as_str())];
+        let headers = if number < 3 { &headers[..] } else { &[] };
+        let pending = node.post_with("/both", headers, &json!({})).await.expect(202);
         assert_eq!(pending.json()["response"]["well"].as_str().map(str::len), Some(199_998));
     }
     assert_eq!(node.in_doubt().await.len(), 6);

@@ -303,3 +303,13 @@ async fn work_that_was_put_off_and_then_finds_no_connection_is_told_of_the_abort
     assert_eq!(accounts.count("/debit"), 1, "it found no connection the second time");
     assert_eq!(accounts.count("/tx/abort"), 1, "it may hold the work of the first time");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_no_call_has_reached_is_not_told_of_the_abort() {
+    let (mut accounts, ledger) = (Stub::stopped(), Stub::start().await);
+    let node = start(&kit::two_branches(&accounts, &ledger)).await;
+    transfer(&node).await.expect(502);
+    accounts.start_again().await;
+    node.settled().await;
+    assert_eq!((accounts.calls().len(), ledger.count("/tx/abort")), (0, 1));
+}
