@@ -104,10 +104,14 @@ async fn what_was_undecided_where_records_are_missing_is_parked_and_settled_by_a
         node.wait_for_state(ended, "committed").await;
     }
     node.post_with("/transfers", &[("Idempotency-Key", "\"key 1\"")], &json!({})).await.expect(200);
-    for branch in [0, 1] {
-        let wish = json!({"branch": branch, "as": "committed", "reason": "seen there"});
-        node.admin_post(&format!("/v1/transactions/{}/resolve", ids[2]), &wish).await.expect(200);
+    let resolve = format!("/v1/transactions/{}/resolve", ids[2]);
+    let wish = |branch: usize| json!({"branch": branch, "as": "committed", "reason": "seen there"});
+    node.admin_post(&resolve, &wish(0)).await.expect(200);
+    for (branch, why) in [(0, "it is settled"), (2, "there is none")] {
+        let refused = node.admin_post(&resolve, &wish(branch)).await.expect(409);
+        assert_eq!(refused.json()["code"], "not_parked", "{why}");
     }
+    node.admin_post(&resolve, &wish(1)).await.expect(200);
     node.settled().await;
     assert_eq!(ledger.calls().len(), 0, "it has confirmed what is decided");
     let told: Vec<_> = accounts.calls().iter().map(|call| call.transaction().to_owned()).collect();
