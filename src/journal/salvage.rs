@@ -217,7 +217,7 @@ impl Draft {
             self.nodes.extend(id.node());
         }
         self.replay.take(lsn, entry);
-        if self.replay.open(id).map_or(!ends && id != TransactionId::NONE, is_in_gap) {
+        if self.replay.open(id).map_or(!ends, is_in_gap) {
             self.later.entry(id).or_default().push((lsn, says));
         } else {
             self.later.remove(&id);
