@@ -112,6 +112,19 @@ fn a_decision_does_not_mend_what_no_run_can_have_written_nor_what_an_operator_ha
     }
 }
 
+/// Whoever ends was confirmed by everybody, whatever is missing before that.
+#[test]
+fn an_end_is_one_behind_a_gap_and_not_behind_what_no_run_can_have_written() {
+    let gap = Record::GaveUp { damage: "lost".to_owned() };
+    for (second, is_over) in [(gap, true), (Record::Begun(plan()), false)] {
+        let mut replay = Replay::default();
+        for record in [Record::Begun(plan()), second, Record::Ended(Decision::Commit)] {
+            replay.take(Lsn::FIRST, entry(record));
+        }
+        assert_eq!(replay.open(TransactionId::NONE).is_none(), is_over);
+    }
+}
+
 #[test]
 fn a_transaction_that_is_carried_as_what_it_was_not_is_set_aside() {
     let (plan, mut replay) = (plan(), Replay::default());
