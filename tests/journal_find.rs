@@ -4,8 +4,10 @@
 #[path = "journal/made.rs"]
 mod made;
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -16,8 +18,10 @@ use unanimous::journal::record::{Carried, Record};
 use unanimous::journal::{Journal, LogPosition as Lsn};
 use unanimous::plan::TransactionId;
 use unanimous::txn::{Branch, Decision, Txn};
-use unanimous_wal::Options;
-use unanimous_wal::sim::{self, SimDisk};
+use unanimous_wal::block::BlockKey;
+use unanimous_wal::sim::{self, SimDisk, SimStore};
+use unanimous_wal::store::{Removed, Slot, Store, StoreError, Visit, WITNESS_LEN};
+use unanimous_wal::{Options, Room, create_in};
 
 use made::{begun, decided, id};
 
@@ -197,4 +201,95 @@ async fn what_is_waited_for_is_durable_and_the_rest_is_not_yet() {
     assert_eq!(waited, [false, true, false]);
     assert_eq!((bench.journal.epoch(), bench.journal.retention()), (1, Duration::from_mins(10)));
     assert!(bench.journal.stats().blocks > 0);
+}
+
+/// A disk on which the second look for a record takes until something else has been done.
+struct Slow {
+    disk: SimStore,
+    looks: AtomicU64,
+    meanwhile: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+}
+
+impl Store for Slow {
+    fn at_or_before(&self, key: BlockKey) -> Result<Option<(BlockKey, Vec<u8>)>, StoreError> {
+        let found = self.disk.at_or_before(key);
+        if self.looks.fetch_add(1, Relaxed) == 1
+            && let Some((reached, go_on)) = self.meanwhile.lock().unwrap().take()
+        {
+            reached.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
+        found
+    }
+
+    fn put(&self, key: BlockKey, block: &[u8]) -> Result<(), StoreError> {
+        self.disk.put(key, block)
+    }
+    fn sync(&self) -> Result<(), StoreError> {
+        self.disk.sync()
+    }
+    fn scan(&self, from: BlockKey, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        self.disk.scan(from, visit)
+    }
+    fn remove_below(&self, key: BlockKey, limit: usize) -> Result<Removed, StoreError> {
+        self.disk.remove_below(key, limit)
+    }
+    fn remove_from(&self, key: BlockKey) -> Result<Removed, StoreError> {
+        self.disk.remove_from(key)
+    }
+    fn read_witness(&self) -> Result<[Vec<u8>; 2], StoreError> {
+        self.disk.read_witness()
+    }
+    fn write_witness(&self, slot: Slot, bytes: &[u8; WITNESS_LEN]) -> Result<(), StoreError> {
+        self.disk.write_witness(slot, bytes)
+    }
+    fn sync_witness(&self) -> Result<(), StoreError> {
+        self.disk.sync_witness()
+    }
+    fn ring_pages(&self) -> u64 {
+        self.disk.ring_pages()
+    }
+    fn read_ring(&self, at: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
+        self.disk.read_ring(at, bytes)
+    }
+    fn write_ring(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.disk.write_ring(at, bytes)
+    }
+    fn sync_ring(&self) -> Result<(), StoreError> {
+        self.disk.sync_ring()
+    }
+    fn room(&self) -> Result<Room, StoreError> {
+        self.disk.room()
+    }
+    fn set_aside(&self) -> Result<Option<PathBuf>, StoreError> {
+        self.disk.set_aside()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_retired_while_it_is_looked_for_is_not_told_of_by_half() {
+    let slow = Slow { disk: SimDisk::new(1).open(), looks: AtomicU64::new(0), meanwhile: Mutex::new(None) };
+    let slow = Arc::new(slow);
+    let log = create_in(slow.clone(), 1, Options::default()).unwrap();
+    let clock = Hand(Arc::new(AtomicU64::new(100_000)));
+    let (journal, _) = Journal::start(log, &kept(), Arc::new(clock.clone()), "0").await.unwrap();
+    let one = id(100_000);
+    for record in [begun(), decided(), ENDED] {
+        let _ = journal.append(one, record, ()).await.unwrap();
+        journal.catch_up().await;
+    }
+    clock.0.store(800_000, Relaxed);
+    let _ = journal.append(id(800_000), begun(), ()).await.unwrap();
+    let ((reached, is_reached), (done, go_on)) = (channel(), channel());
+    *slow.meanwhile.lock().unwrap() = Some((reached, go_on));
+    slow.looks.store(0, Relaxed);
+    let searching = journal.clone();
+    let search = tokio::task::spawn_blocking(move || searching.find(one).unwrap());
+    tokio::task::spawn_blocking(move || is_reached.recv().unwrap()).await.unwrap();
+    // Its beginning was read, and its decision is dropped.
+    journal.retire(Lsn::new(5).unwrap()).await.unwrap();
+    done.send(()).unwrap();
+    let found = search.await.unwrap();
+    assert!(matches!(found, Search::Expired), "{found:?}");
+    journal.close().await.unwrap();
 }

@@ -71,6 +71,17 @@ impl Journal {
 
     /// As [`search`](Self::search), on the caller's thread. Reads the disk: not for an async task's own.
     pub fn find(&self, id: TransactionId) -> Result<Search, ReadError> {
+        loop {
+            let low = self.wal().low();
+            let found = self.find_once(id)?;
+            // What is retired meanwhile is passed over: between what was read may have been its decision, or its end.
+            if self.wal().low() == low {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn find_once(&self, id: TransactionId) -> Result<Search, ReadError> {
         for (from, to) in self.where_to_look(id) {
             match self.look(id, from, to)? {
                 Some(Known { past: Some(past), .. }) if self.has_expired(&past) => {
