@@ -171,3 +171,38 @@ fn copy_to(there: &Path, files: &Files, node: u32) -> Result<Log, OpenError> {
     let store = Arc::new(SledStore::open(copied, Guard::Copy { _directory: place })?);
     Ok(Log { store, node, options: Options::default(), home: None })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::block::{self, BlockKey};
+    use crate::pack::{Packer, Tail};
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_record_that_was_never_written_to_its_end_is_told_and_no_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = crate::open(directory.path(), Options::default()).unwrap();
+        let wal = log.read_all(|_, _| Ok::<(), Infallible>(())).unwrap().start().unwrap();
+        wal.append(vec![1], ()).await.unwrap();
+        wal.close().await.unwrap();
+        let files = Files::new(directory.path());
+        let guard = Guard::Lock { _file: files.create_and_lock().unwrap(), aside: None };
+        let store = SledStore::open(files, guard).unwrap();
+        let (key, last) = store.at_or_before(BlockKey::last_of(Lsn::FIRST)).unwrap().unwrap();
+        let next = key.first.next();
+        let mut packer = Packer::new(Tail { next, checksum: block::decode(&last).unwrap().checksum }, 1);
+        packer.push(&vec![2; 150_000]);
+        for part in &packer.take()[..2] {
+            store.put(part.key, &part.bytes).unwrap();
+        }
+        store.sync().unwrap();
+        drop(store);
+        let report = verify(directory.path()).unwrap();
+        assert_eq!((report.torn, report.high, report.is_sound()), (Some(next), Some(Lsn::FIRST), true));
+        let summary = read_only(directory.path()).unwrap().read_all(|_, _| Ok::<(), Infallible>(())).unwrap();
+        assert_eq!((summary.torn, summary.copies.faults().len()), (Some(next), 0));
+    }
+}

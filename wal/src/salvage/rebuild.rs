@@ -115,12 +115,13 @@ mod tests {
     #[test]
     fn the_witness_of_a_new_log_says_what_is_in_it() {
         for records in 0..=2 {
-            let directory = tempfile::tempdir().unwrap();
+            let place = tempfile::tempdir().unwrap();
+            let directory = place.path().join("made");
             let low = Lsn::new(5).unwrap();
-            let mut new = Rebuild::create(directory.path(), 7, 3, low).unwrap();
+            let mut new = Rebuild::create(&directory, 7, 3, low).unwrap();
             (0..records).for_each(|_| new.push(b"a record").unwrap());
             new.finish().unwrap();
-            let witness = witnessed(&Files::new(directory.path())).unwrap().unwrap();
+            let witness = witnessed(&Files::new(&directory)).unwrap().unwrap();
             assert_eq!((witness.node, witness.epoch, witness.low), (7, 3, low));
             assert_eq!(witness.high.map(Lsn::get), (records > 0).then_some(4 + records));
         }
