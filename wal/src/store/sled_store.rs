@@ -361,6 +361,16 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_beside_it_has_its_whole_length_from_the_beginning() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(store(directory.path()));
+        for (name, pages) in [("witness", 2), ("ring", 1026)] {
+            let len = std::fs::metadata(directory.path().join(name)).unwrap().len();
+            assert_eq!(len, pages * 4096, "{name}");
+        }
+    }
+
+    #[test]
     fn a_file_that_is_too_short_gets_its_length_and_keeps_what_it_held() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
