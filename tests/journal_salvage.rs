@@ -11,7 +11,7 @@ use unanimous::journal::OpenError;
 use unanimous::journal::codec;
 use unanimous::journal::inspect::{Wanted, records};
 use unanimous::journal::record::{Carried, Entry, Record};
-use unanimous::journal::salvage::{Doubt, Question, Report, SalvageError, salvage};
+use unanimous::journal::salvage::{Copied, Doubt, Question, Report, SalvageError, salvage};
 use unanimous::plan::{Issuer, TransactionId};
 use unanimous::txn::{Branch, Decision, Transition, Txn, Votes};
 use unanimous_wal::salvage::look;
@@ -78,12 +78,12 @@ impl Log {
     }
 
     fn node(&self) -> Option<u32> {
-        look(self.directory.path()).unwrap().findings().marker
+        look(self.directory.path(), Copied::Complete).unwrap().findings().marker
     }
 
     fn try_rescue(&self) -> Result<Rescue, SalvageError> {
         let to = tempfile::tempdir().unwrap();
-        let report = salvage(self.directory.path(), to.path(), NOW)?;
+        let report = salvage(self.directory.path(), to.path(), Copied::Complete, NOW)?;
         let (mut low, mut entries) = (0, Vec::new());
         let take = |lsn: Lsn, entry: &Entry| {
             low = if entries.is_empty() { lsn.get() } else { low };
@@ -113,7 +113,7 @@ impl Rescue {
 
     /// Which log the new one is.
     fn node(&self) -> Option<u32> {
-        look(self.to.path()).unwrap().findings().marker
+        look(self.to.path(), Copied::Complete).unwrap().findings().marker
     }
 
     /// How many were begun and not decided, were decided and have not ended, and have ended.
@@ -320,7 +320,7 @@ async fn files_of_several_logs_are_not_made_one() {
 #[tokio::test]
 async fn the_new_log_is_not_made_inside_the_old_one() {
     let log = Log::of(&[opened("1")]).await;
-    let inside = |to: &Path| salvage(log.directory.path(), to, NOW).err();
+    let inside = |to: &Path| salvage(log.directory.path(), to, Copied::Complete, NOW).err();
     for to in ["", "new", "new/below", "store"].map(|name| log.directory.path().join(name)) {
         assert!(matches!(inside(&to), Some(SalvageError::Inside)), "{}", to.display());
     }
@@ -330,7 +330,7 @@ async fn the_new_log_is_not_made_inside_the_old_one() {
 #[tokio::test]
 async fn a_log_that_is_worked_with_and_a_place_that_is_taken_are_refused() {
     let (log, other) = (Log::of(&[opened("1")]).await, Log::of(&[opened("2")]).await);
-    let taken = salvage(log.directory.path(), other.directory.path(), NOW).err().unwrap();
+    let taken = salvage(log.directory.path(), other.directory.path(), Copied::Complete, NOW).err().unwrap();
     let of_place = |error: &OpenError| error.is_not_empty() && !error.is_locked();
     assert!(matches!(&taken, SalvageError::Make(error) if of_place(error)), "{taken}");
     let worked_with = open(log.directory.path(), Options::default()).unwrap();
