@@ -220,6 +220,31 @@ fn what_was_decided_is_known_without_the_beginning_whoever_was_asked_to_prepare(
     }
 }
 
+/// Where all that are known are read-only, somebody else was asked to prepare; more than there can be are none.
+#[test]
+fn of_whom_nobody_tells_there_is_one_more_where_there_can_be() {
+    for (read_only, branches) in [(1, 2), (63, 64), (64, 64)] {
+        let mut replay = Replay::default();
+        let read_only = Branches::first_of(read_only).unwrap();
+        replay.take(Lsn::FIRST, entry(Record::Preparing { read_only }));
+        let (_, unfinished, _) = replay.into_parts();
+        let counts: Vec<_> = unfinished.iter().map(|logged| logged.plan.branches.len()).collect();
+        assert_eq!(counts, [branches]);
+    }
+}
+
+#[test]
+fn what_an_operator_has_settled_is_finished_with_its_beginning_and_without_it() {
+    for first in [Record::Begun(plan()), Record::Acked(Branch::new(0).unwrap())] {
+        let mut replay = Replay::default();
+        for record in [first, Record::GaveUp { damage: "lost".to_owned() }, Record::Settled] {
+            replay.take(Lsn::FIRST, entry(record));
+        }
+        let (_, unfinished, found) = replay.into_parts();
+        assert_eq!((unfinished.as_slice(), found.finished), (&[][..], 1));
+    }
+}
+
 fn entry(record: Record) -> Entry {
     Entry { time: Timestamp(1), transaction: TransactionId::NONE, record }
 }
