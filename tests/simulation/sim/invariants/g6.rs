@@ -32,8 +32,10 @@ pub fn damaged(world: &mut World) -> Kept {
     super::on_disk(world)?;
     let keys = world.disk.keys();
     let (store, ring) = world.chance.one_of(&[(true, false), (false, true), (true, true)]);
-    // Of the last blocks the witness may not know yet: without both copies they look as if they had never been.
-    let unwitnessed = if store && ring { 3 } else { 0 };
+    // Of the last blocks the witness may not know yet: without both copies they look as if they had never been. What only one
+    // copy got was never acknowledged.
+    let is_twofold = open(world, &mut BTreeMap::new()).is_ok_and(|log| log.copies().ring == RingState::Whole);
+    let unwitnessed = if (store && ring) || !is_twofold { 3 } else { 0 };
     let Some(count) = keys.len().checked_sub(unwitnessed).filter(|count| *count > 0) else { return Ok(()) };
     let key = keys[usize::try_from(world.chance.within(0..count as u64)).expect("it is an index")];
     // A start that failed may not have mended what was harmed before it.
