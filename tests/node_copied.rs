@@ -51,6 +51,19 @@ fn move_by_copying(node: &Node) {
     fs::remove_dir_all(&away).unwrap();
 }
 
+/// Makes another transaction, and puts the directory back as it was before. The id of that transaction.
+async fn one_more_that_is_forgotten(node: &mut Node) -> String {
+    let backup = tempfile::tempdir().unwrap();
+    copy(&node.data_dir(), backup.path());
+    node.start().await;
+    let later = node.post("/transfers", &json!({})).await.expect(200).transaction().to_owned();
+    node.settled().await;
+    node.terminate().await;
+    fs::remove_dir_all(node.data_dir()).unwrap();
+    copy(backup.path(), &node.data_dir());
+    later
+}
+
 async fn is_refused(node: &mut Node) {
     let said_before = node.stderr().len();
     assert_eq!(node.spawn().wait().await.code(), Some(74), "{}", node.stderr());
@@ -81,15 +94,7 @@ async fn a_complete_copy_goes_on_where_the_node_was_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outdated_copy_aborts_nothing_and_says_of_nothing_that_it_never_was() {
     let (mut node, accounts, _ledger, committed, undecided) = killed_with_one_undecided().await;
-    let backup = tempfile::tempdir().unwrap();
-    copy(&node.data_dir(), backup.path());
-    node.start().await;
-    let later = node.post("/transfers", &json!({})).await.expect(200).transaction().to_owned();
-    node.settled().await;
-    node.terminate().await;
-
-    fs::remove_dir_all(node.data_dir()).unwrap();
-    copy(backup.path(), &node.data_dir());
+    let later = one_more_that_is_forgotten(&mut node).await;
     is_refused(&mut node).await;
     accounts.forget();
     node.env("UNANIMOUS__LOG__ACCEPT_COPY", "outdated").start().await;
@@ -113,14 +118,7 @@ async fn an_outdated_copy_aborts_nothing_and_says_of_nothing_that_it_never_was()
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_rescued_of_an_outdated_copy_knows_as_little() {
     let (mut node, accounts, _ledger, committed, undecided) = killed_with_one_undecided().await;
-    let backup = tempfile::tempdir().unwrap();
-    copy(&node.data_dir(), backup.path());
-    node.start().await;
-    let later = node.post("/transfers", &json!({})).await.expect(200).transaction().to_owned();
-    node.settled().await;
-    node.terminate().await;
-    fs::remove_dir_all(node.data_dir()).unwrap();
-    copy(backup.path(), &node.data_dir());
+    let later = one_more_that_is_forgotten(&mut node).await;
     let from = node.data_dir().display().to_string();
     let to = |name: &str| node.data_dir().with_file_name(name).display().to_string();
     let complete = ["salvage", "--data-dir", &from, "--to", &to("complete"), "--accept-copy", "complete"];
