@@ -8,7 +8,7 @@ use unanimous_wal::{Lsn, ReadAllError, RingState, SALVAGE, verify};
 use super::OpenError;
 use super::codec::{self, CodecError};
 use super::record::{Entry, Record};
-use super::replay::{FaultKind, Replay};
+use super::replay::{Fault, FaultKind, Replay};
 use crate::plan::TransactionId;
 
 /// What was found in a log, and how far it can be trusted.
@@ -77,16 +77,15 @@ pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
     audit.notes.extend((!index.is_whole()).then(|| {
         "some records were given up (`gave_up` in the dump); nobody knows of transactions that were lost wholly".to_owned()
     }));
-    let mut faults =
-        unfinished.iter().filter_map(|logged| Some((logged.id, logged.fault.as_ref()?))).peekable();
-    if is_readable {
-        audit.advice = faults.peek().map(|_| SETTLE);
-        audit.faults.extend(faults.map(|(id, fault)| format!("record {} of {id}: {}", fault.lsn, fault.why)));
-    } else {
-        // Of those whose beginning is gone, the end may be behind the damage.
-        let faults = faults.filter(|(_, fault)| fault.kind != FaultKind::NoBeginning);
-        audit.faults.extend(faults.map(|(id, fault)| format!("record {} of {id}: {}", fault.lsn, fault.why)));
-    }
+    // Of those whose beginning is gone, the end may be behind the damage.
+    let is_certain = |fault: &&Fault| is_readable || fault.kind != FaultKind::NoBeginning;
+    let in_question = unfinished.iter().filter_map(|logged| {
+        let fault = logged.fault.as_ref().filter(is_certain)?;
+        Some(format!("record {} of {}: {}", fault.lsn, logged.id, fault.why))
+    });
+    let in_question: Vec<_> = in_question.collect();
+    audit.advice = audit.advice.or((is_readable && !in_question.is_empty()).then_some(SETTLE));
+    audit.faults.extend(in_question);
     if found.strays > 0 && first == Some(Lsn::FIRST) && index.is_whole() {
         audit.faults.push(format!("{} records belong to transactions that never began", found.strays));
     }

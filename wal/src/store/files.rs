@@ -29,10 +29,10 @@ const VERSION: u8 = 1;
 /// Copies of earlier troubles that are kept before a repair asks for room.
 const ASIDES_MAX: usize = 3;
 
-/// How often a lock is tried, and how long apart. A process that was just started holds a lock that its parent has let go of,
+/// How often a lock is tried, and how long apart: one second in all. A process that was just started holds a lock that its parent has let go of,
 /// until it runs its own program; a node that is replaced may be at its very end.
-const LOCK_LOOKS: u32 = 50;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const LOCK_LOOKS: u32 = 50;
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 const MARKER: &str = "INIT";
 const MARKER_UNFINISHED: &str = "INIT.new";

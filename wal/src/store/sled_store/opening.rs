@@ -7,13 +7,12 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
 
 use super::{CACHE_CAPACITY, FLUSH_EVERY_MS, SEGMENT_SIZE, survive};
 use crate::damage::{Damage, DamageKind};
 use crate::error::OpenError;
 use crate::store::ballast::Ballast;
-use crate::store::files::{Files, absent_is_fine};
+use crate::store::files::{Files, LOCK_LOOKS, LOCK_PAUSE, absent_is_fine};
 use crate::sync::{self, Own};
 
 /// A tree beside that of the blocks, for the one write that proves the sync.
@@ -56,10 +55,6 @@ pub(super) fn open_or_repair(files: &Files, ballast: &Ballast, is_copy: bool) ->
         })
         .map_err(|error| not_opened(files, error))
 }
-
-/// How often, and how long apart, sled's own lock is tried again: one second in all.
-const LOCK_LOOKS: u32 = 50;
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Writes something and syncs it: if that did not call our sync, nothing that sled says could be believed.
 pub(super) fn prove_sync(db: &sled::Db, data: &Own, store: &Path) -> Result<(), OpenError> {
