@@ -275,6 +275,7 @@ async fn what_is_left_of_a_log_is_seen_also_without_its_witness_and_without_its_
     std::fs::write(node.data_dir().join("INIT"), b"\xff").unwrap();
     let (code, words) = verified().await;
     assert!(code == Some(1) && words.contains("WRONG: ") && words.contains("`INIT`"), "{words}");
+    assert!(words.lines().next().is_some_and(|line| line.ends_with(": no record can be read")), "{words}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

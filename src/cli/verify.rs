@@ -31,15 +31,17 @@ pub enum VerifyError {
 /// Checks the log and prints what was found.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, VerifyError> {
     let audit = audit(&args.data_dir).map_err(|error| offline(error, "verify"))?;
-    let high = audit.high.map_or_else(|| "none".to_owned(), |lsn| format!("up to {lsn}"));
-    writeln!(
-        out,
-        "{}: {} records ({high}), {} transactions ended, {} unfinished",
-        args.data_dir.display(),
-        audit.records,
-        audit.finished,
-        audit.unfinished
-    )?;
+    let (records, finished, unfinished) = (audit.records, audit.finished, audit.unfinished);
+    let found = match audit.high {
+        Some(high) => {
+            format!(
+                "{records} records (up to {high}), {finished} transactions ended, {unfinished} unfinished"
+            )
+        }
+        None if audit.faults.is_empty() => "no records".to_owned(),
+        None => "no record can be read".to_owned(),
+    };
+    writeln!(out, "{}: {found}", args.data_dir.display())?;
     for note in &audit.notes {
         writeln!(out, "note: {note}")?;
     }

@@ -54,7 +54,7 @@ pub(super) fn choose(mut seen: Vec<Sighting>, low: Option<Lsn>) -> Choice {
     let mut choice = Choice::default();
     let candidates = without_strangers(with_links(&seen), &mut choice);
     let candidates = without_superseded(&candidates, &mut choice);
-    for (one, other) in misfits(&candidates) {
+    for (one, other) in misfits(&candidates).into_iter().chain(out_of_turn(&candidates)) {
         let same_start = one.seen.epoch == other.seen.epoch;
         let gives_way = |one: &Candidate, other: &Candidate| same_start && !one.is_linked && other.is_linked;
         if !gives_way(&other, &one) {
@@ -138,6 +138,20 @@ fn misfits(candidates: &[Candidate]) -> Vec<(Candidate, Candidate)> {
         rest = behind;
         let near = behind.iter().take_while(|other| other.seen.key <= one.seen.next);
         pairs.extend(near.filter(|other| !fits(&one.seen, &other.seen)).map(|other| (*one, *other)));
+    }
+    pairs
+}
+
+/// Pairs of a block of a later start and one of an earlier start behind it: nothing is linked to either, so that nobody knows which of them is
+/// of this log.
+fn out_of_turn(candidates: &[Candidate]) -> Vec<(Candidate, Candidate)> {
+    let mut latest: Option<Candidate> = None;
+    let mut pairs = Vec::new();
+    for candidate in candidates {
+        match latest {
+            Some(before) if before.seen.epoch > candidate.seen.epoch => pairs.push((before, *candidate)),
+            Some(_) | None => latest = Some(*candidate),
+        }
     }
     pairs
 }
@@ -263,11 +277,22 @@ mod tests {
         seen.retain(|seen| ![2, 4].contains(&seen.checksum));
         let choice = chosen(&seen, 1);
         assert_eq!((checksums(&choice.blocks), choice.contradictions), (vec![1, 3, 5, 6], vec![]));
-        // Nor does one of an earlier start speak against it that nothing is linked to either.
+        // Nor does one of an earlier start speak against those that follow each other.
         let mut seen: Vec<_> = seen.into_iter().map(|seen| Sighting { epoch: 5, ..seen }).collect();
         seen.push(block(9, 10, 1, 77, 90));
         let choice = chosen(&seen, 1);
         assert_eq!((checksums(&choice.blocks), choice.contradictions), (vec![1, 3, 5, 6], vec![]));
+    }
+
+    #[test]
+    fn of_two_starts_in_the_wrong_order_that_nothing_is_linked_to_neither_counts() {
+        let mut seen = five();
+        // The second start may have written over the end of the first one, or be of another log.
+        seen.extend([block(8, 9, 2, 70, 8), block(11, 12, 1, 77, 11), block(13, 14, 1, 78, 13)]);
+        let choice = chosen(&seen, 1);
+        assert_eq!(checksums(&choice.blocks), [1, 2, 3, 4, 5]);
+        let out: BTreeSet<_> = choice.contradictions.iter().map(|(out, _)| out.checksum).collect();
+        assert_eq!(out, BTreeSet::from([8, 11, 13]));
     }
 
     #[test]

@@ -69,16 +69,21 @@ fn chained<'a>(remains: &'a [Remains], blocks: &[Sighting]) -> Vec<(&'a Remains,
     let mut left: Vec<(&Remains, Claim)> =
         remains.iter().filter_map(|remains| Some((remains, remains.claim?))).collect();
     let mut chained = Vec::new();
-    // Each may be the neighbour that another one needs.
-    while let Some((at, (first, count))) =
-        left.iter().enumerate().find_map(|(at, (_, claim))| Some((at, anchors.records_of(*claim)?)))
-    {
-        let (remains, claim) = left.swap_remove(at);
-        anchors.ends.entry(claim.checksum).or_insert(first.plus(count));
-        anchors.begins.entry(claim.previous).or_insert(first);
-        chained.push((remains, first, count));
+    // Each may be the neighbour that another one needs, before it or behind it.
+    loop {
+        let known = chained.len();
+        left.retain(|(remains, claim)| {
+            let Some((first, count)) = anchors.records_of(*claim) else { return true };
+            anchors.ends.entry(claim.checksum).or_insert(first.plus(count));
+            anchors.begins.entry(claim.previous).or_insert(first);
+            chained.push((*remains, first, count));
+            false
+        });
+        if chained.len() == known {
+            return chained;
+        }
+        left.reverse();
     }
-    chained
 }
 
 /// The number of the block that holds this record, or is the first one behind it.
