@@ -100,6 +100,21 @@ async fn bank_py_breaks_no_rule() {
     ])
     .await;
     run.keeps_every_rule();
+    let doubt = "from before the restart is still open";
+    assert!(!run.stderr().contains(doubt), "{}", run.stderr());
+    // A command that kills nobody.
+    let run = conformance(&[
+        &bank.url,
+        "--work=/debit",
+        "--prepare=/tx/prepare",
+        "--commit=/tx/commit",
+        "--abort=/tx/abort",
+        r#"--body={"account":"alice","amount":1}"#,
+        "--rule=promise-survives",
+        "--restart-command=true",
+    ])
+    .await;
+    assert!(run.stderr().contains(doubt), "{}", run.stderr());
 }
 
 #[tokio::test(flavor = "multi_thread")]

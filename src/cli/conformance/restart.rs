@@ -6,6 +6,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use http::StatusCode;
+use reqwest::Url;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -39,6 +42,10 @@ pub(super) enum Restarter {
 impl Restarter {
     /// Restarts the participant and waits until it answers; a sentence where that did not work.
     pub(super) async fn restart(&self, endpoints: &[Endpoint], within: Duration) -> Result<(), String> {
+        let mut held = Vec::new();
+        for endpoint in endpoints {
+            held.extend(connection(endpoint).await.map(|connection| (endpoint, connection)));
+        }
         match self {
             Self::Nobody => {
                 return Err("it is not restarted; give --restart-command or --ask-restart".to_owned());
@@ -49,7 +56,28 @@ impl Restarter {
         for endpoint in endpoints {
             answering(endpoint, within).await?;
         }
+        for (endpoint, connection) in held {
+            doubt_if_open(endpoint, connection).await;
+        }
         Ok(())
+    }
+}
+
+/// A connection that nothing is asked on: a process that is killed takes it with it. `None` where there is none.
+async fn connection(endpoint: &Endpoint) -> Option<TcpStream> {
+    let url = Url::parse(endpoint.as_str()).ok()?;
+    let address = format!("{}:{}", url.host_str()?, url.port_or_known_default()?);
+    timeout(ANSWER, TcpStream::connect(address)).await.ok()?.ok()
+}
+
+/// Says so where the participant seems to live on.
+#[expect(clippy::print_stderr, reason = "whoever wrote the command has to know, and no rule is about it")]
+async fn doubt_if_open(endpoint: &Endpoint, mut connection: TcpStream) {
+    if timeout(MOMENT, connection.read(&mut [0])).await.is_err() {
+        eprintln!(
+            "note: a connection to {endpoint} from before the restart is still open. Was the process killed? If not, the rules about a restart \
+             prove nothing. (A proxy in between keeps it open as well.)"
+        );
     }
 }
 
