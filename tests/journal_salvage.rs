@@ -251,6 +251,7 @@ async fn a_record_that_is_none_of_ours_is_left_out() {
     assert_eq!(rescue.gaps(), [(2, 7, why)]);
     let report = &rescue.report;
     assert_eq!((report.not_records.len(), report.not_records[0].0.get()), (1, 2));
+    assert_eq!(report.findings.records, 2, "what is given up was not rescued");
     assert_eq!((report.findings.is_whole(), report.is_whole(), report.questions.len()), (true, false, 0));
 }
 
@@ -315,6 +316,20 @@ async fn files_of_several_logs_are_not_made_one() {
     let refused = one.try_rescue().err().unwrap();
     let both = [one.node().unwrap(), other.node().unwrap()];
     assert!(matches!(&refused, SalvageError::Identity(nodes) if *nodes == both.into()), "{refused}");
+}
+
+/// As one may be that a client sent, to be in a record.
+#[tokio::test]
+async fn one_record_of_another_node_does_not_hide_whose_log_it_is() {
+    let of_node = |node| Issuer::new(node).issue(Timestamp(1), 0);
+    let own = Log::of(&[(of_node(1), begun())]).await.rescue();
+    let strange = Entry { time: Timestamp(2), transaction: of_node(2), record: begun() };
+    let readable = open(own.to.path(), Options::default()).unwrap().read_all(|_, _| Ok::<_, ()>(())).unwrap();
+    let wal = readable.start().unwrap();
+    wal.append(codec::encode(&strange).unwrap(), ()).await.unwrap();
+    wal.close().await.unwrap();
+    let log = Log { directory: own.to, payloads: Vec::new() };
+    assert_eq!((log.node(), log.rescue().node()), (Some(1), Some(1)));
 }
 
 #[tokio::test]

@@ -113,6 +113,10 @@ fn lines(report: &Report, args: &Args) -> Vec<Value> {
     lines.extend(
         findings.superseded.iter().map(|spot| json!({ "found": "superseded", "block": spot_json(spot) })),
     );
+    lines.extend(
+        findings.impossible.iter().map(|spot| json!({ "found": "impossible", "block": spot_json(spot) })),
+    );
+    lines.extend(findings.newer.iter().map(|spot| json!({ "found": "newer", "block": spot_json(spot) })));
     lines.extend(findings.refused.iter().map(
         |spot| json!({ "found": "unreadable", "file": spot.file, "offset": spot.offset, "length": spot.len }),
     ));
@@ -182,12 +186,14 @@ fn table(report: &Report, args: &Args, out: &mut dyn Write) -> io::Result<()> {
     if findings.is_ring_foreign {
         writeln!(out, "left out: the file `ring`, which belongs to another log")?;
     }
-    if let Some(first) = findings.superseded.first() {
-        let (count, place) = (findings.superseded.len(), place(first));
-        writeln!(
-            out,
-            "left out: {count} blocks that a later start wrote over, the first {place}; --format json lists them"
-        )?;
+    for (blocks, what) in [
+        (&findings.superseded, "that a later start wrote over"),
+        (&findings.impossible, "with numbers that this log never came to: somebody sent them"),
+    ] {
+        if let Some(first) = blocks.first() {
+            let (count, place) = (blocks.len(), place(first));
+            writeln!(out, "left out: {count} blocks {what}, the first {place}; --format json lists them")?;
+        }
     }
     writeln!(
         out,
@@ -247,6 +253,12 @@ fn losses(report: &Report) -> Vec<String> {
     losses.extend(findings.contradictions.iter().map(|contradiction| {
         let (out, other) = (place(&contradiction.left_out), place(&contradiction.other));
         format!("a whole block, left out: {out} does not fit to {other}")
+    }));
+    losses.extend(findings.newer.iter().map(|spot| {
+        format!(
+            "a block, left out: a newer program wrote {}, or somebody sent it to be in a record",
+            place(spot)
+        )
     }));
     losses.extend(
         findings.refused.iter().map(|spot| format!("what the disk refuses to read: {}", place(spot))),

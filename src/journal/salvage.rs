@@ -256,11 +256,13 @@ impl Draft {
         let written: BTreeSet<u32> =
             findings.marker.into_iter().chain(findings.witness.map(|witness| witness.node)).collect();
         let all: BTreeSet<u32> = written.union(&self.nodes).copied().collect();
-        let mut certain = if all.len() > 1 { self.nodes.iter() } else { all.iter() };
-        match (certain.next(), certain.next()) {
-            (Some(node), None) => Ok(*node),
-            (None, _) if all.is_empty() => Ok(new_node()),
-            (None | Some(_), _) => Err(SalvageError::Identity(all)),
+        let only = |nodes: &BTreeSet<u32>| nodes.first().copied().filter(|_| nodes.len() == 1);
+        // What is written down beside the log, unless all of its records say otherwise: one may be what somebody sent.
+        let written = only(&written).filter(|node| self.nodes.contains(node));
+        match only(&all).or(only(&self.nodes)).or(written) {
+            Some(node) => Ok(node),
+            None if all.is_empty() => Ok(new_node()),
+            None => Err(SalvageError::Identity(all)),
         }
     }
 
@@ -286,6 +288,7 @@ impl Draft {
         }
         questions.sort_by_key(|question| question.id);
         let (not_records, finished) = (self.not_records, found.finished);
+        let findings = Findings { records: self.records, ..findings };
         Report { findings, not_records, questions, finished, to_tell, to_abort }
     }
 }

@@ -226,6 +226,9 @@ fn open(bytes: &[u8]) -> Result<(Block<'_>, Lsn), Damage> {
     let epoch = u64::from_le_bytes(fields.take());
     let previous = u32::from_le_bytes(fields.take());
     let first = Lsn::new(first).ok_or(nowhere(DamageKind::Malformed("its first record has the number 0")))?;
+    if first.get().checked_add(count.into()).is_none() {
+        return Err(nowhere(DamageKind::Malformed("its records have no numbers")));
+    }
     if usize::try_from(length) != Ok(frames.len()) {
         return Err(Damage::at(first, DamageKind::Malformed("it is not as long as its header says")));
     }

@@ -206,7 +206,7 @@ impl Readable {
     fn raise_epoch(&mut self) -> Result<Option<Identity>, OpenError> {
         let (high, latest) = (self.high(), self.end.epoch);
         // Participants may have heard of later starts than an older copy knows of.
-        let skipped = self.outdated().map_or(0, |moved| moved.epoch + EPOCHS_SKIPPED);
+        let skipped = self.outdated().map_or(0, |moved| moved.epoch.saturating_add(EPOCHS_SKIPPED));
         // Where the witness was lost, the blocks that can be read may be of much earlier starts.
         let last =
             self.home.as_ref().map_or(Ok(None), |home| home.files.last_start())?.map_or(0, |last| last.epoch);

@@ -415,3 +415,40 @@ async fn a_newer_block_is_no_damage_and_nothing_is_made_of_the_log() {
     std::fs::write(from.path().join("store/db"), block).unwrap();
     assert!(matches!(salvage::look(from.path(), Copied::Complete), Err(OpenError::NewerVersion(_))));
 }
+
+/// A block of the log with other fields in its header, and checksums that are right: a body that somebody sent can hold it.
+fn sent(directory: &Path, change: impl Fn(&mut [u8])) -> Vec<u8> {
+    let data = std::fs::read(directory.join("store/db")).unwrap();
+    let at = data.windows(4).position(|bytes| bytes == b"UWAL").unwrap();
+    let filled = u32::from_le_bytes(data[at + 20..at + 24].try_into().unwrap());
+    let mut block = data[at..at + 40 + filled as usize].to_vec();
+    change(&mut block);
+    let sum = crc32fast::hash(&[&block[..36], &block[40..]].concat());
+    block[36..40].copy_from_slice(&sum.to_le_bytes());
+    block
+}
+
+#[tokio::test]
+async fn what_a_client_can_send_to_be_in_a_record_stops_no_rescue() {
+    let from = tempfile::tempdir().unwrap();
+    let records = a_log(from.path()).await;
+    let number = |block: &mut [u8], at: usize, number: u64| {
+        block[at..at + 8].copy_from_slice(&number.to_le_bytes());
+    };
+    let bodies = [
+        sent(from.path(), |block| block[4] = 2),
+        // Every number before it would be missing.
+        sent(from.path(), |block| number(block, 8, 1_000_000_000_000_000_000)),
+        // A start of which the witness does not know.
+        sent(from.path(), |block| {
+            number(block, 8, 95);
+            number(block, 24, 4);
+        }),
+    ];
+    // As what is left of a block that was written over in part.
+    std::fs::write(from.path().join("store/left"), bodies.concat()).unwrap();
+    let (findings, found) = rescued(from.path());
+    assert!(found == records);
+    assert_eq!((findings.newer.len(), findings.impossible.len()), (1, 2), "{findings:?}");
+    assert!(findings.is_end_known() && findings.missing.is_empty(), "{findings:?}");
+}

@@ -114,6 +114,7 @@ fn values_that_make_no_sense_are_refused_though_their_checksum_is_right() {
     let malformed = |change| matches!(kind(change), DamageKind::Malformed(_));
     assert!(malformed(|b| b[5] = 1), "a field that is zero");
     assert!(malformed(|b| b[8] = 0), "number 0");
+    assert!(malformed(|b| b[8..16].fill(255)), "its second record has no number");
     assert!(malformed(|b| b[20] = 1), "another length");
     assert!(malformed(|b| b[6] = 1), "whole records in a later part");
     assert_eq!(kind(|b| b[16] = 1), DamageKind::TooLong);

@@ -107,11 +107,16 @@ pub(super) fn missing(pieces: &[Piece], remains: &[Spot]) -> Vec<Missing> {
         Piece::Missing(first, last) => Some((*first, *last)),
         Piece::Block(_) | Piece::Long(_) | Piece::Record(..) => None,
     });
-    gaps.map(|(first, last)| {
-        let is_of_it = |spot: &&Spot| spot.records.is_some_and(|(from, to)| from <= last && to >= first);
-        Missing { first, last, remains: remains.iter().filter(is_of_it).cloned().collect() }
-    })
-    .collect()
+    let mut missing: Vec<_> =
+        gaps.map(|(first, last)| Missing { first, last, remains: Vec::new() }).collect();
+    for spot in remains {
+        let Some((from, to)) = spot.records else { continue };
+        let behind = missing.partition_point(|missing| missing.last < from);
+        for gap in missing.iter_mut().skip(behind).take_while(|gap| gap.first <= to) {
+            gap.remains.push(spot.clone());
+        }
+    }
+    missing
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::scan::Sighting;
 use crate::block::{BlockKey, Checksum};
 use crate::lsn::Lsn;
+use crate::witness::Witness;
 
 /// The blocks of the log, in order, and what was left out.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,12 +36,42 @@ struct Candidate {
 /// Starts that may be missing from what counts them: it can be from an older copy.
 const EPOCHS_UNCOUNTED: u64 = 1 << 32;
 
-/// Takes out the blocks of starts that cannot have been, where `starts` are known: nobody comes to so many.
-pub(super) fn without_impossible(seen: &mut Vec<Sighting>, starts: Option<u64>) -> Vec<(Sighting, Sighting)> {
-    let Some(most) = starts.map(|starts| starts.saturating_add(EPOCHS_UNCOUNTED)) else { return Vec::new() };
-    let Some(other) = seen.iter().copied().find(|seen| seen.epoch <= most) else { return Vec::new() };
-    let impossible = seen.iter().filter(|seen| seen.epoch > most).map(|seen| (*seen, other)).collect();
-    seen.retain(|seen| seen.epoch <= most);
+/// Records that nobody writes before the witness is synced again.
+const RECORDS_UNWITNESSED: u64 = 1 << 24;
+
+/// What the log can have come to, as far as that is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    epoch: u64,
+    last: Option<Lsn>,
+}
+
+impl Reach {
+    /// That of a log of which something counts the starts.
+    pub(super) const fn of_starts(starts: u64) -> Self {
+        Self { epoch: starts.saturating_add(EPOCHS_UNCOUNTED), last: None }
+    }
+
+    /// That of a log which is where its last start left it, and has the witness of that start.
+    pub(super) fn of_witness(witness: &Witness) -> Self {
+        let last = witness.high.unwrap_or(Lsn::FIRST).plus(RECORDS_UNWITNESSED);
+        Self { epoch: witness.epoch, last: Some(last) }
+    }
+
+    fn holds(self, seen: &Sighting) -> bool {
+        seen.epoch <= self.epoch && self.last.is_none_or(|last| seen.key.first <= last)
+    }
+}
+
+/// Takes out the blocks that the log cannot have come to: somebody sent them, to be in a record.
+pub(super) fn without_impossible(seen: &mut Vec<Sighting>, reach: Option<Reach>) -> Vec<Sighting> {
+    let Some(reach) = reach else { return Vec::new() };
+    // What counts the starts is of another log.
+    if reach.last.is_none() && !seen.iter().any(|seen| reach.holds(seen)) {
+        return Vec::new();
+    }
+    let (possible, impossible) = std::mem::take(seen).into_iter().partition(|seen| reach.holds(seen));
+    *seen = possible;
     impossible
 }
 
@@ -241,12 +272,30 @@ mod tests {
         let mut seen = five();
         // They name each other, as nothing does that fits nowhere.
         seen.extend([block(1, 2, u64::MAX, 0, 70), block(2, 3, u64::MAX, 70, 71)]);
-        let mut possible = seen.clone();
-        let left_out = without_impossible(&mut possible, Some(1));
-        assert_eq!((checksums(&chosen(&possible, 1).blocks), left_out.len()), (vec![1, 2, 3, 4, 5], 2));
-        assert_eq!(without_impossible(&mut seen.clone(), None), [], "nobody knows how many there were");
-        seen.retain(|seen| seen.epoch > 1);
-        assert_eq!(without_impossible(&mut seen, Some(1)), [], "what counts them is of another log");
+        let without = |seen: &[Sighting], reach| {
+            let mut seen = seen.to_vec();
+            let impossible = without_impossible(&mut seen, reach);
+            (checksums(&chosen(&seen, 1).blocks), impossible.len())
+        };
+        assert_eq!(without(&seen, Some(Reach::of_starts(1))), (vec![1, 2, 3, 4, 5], 2));
+        assert_eq!(without(&seen, None).1, 0, "nobody knows how many there were");
+        assert_eq!(without(&seen[5..], Some(Reach::of_starts(1))).1, 0, "what counts them is of another log");
+    }
+
+    #[test]
+    fn what_is_far_behind_all_that_was_acknowledged_is_not_of_the_log() {
+        let witness = Witness { high: Lsn::new(5), epoch: 1, ..Witness::new(7) };
+        let reach = Reach::of_witness(&witness);
+        let possible = [block(6, 7, 1, 5, 6), block(5 + RECORDS_UNWITNESSED, 1 << 40, 1, 77, 70)];
+        let impossible = [block(6 + RECORDS_UNWITNESSED, 1 << 40, 1, 77, 71), block(6, 7, 2, 5, 72)];
+        let mut seen = [&possible[..], &impossible].concat();
+        assert_eq!(without_impossible(&mut seen, Some(reach)), impossible);
+        assert_eq!(seen, possible);
+        assert_eq!(
+            without_impossible(&mut impossible.to_vec(), Some(reach)),
+            impossible,
+            "also where nothing else is left"
+        );
     }
 
     #[test]

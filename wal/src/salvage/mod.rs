@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::arrange::Missing;
 use self::arrange::Piece;
-use self::choose::Choice;
+use self::choose::{Choice, Reach};
 pub use self::rebuild::Rebuild;
 use self::scan::{Place, Seen, Sighting};
 use crate::block::Claim;
@@ -74,6 +74,10 @@ pub struct Findings {
     pub contradictions: Vec<Contradiction>,
     /// Whole blocks that a later start of the node wrote over. They were never acknowledged, or had been given up.
     pub superseded: Vec<Spot>,
+    /// Whole blocks with numbers that the log never came to: somebody sent them, to be in a record.
+    pub impossible: Vec<Spot>,
+    /// What says that a newer program wrote it, although other blocks do not.
+    pub newer: Vec<Spot>,
     /// What the disk refused to read.
     pub refused: Vec<Spot>,
     /// Why the directory is not where the last start of the node left it, so that more may have come than it holds.
@@ -138,21 +142,33 @@ pub fn look(directory: &Path, copied: Copied) -> Result<Salvage, OpenError> {
         Err(error) => return Err(error),
     };
     let witness = witnessed(&files)?;
-    let moved = files.moved(witness.as_ref())?.filter(|moved| moved.is_older || copied != Copied::Complete);
+    let moved = files.moved(witness.as_ref())?;
+    let is_here = moved.is_none();
+    let moved = moved.filter(|moved| moved.is_older || copied != Copied::Complete);
     let ring = files.ring();
     let is_ring_foreign = is_foreign(&ring, marker, witness.as_ref())?;
     let mut seen = scan::search(&files.store(), Some(ring.as_path()).filter(|_| !is_ring_foreign))?;
+    if seen.blocks.is_empty()
+        && let Some((_, newer)) = seen.newer.first()
+    {
+        return Err(newer.clone().into());
+    }
     if marker.is_none() && witness.is_none() && seen.blocks.is_empty() && seen.remains.is_empty() {
         return Err(OpenError::Absent { directory: directory.to_owned() });
     }
     let (low, acknowledged) = (witness.map(|witness| witness.low), witness.and_then(|witness| witness.high));
-    let starts = files.last_start()?.map(|start| start.epoch).max(witness.map(|witness| witness.epoch));
-    let impossible = choose::without_impossible(&mut seen.blocks, starts);
-    let mut choice = choose::choose(seen.blocks.clone(), low);
-    choice.contradictions.extend(impossible);
+    let last_start = files.last_start()?.map(|start| start.epoch);
+    let starts = last_start.max(witness.map(|witness| witness.epoch));
+    // Every start writes its number into the witness before its first record, and then beside it.
+    let reach = match &witness {
+        Some(witness) if is_here && last_start == Some(witness.epoch) => Some(Reach::of_witness(witness)),
+        Some(_) | None => starts.map(Reach::of_starts),
+    };
+    let impossible = choose::without_impossible(&mut seen.blocks, reach);
+    let choice = choose::choose(seen.blocks.clone(), low);
     let fragments = fragments::find(&seen, &choice.blocks, low)?;
     let pieces = arrange::arrange(&choice.blocks, &fragments, low, acknowledged);
-    let mut findings = Findings::of(&seen, &choice, &pieces, directory);
+    let mut findings = Findings::of(&seen, &choice, &impossible, &pieces, directory);
     findings.marker = marker;
     findings.witness = witness.map(|witness| Witnessed {
         low: witness.low,
@@ -214,7 +230,7 @@ impl Salvage {
 }
 
 impl Findings {
-    fn of(seen: &Seen, choice: &Choice, pieces: &[Piece], directory: &Path) -> Self {
+    fn of(seen: &Seen, choice: &Choice, impossible: &[Sighting], pieces: &[Piece], directory: &Path) -> Self {
         let spot = |place: Place, records| Spot {
             file: seen.path(place).strip_prefix(directory).unwrap_or(seen.path(place)).to_owned(),
             offset: place.offset,
@@ -239,6 +255,8 @@ impl Findings {
                 .map(|(out, other)| Contradiction { left_out: of_block(out), other: of_block(other) })
                 .collect(),
             superseded: choice.superseded.iter().map(of_block).collect(),
+            impossible: impossible.iter().map(of_block).collect(),
+            newer: seen.newer.iter().map(|(place, _)| spot(*place, None)).collect(),
             refused: seen.refused.iter().map(|place| spot(*place, None)).collect(),
             moved: None,
             is_ring_foreign: false,
@@ -266,7 +284,8 @@ impl Findings {
     /// Whether every record is there, and nothing speaks against any.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        let is_sound = self.missing.is_empty() && self.contradictions.is_empty() && self.refused.is_empty();
+        let left_out = self.contradictions.len() + self.newer.len() + self.refused.len();
+        let is_sound = self.missing.is_empty() && left_out == 0;
         is_sound && self.is_end_known() && self.is_beginning_known()
     }
 }

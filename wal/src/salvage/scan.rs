@@ -62,6 +62,8 @@ pub(super) struct Seen {
     pub(super) files: Vec<PathBuf>,
     pub(super) blocks: Vec<Sighting>,
     pub(super) remains: Vec<Remains>,
+    /// Blocks that say that a newer program wrote them.
+    pub(super) newer: Vec<(Place, Damage)>,
     /// What the disk refused to read.
     pub(super) refused: Vec<Place>,
     /// Which of the files is the mirror ring, and its length.
@@ -82,18 +84,10 @@ pub(super) fn search(directory: &Path, ring: Option<&Path>) -> Result<Seen, Open
         let file = File::open(path).map_err(OpenError::io("open", path))?;
         let round = seen.round(number);
         let read = |bytes: &mut [u8], at: u64| read_round(&file, round, bytes, at);
-        search_file(number, &read, round.unwrap_or(u64::MAX), &mut seen).map_err(|error| match error {
-            Failed::Read(cause) => OpenError::io("read", path)(cause),
-            Failed::Newer(damage) => OpenError::NewerVersion(damage),
-        })?;
+        search_file(number, &read, round.unwrap_or(u64::MAX), &mut seen)
+            .map_err(OpenError::io("read", path))?;
     }
     Ok(seen)
-}
-
-enum Failed {
-    Read(io::Error),
-    /// The checksums are right and the format is unknown.
-    Newer(Damage),
 }
 
 type ReadAt<'a> = &'a dyn Fn(&mut [u8], u64) -> io::Result<usize>;
@@ -128,16 +122,16 @@ fn read_round(file: &File, round: Option<u64>, bytes: &mut [u8], at: u64) -> io:
 }
 
 /// Finds what begins before `before`.
-fn search_file(file: usize, read: ReadAt<'_>, before: u64, seen: &mut Seen) -> Result<(), Failed> {
+fn search_file(file: usize, read: ReadAt<'_>, before: u64, seen: &mut Seen) -> io::Result<()> {
     let (mut bytes, mut at, mut from) = (vec![0; STEP + BLOCK_MAX], 0, 0);
     loop {
-        let filled = fill(file, read, &mut bytes, at, &mut seen.refused).map_err(Failed::Read)?;
+        let filled = fill(file, read, &mut bytes, at, &mut seen.refused)?;
         let window = bytes.get(..filled).unwrap_or_default();
         let is_last = filled < STEP + BLOCK_MAX;
         let left = usize::try_from(before.saturating_sub(at)).unwrap_or(usize::MAX);
         let end = left.min(if is_last { filled } else { STEP });
         // A block that was found may reach over the end of the step.
-        from = search_window(file, window, at, from..end, seen)?.saturating_sub(STEP);
+        from = search_window(file, window, at, from..end, seen).saturating_sub(STEP);
         if is_last {
             return Ok(());
         }
@@ -152,7 +146,7 @@ fn search_window(
     at: u64,
     range: std::ops::Range<usize>,
     seen: &mut Seen,
-) -> Result<usize, Failed> {
+) -> usize {
     let mut from = range.start;
     while let Some(found) = memmem::find(window.get(from..).unwrap_or_default(), &block::MAGIC) {
         let start = from + found;
@@ -169,7 +163,10 @@ fn search_window(
                 from = start + len;
                 continue;
             }
-            Some(Err(damage)) if damage.is_newer_version() => return Err(Failed::Newer(damage)),
+            // Its checksums are right and its format is unknown.
+            Some(Err(damage)) if damage.is_newer_version() => {
+                seen.newer.push((place(whole.map_or(0, <[u8]>::len)), damage));
+            }
             Some(Err(_)) | None => {
                 let len = block::claimed_len(rest).unwrap_or(HEADER_LEN).min(rest.len());
                 seen.remains.push(Remains { claim: block::claim(rest), place: place(len) });
@@ -177,7 +174,7 @@ fn search_window(
         }
         from = start + 1;
     }
-    Ok(from.max(range.end))
+    from.max(range.end)
 }
 
 fn sighting(block: &block::Block<'_>, place: Place) -> Sighting {

@@ -65,13 +65,16 @@ fn a_directory_that_is_not_there_is_empty_and_one_that_cannot_be_listed_is_an_er
 }
 
 #[test]
-fn a_block_of_a_newer_program_ends_the_search() {
+fn a_block_of_a_newer_program_is_none_of_ours_and_no_remains() {
     let mut block = blocks(1, 10).concat();
     block[4] += 1;
     let sum = crc32fast::hash(&[&block[..36], &block[40..]].concat());
     block[36..40].copy_from_slice(&sum.to_le_bytes());
-    let found = search_window(0, &block, 0, 0..block.len(), &mut Seen::default());
-    assert!(matches!(found, Err(Failed::Newer(_))));
+    let mut seen = Seen::default();
+    search_window(0, &block, 0, 0..block.len(), &mut seen);
+    let newer: Vec<_> = seen.newer.iter().map(|(place, _)| *place).collect();
+    assert_eq!(newer, [Place { file: 0, offset: 0, len: block.len() }]);
+    assert!(seen.blocks.is_empty() && seen.remains.is_empty());
 }
 
 #[test]
@@ -104,7 +107,7 @@ fn a_read_that_is_interrupted_is_tried_again_and_any_other_error_ends_the_search
     assert!(search_file(0, &read, u64::MAX, &mut seen).is_ok());
     assert_eq!((seen.blocks.len(), seen.refused), (1, vec![]));
     let refuse = |_: &mut [u8], _| Err(ErrorKind::PermissionDenied.into());
-    assert!(matches!(search_file(0, &refuse, u64::MAX, &mut Seen::default()), Err(Failed::Read(_))));
+    assert!(search_file(0, &refuse, u64::MAX, &mut Seen::default()).is_err());
 }
 
 #[test]

@@ -67,8 +67,10 @@ pub(crate) fn finds_everything(data: &Path, witness: &Witness) -> io::Result<boo
         }
         next = next.max(end);
     }
-    // What is older is left from when the segment was used before.
-    let goes_on = beyond.iter().any(|span: &Span| span.begin >= next);
+    // What is older is left from when the segment was used before. What is further away than records fit into a segment was
+    // never a block of this log: somebody sent it, to be in a record.
+    let reach = next..(next.0.saturating_add(SEGMENT_SIZE as u64), 0);
+    let goes_on = beyond.iter().any(|span: &Span| reach.contains(&span.begin));
     Ok(next.0 > high.get() && !goes_on)
 }
 

@@ -211,6 +211,7 @@ fn only_the_last_segment_may_end_early_and_nothing_newer_may_be_behind_that() {
     };
     assert!(finds(&[torn(0, 1, 1)], &[], 1), "what is behind it is older");
     assert!(!finds(&[torn(0, 1, 2)], &[], 1), "what is behind it is newer");
+    assert!(finds(&[torn(0, 1, u64::MAX - 1)], &[], 1), "nobody came to that: somebody sent it");
     assert!(finds(&[segment_of(0, -1, &[1]), torn(1, 2, 1)], &[], 2));
     assert!(!finds(&[torn(0, 1, 1), segment_of(1, 0, &[2])], &[], 2), "it is not the last one");
 }
