@@ -16,7 +16,7 @@ use crate::mirror::Mirror;
 use crate::pack::{Packer, Tail};
 use crate::poisoned::Poisoned;
 use crate::request::{Batch, Done, Request};
-use crate::shared::Shared;
+use crate::shared::{Call, Shared};
 use crate::store::{Store, StoreError};
 use crate::turns::Turns;
 use crate::witness::Keeper;
@@ -94,12 +94,13 @@ impl Committer {
         self.keeper.due().into_iter().chain(self.turns.due(&self.keeper)).min()
     }
 
-    fn do_what_is_due(&mut self, now: Instant) -> Result<(), StoreError> {
+    fn do_what_is_due(&mut self, now: Instant, call: &mut Call<'_>) -> Result<(), StoreError> {
         if self.keeper.due().is_some_and(|due| due <= now) {
+            call.again();
             self.keeper.settle(now)?;
         }
         if self.turns.due(&self.keeper).is_some_and(|due| due <= now) {
-            self.turns.take(&mut self.keeper, now)?;
+            self.turns.take(&mut self.keeper, now, call)?;
         }
         Ok(())
     }
@@ -107,8 +108,8 @@ impl Committer {
     /// Commits what waits, and does what stands after it in the queue. Any error is final.
     pub(crate) fn work(&mut self) -> ControlFlow<Ended> {
         let shared = self.shared.clone();
-        let call = shared.calls.begin();
-        let result = self.try_work();
+        let mut call = shared.calls.begin();
+        let result = self.try_work(&mut call);
         drop(call);
         result.unwrap_or_else(|error| {
             self.shared.fail(&error.into());
@@ -116,7 +117,7 @@ impl Committer {
         })
     }
 
-    fn try_work(&mut self) -> Result<ControlFlow<Ended>, StoreError> {
+    fn try_work(&mut self, call: &mut Call<'_>) -> Result<ControlFlow<Ended>, StoreError> {
         if let Some(Removal { low, done }) = self.removal.take() {
             let left = self.remove_some(low);
             self.answer_removal(done, left)?;
@@ -129,28 +130,29 @@ impl Committer {
             self.keeper.settle(Instant::now())?;
             return Ok(ControlFlow::Break(Ended::Over));
         };
-        match self.commit(&batch) {
-            Ok(true) => {}
+        call.again();
+        match self.commit(&batch, call) {
+            Ok(true) => call.again(),
             Ok(false) => return Ok(ControlFlow::Break(Ended::Over)),
             Err(error) => return Err(self.refuse_all(batch.then, error)),
         }
         match batch.then {
             None | Some(Request::Append(_)) => {}
             Some(Request::Retire { below, done }) => {
-                let left = self.begin_removal(below);
+                let left = self.begin_removal(below, call);
                 self.answer_removal(done, left)?;
             }
-            Some(Request::Close { done }) => match self.settle_all() {
+            Some(Request::Close { done }) => match self.settle_all(call) {
                 Ok(()) => return Ok(ControlFlow::Break(Ended::Closed(done))),
                 Err(error) => return Err(self.refuse(done, error)),
             },
         }
-        self.do_what_is_due(Instant::now())?;
+        self.do_what_is_due(Instant::now(), call)?;
         Ok(ControlFlow::Continue(()))
     }
 
     /// `false` if the watchdog was faster and told everybody that it failed.
-    fn commit(&mut self, batch: &Batch) -> Result<bool, StoreError> {
+    fn commit(&mut self, batch: &Batch, call: &mut Call<'_>) -> Result<bool, StoreError> {
         if batch.payloads.is_empty() {
             return Ok(true);
         }
@@ -167,6 +169,7 @@ impl Committer {
             }
             self.store.sync()?;
             self.mirror.finish()?;
+            call.again();
             left = rest;
         }
         // Nothing from here to the answers may be lost: whoever is told must be found in the witness.
@@ -187,22 +190,24 @@ impl Committer {
     }
 
     /// The last that is written.
-    fn settle_all(&mut self) -> Result<(), StoreError> {
-        self.turns.take(&mut self.keeper, Instant::now())?;
+    fn settle_all(&mut self, call: &mut Call<'_>) -> Result<(), StoreError> {
+        self.turns.take(&mut self.keeper, Instant::now(), call)?;
         self.keeper.settle(Instant::now())
     }
 
     /// Raises the low-water mark for good before anything goes, so that nothing that comes back is taken for real. Gives it
     /// where some is left to remove.
-    fn begin_removal(&mut self, below: Lsn) -> Result<Option<BlockKey>, StoreError> {
+    fn begin_removal(&mut self, below: Lsn, call: &mut Call<'_>) -> Result<Option<BlockKey>, StoreError> {
         // The block that holds `below` is the first to stay; the newest block always stays.
         let first_kept = self.store.at_or_before(BlockKey::last_of(below))?;
         let low = match first_kept {
             Some((key, _)) if key.first > self.keeper.now().low => key.first,
             Some(_) | None => return Ok(None),
         };
+        call.again();
         self.keeper.record(|witness| witness.low = low, Instant::now())?;
         self.shared.raise_low(low);
+        call.again();
         self.remove_some(BlockKey::of(low))
     }
 

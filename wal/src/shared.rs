@@ -111,6 +111,13 @@ impl Calls {
     }
 }
 
+impl Call<'_> {
+    /// It came back, and the next one begins.
+    pub(crate) fn again(&mut self) {
+        *self = self.calls.begin();
+    }
+}
+
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         self.calls.open().remove(&self.of);

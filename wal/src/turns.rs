@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::lsn::Lsn;
+use crate::shared::Call;
 use crate::store::StoreError;
 use crate::store::files::Files;
 use crate::store::home::{Identity, Start};
@@ -39,17 +40,26 @@ impl Turns {
     }
 
     /// Takes the next one, if anything was written since the last.
-    pub(crate) fn take(&mut self, keeper: &mut Keeper, at: Instant) -> Result<(), StoreError> {
+    pub(crate) fn take(
+        &mut self,
+        keeper: &mut Keeper,
+        at: Instant,
+        call: &mut Call<'_>,
+    ) -> Result<(), StoreError> {
         let (Some(_), Some((files, own))) = (self.due(keeper), &self.file) else { return Ok(()) };
         // In both slots, before a file says so.
+        call.again();
         keeper.record(|witness| witness.turn += 1, at)?;
+        call.again();
         keeper.record(|_| {}, at)?;
+        call.again();
         let next = Start::of(&keeper.now());
         match files.turn(*own, self.name, next) {
             Ok(()) => self.name = next,
             // The log is whole; the next turn is another try.
             Err(error) => tracing::warn!(%error, "a copy of the running log might not be known for one"),
         }
+        call.again();
         (self.taken_at, self.high) = (at, keeper.now().high);
         Ok(())
     }

@@ -114,7 +114,11 @@ async fn hang_in(operation: Operation) {
 
 /// A log of ten records whose disk may take 200 ms for a call.
 async fn ten(disk: &SimDisk) -> Wal {
-    let options = Options { commit_limit: Duration::from_millis(200), ..Options::default() };
+    ten_within(disk, Duration::from_millis(200)).await
+}
+
+async fn ten_within(disk: &SimDisk, commit_limit: Duration) -> Wal {
+    let options = Options { commit_limit, ..Options::default() };
     let (readable, _) = read(sim::open(disk, options).unwrap()).unwrap();
     let wal = readable.start().unwrap();
     for n in 1..=10 {
@@ -144,6 +148,23 @@ async fn a_removal_or_a_read_that_hangs_is_noticed_as_well() {
     wal.append(payload(11, 10), ()).await.unwrap_err();
     disk.release();
     reading.join().unwrap();
+}
+
+#[tokio::test]
+async fn calls_that_come_back_in_time_are_not_too_late_together() {
+    let disk = SimDisk::new(9);
+    let wal = ten_within(&disk, Duration::from_secs(2)).await;
+    disk.hang(Operation::Read);
+    let retiring = tokio::spawn(async move { wal.retire(lsn(8)).await });
+    for next in [Some(Operation::Remove), None] {
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        assert!(disk.is_hanging());
+        match next {
+            Some(operation) => disk.hang(operation),
+            None => disk.release(),
+        }
+    }
+    timeout(SOON, retiring).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

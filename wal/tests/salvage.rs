@@ -438,7 +438,10 @@ async fn what_a_client_can_send_to_be_in_a_record_stops_no_rescue() {
     let bodies = [
         sent(from.path(), |block| block[4] = 2),
         // Every number before it would be missing.
-        sent(from.path(), |block| number(block, 8, 1_000_000_000_000_000_000)),
+        sent(from.path(), |block| {
+            number(block, 8, 1_000_000_000_000_000_000);
+            number(block, 24, 3);
+        }),
         // A start of which the witness does not know.
         sent(from.path(), |block| {
             number(block, 8, 95);

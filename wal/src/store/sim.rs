@@ -122,9 +122,10 @@ impl SimDisk {
         self.state().failure.is_some()
     }
 
-    /// From now on no such operation returns before [`release`](Self::release).
+    /// From now on no such operation returns before [`release`](Self::release), and any other does.
     pub fn hang(&self, operation: Operation) {
         self.state().hangs = Some(operation);
+        self.0.released.notify_all();
     }
 
     /// Whether an operation hangs now.
