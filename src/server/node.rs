@@ -93,7 +93,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long a node whose log failed waits for the answers that say so.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// How often the disk is looked at. A log that gets 100 MB/s more in between still does not fill the reserve.
+/// How often the disk is looked at. A log that gets 100 MB/s more in between still does not fill what is left when the reserve
+/// is given back.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What `/readyz` says while new transactions are refused for want of room.

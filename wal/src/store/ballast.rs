@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   free │■■■■■■■■■■│ ballast │ log │   the node refuses new transactions while `free` is below its floor
-//!        │■│        │ ballast │ log │   a quarter of the ballast is left free: it goes
+//!        │■│        │ ballast │ log │   half of the ballast's length is left free: it goes
 //!        │■■■■■■■■■■■│          log │   what was begun ends, also after a restart
 //! ```
 
@@ -101,7 +101,7 @@ fn reserve_of(total: u64) -> u64 {
 }
 
 const fn is_nearly_full(available: u64, reserve: u64) -> bool {
-    available < reserve / 4
+    available < reserve / 2
 }
 
 /// Half more than it takes, so that it does not come and go.
@@ -122,8 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_when_a_quarter_of_it_is_not_free_and_comes_back_where_half_more_is() {
-        assert!(is_nearly_full(4 * MIB - 1, 16 * MIB) && !is_nearly_full(4 * MIB, 16 * MIB));
+    fn it_goes_when_half_of_it_is_not_free_and_comes_back_where_half_more_is() {
+        assert!(is_nearly_full(8 * MIB - 1, 16 * MIB) && !is_nearly_full(8 * MIB, 16 * MIB));
         assert!(!has_plenty(24 * MIB - 1, 16 * MIB) && has_plenty(24 * MIB, 16 * MIB));
     }
 
