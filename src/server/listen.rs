@@ -20,10 +20,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::linger::lingering;
 use super::seats::{Guest, Seats};
@@ -71,7 +71,7 @@ pub async fn serve<A, F, R>(
     F: Future<Output = Response> + Send + 'static,
     R: Fn() -> Response + Send + Sync + 'static,
 {
-    let (seats, tasks) = (Seats::new(limits.connections_max), TaskTracker::new());
+    let (seats, mut tasks) = (Seats::new(limits.connections_max), JoinSet::new());
     let header_timeout = limits.header_timeout.min(REFUSED_HEADER_TIMEOUT);
     let builder_for_refused = builder(Limits { header_timeout, ..limits });
     let builder = builder(limits);
@@ -81,6 +81,7 @@ pub async fn serve<A, F, R>(
     loop {
         let (place, stream, client) = tokio::select! {
             () = door.closing.cancelled() => break,
+            Some(_) = tasks.join_next() => continue,
             next = next(&door.seats, &listener) => next,
         };
         let door = door.clone();
@@ -95,9 +96,11 @@ pub async fn serve<A, F, R>(
         });
     }
     drop(listener);
-    tasks.close();
-    if timeout(limits.finish, tasks.wait()).await.is_err() {
+    let finished = async { while tasks.join_next().await.is_some() {} };
+    if timeout(limits.finish, finished).await.is_err() {
         tracing::warn!("some connections did not finish in {:?}; they are cut", limits.finish);
+        // What they hold, the log among it, is let go before this returns.
+        tasks.shutdown().await;
     }
 }
 
@@ -181,5 +184,47 @@ async fn next(seats: &Seats, listener: &TcpListener) -> (OwnedSemaphorePermit, T
                 sleep(Duration::from_millis(20)).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_finish_is_cut_and_lets_go_of_what_it_holds() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let second = Duration::from_secs(1);
+        let limits = Limits {
+            header_timeout: second,
+            answer_timeout: second,
+            header_max: 8192,
+            connections_max: 10,
+            finish: Duration::from_millis(50),
+        };
+        let (closing, asked, held) = (CancellationToken::new(), Arc::new(Notify::new()), Arc::new(()));
+        let (notify, holds) = (asked.clone(), held.clone());
+        let never = move |_: Request<Body>, _| {
+            let (notify, holds) = (notify.clone(), holds.clone());
+            async move {
+                notify.notify_one();
+                std::future::pending::<()>().await;
+                drop(holds);
+                Response::default()
+            }
+        };
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let close = async {
+            asked.notified().await;
+            closing.cancel();
+        };
+        tokio::join!(serve(listener, limits, closing.clone(), never, Response::default), close);
+        assert_eq!(Arc::strong_count(&held), 1, "nobody else holds it");
+        assert_eq!(client.read(&mut [0]).await.map_err(|error| error.kind()).unwrap_or(0), 0, "it is cut");
     }
 }
