@@ -5,21 +5,30 @@
 mod made;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use unanimous::clock::Timestamp;
-use unanimous::journal::LogPosition as Lsn;
+use unanimous::clock::{SystemClock, Timestamp};
 use unanimous::journal::codec;
 use unanimous::journal::inspect::{Audit, Wanted, audit, records};
+use unanimous::journal::options::LogOptions;
 use unanimous::journal::record::{Entry, Record};
+use unanimous::journal::{Journal, LogPosition as Lsn};
 use unanimous::plan::TransactionId;
 use unanimous::txn::Decision;
+use unanimous_wal::salvage::Rebuild;
 use unanimous_wal::{Options, open};
 
 use made::{begun, decided, id};
 
-/// A log with these records, of which those below `low` were retired, each in a block of its own.
+/// A log with these records, of which those below `low` were retired, each in a block of its own. It is that of node 1, as the
+/// transactions are.
 async fn a_log(low: u64, records: &[(TransactionId, Record)]) -> tempfile::TempDir {
+    a_log_of(1, low, records).await
+}
+
+async fn a_log_of(node: u32, low: u64, records: &[(TransactionId, Record)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
+    Rebuild::create(directory.path(), node, 0, Lsn::FIRST).unwrap().finish().unwrap();
     let readable =
         open(directory.path(), Options::default()).unwrap().read_all(|_, _| Ok::<_, ()>(())).unwrap();
     let wal = readable.start().unwrap();
@@ -65,6 +74,26 @@ async fn whoever_has_neither_a_beginning_nor_an_end_is_in_question_and_both_may_
     let Audit { records, unfinished, faults, notes, .. } = audit(given_up.path()).unwrap();
     assert_eq!((records, unfinished, faults), (3, 0, vec![]), "it may have been given up");
     assert!(matches!(notes.as_slice(), [note] if note.contains("some records were given up")), "{notes:?}");
+}
+
+#[tokio::test]
+async fn records_of_another_node_are_no_part_of_this_log_and_no_node_starts_with_them() {
+    let directory = a_log_of(7, 1, &[(id(1), begun()), (id(1), decided())]).await;
+    let (.., faults) = counts(directory.path());
+    let words = "record 1 is of node 1, and by `INIT` this is the log of node 7: files of two logs are mixed";
+    assert!(matches!(faults.as_slice(), [fault] if fault.starts_with(words)), "{faults:?}");
+    let start = async || {
+        let opened =
+            Journal::open(directory.path(), &LogOptions::default(), Arc::new(SystemClock), "0.1.0").await;
+        opened.err().map(|error| error.to_string())
+    };
+    let refused = start().await.unwrap();
+    assert!(refused.starts_with(words), "{refused}");
+    assert_eq!(start().await, Some(refused), "nothing was changed");
+    // A log whose number was lost to damage says that something was given up.
+    let gave_up = (TransactionId::NONE, Record::GaveUp { damage: "all of it".to_owned() });
+    let log = [(id(1), begun()), gave_up, (id(1), decided()), (id(1), Record::Ended(Decision::Commit))];
+    assert_eq!(audit(a_log_of(7, 1, &log).await.path()).unwrap().faults, [""; 0]);
 }
 
 #[tokio::test]

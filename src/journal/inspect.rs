@@ -5,10 +5,10 @@ use std::path::Path;
 
 use unanimous_wal::{Lsn, ReadAllError, RingState, SALVAGE, verify};
 
-use super::OpenError;
 use super::codec::{self, CodecError};
 use super::record::{Entry, Record};
 use super::replay::{Fault, FaultKind, Replay};
+use super::{OpenError, mixed};
 use crate::plan::TransactionId;
 
 /// What was found in a log, and how far it can be trusted.
@@ -36,7 +36,7 @@ const SETTLE: &str = "a node that starts parks these, and sends nothing for them
 /// Checks every record: checksum, sequence, encoding, legal order.
 pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
     let mut replay = Replay::default();
-    let (mut audit, mut first) = (Audit::default(), None);
+    let (mut audit, mut first, mut node) = (Audit::default(), None, None);
     let snapshot = match verify::read_only(directory) {
         Err(unanimous_wal::OpenError::Damage(damage)) => Err(ReadAllError::Damage(damage)),
         snapshot => Ok(snapshot?),
@@ -59,6 +59,7 @@ pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
     match read {
         Ok(summary) => {
             audit.faults.extend(summary.copies.faults());
+            node = Some(summary.node);
             if summary.copies.ring == RingState::Missing {
                 audit.notes.push("there is no mirror ring; the next start makes one".to_owned());
             }
@@ -77,6 +78,8 @@ pub fn audit(directory: &Path) -> Result<Audit, OpenError> {
     audit.notes.extend((!index.is_whole()).then(|| {
         "some records were given up (`gave_up` in the dump); nobody knows of transactions that were lost wholly".to_owned()
     }));
+    let stranger = node.and_then(|own| Some((own, found.stranger(own)?))).filter(|_| index.is_whole());
+    audit.faults.extend(stranger.map(|(own, (lsn, theirs))| mixed(lsn, theirs, own)));
     // Of those whose beginning is gone, the end may be behind the damage.
     let is_certain = |fault: &&Fault| is_readable || fault.kind != FaultKind::NoBeginning;
     let in_question = unfinished.iter().filter_map(|logged| {

@@ -105,6 +105,16 @@ pub enum OpenError {
         /// What is wrong with it.
         source: CodecError,
     },
+    /// Records of another node, in a log of which nothing was given up.
+    #[error("{}", mixed(*lsn, *theirs, *own))]
+    Mixed {
+        /// The first of them.
+        lsn: Lsn,
+        /// The number of the node that wrote it.
+        theirs: u32,
+        /// The number of the node that the log is of.
+        own: u32,
+    },
     /// The disk does not answer.
     #[error("the disk has not answered for {} s while the log in {} was opened", waited.as_secs_f64(), directory.display())]
     Hung {
@@ -303,6 +313,14 @@ impl Journal {
     fn later(&self) -> MutexGuard<'_, VecDeque<(Noted, Synced)>> {
         self.later.lock().expect("no code panics while it holds this lock")
     }
+}
+
+/// That files of two logs are in one directory, and what to do.
+fn mixed(lsn: Lsn, theirs: u32, own: u32) -> String {
+    format!(
+        "record {lsn} is of node {theirs}, and by `INIT` this is the log of node {own}: files of two logs are mixed. Bring the files together \
+         that belong to one; `unanimous salvage` makes a log of `store` and `ring` alone where `INIT` and `witness` are moved out"
+    )
 }
 
 impl OpenError {

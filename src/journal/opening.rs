@@ -80,6 +80,9 @@ impl Started {
             replay.take(readable.next(), entry);
         }
         let (index, found) = replay.finish(&readable);
+        if let Some((lsn, theirs)) = found.stranger(readable.node()).filter(|_| index.is_whole()) {
+            return Err(OpenError::Mixed { lsn, theirs, own: readable.node() });
+        }
         let wal = start(readable).map_err(OpenError::Log)?;
         Ok(Self { wal, index, found, gave_up })
     }

@@ -79,6 +79,18 @@ pub struct Found {
     pub records: u64,
     /// Records of transactions whose beginning is not in the log.
     pub strays: u64,
+    /// The nodes that began the transactions, with the first record of each.
+    pub nodes: BTreeMap<u32, Lsn>,
+}
+
+impl Found {
+    /// The first record of another node than `own`, and that node: files of two logs are mixed, unless this one lost its
+    /// number to damage.
+    #[must_use]
+    pub fn stranger(&self, own: u32) -> Option<(Lsn, u32)> {
+        let others = self.nodes.iter().filter(|(node, _)| **node != own);
+        others.map(|(node, lsn)| (*lsn, *node)).min()
+    }
 }
 
 /// Route and key in one short value: SHA-256, cut to 16 bytes.
@@ -109,6 +121,9 @@ impl Replay {
         }
         self.index.note(entry.time, lsn);
         let id = entry.transaction;
+        if let Some(node) = id.node() {
+            self.found.nodes.entry(node).or_insert(lsn);
+        }
         match entry.record {
             Record::Opened { .. } | Record::GaveUp { .. } => {}
             Record::Begun(plan) => self.begin(lsn, id, plan),

@@ -95,6 +95,10 @@ pub fn open(directory: &Path, options: Options) -> Result<Log, OpenError> {
         let outdated = look_where(&files, options.copied)?;
         let guard = Guard::Lock { _file: lock, aside: look_first(&files, node, options)? };
         let store = Arc::new(SledStore::open(files.clone(), guard)?);
+        // Not before a start that is refused, nor into what is put aside.
+        if !matches!(files.node(), Ok(Some(_))) {
+            files.write_marker(node)?;
+        }
         return Ok(Log { store, node, options, home: Some(Home { files, outdated }) });
     }
     files.wipe_unfinished()?;
@@ -316,10 +320,10 @@ pub(crate) fn identity(files: &Files, accept_damage: bool) -> Result<Option<u32>
     }
     // Without its marker a log never acknowledged anything, unless somebody took the marker away.
     let witness = witnessed(files)?.filter(|witness| witness.high.is_some());
-    let (data, ring) = (files.data(), read_if_there(&files.ring())?);
+    let (data, ring) = (files.data(), read_if_there(&files.ring())?.unwrap_or_default());
     if witness.is_none()
         && files.last_start()?.is_none()
-        && !ring.is_some_and(|file| ring::holds_anything(&file))
+        && !ring::holds_anything(&ring)
         && !(data.exists() && survey::finds_anything(&data).map_err(OpenError::io("read", &data))?)
     {
         return Ok(None);
@@ -328,13 +332,9 @@ pub(crate) fn identity(files: &Files, accept_damage: bool) -> Result<Option<u32>
         let kind = DamageKind::Marker("is missing, although records were acknowledged");
         return Err(Damage::new(None, kind).into());
     }
-    tracing::warn!(
-        known = witness.is_some(),
-        "the file `INIT` is missing; the witness says which log this is, if it is there"
-    );
-    let node = witness.map_or_else(new_node, |witness| witness.node);
-    files.write_marker(node)?;
-    Ok(Some(node))
+    let known = witness.map(|witness| witness.node).or_else(|| ring::node_of(&ring));
+    tracing::warn!(?known, "the file `INIT` is missing; the witness or the ring says which log this is");
+    Ok(Some(known.unwrap_or_else(new_node)))
 }
 
 /// What the file of a witness says.

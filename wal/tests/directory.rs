@@ -443,3 +443,26 @@ fn a_log_of_eight_mebibytes_is_given_a_second_to_be_read() {
         assert_eq!(time(), seconds, "{mebibytes} MiB");
     }
 }
+
+#[tokio::test]
+async fn a_log_without_its_marker_and_its_witness_has_its_number_from_the_ring() {
+    let accept = Options { accept_damage: true, ..Options::default() };
+    let directory = tempfile::tempdir().unwrap();
+    let (wal, _) = start(directory.path());
+    let node = wal.node();
+    wal.append(payload(1, 10), ()).await.unwrap();
+    wal.close().await.unwrap();
+    std::fs::remove_file(directory.path().join("witness")).unwrap();
+    std::fs::remove_file(directory.path().join("INIT")).unwrap();
+    let copied = tempfile::tempdir().unwrap();
+    copy_tree(directory.path(), copied.path());
+    let (readable, records) = try_read(directory.path(), accept).unwrap();
+    assert_eq!((readable.node(), records), (node, vec![(lsn(1), payload(1, 10))]));
+    drop(readable);
+    // A start that is refused has not written down whose log it is.
+    std::fs::write(copied.path().join("witness"), std::fs::read(directory.path().join("witness")).unwrap())
+        .unwrap();
+    let refused = try_read(copied.path(), accept).unwrap_err();
+    assert!(refused.contains("is a copy"), "{refused}");
+    assert!(!copied.path().join("INIT").exists());
+}

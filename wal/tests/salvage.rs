@@ -305,6 +305,30 @@ async fn how_often_the_node_was_started_is_known_without_the_witness() {
 }
 
 #[tokio::test]
+async fn a_witness_of_another_log_does_not_say_where_this_one_ends() {
+    let (from, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let records = a_log(from.path()).await;
+    start(other.path());
+    std::fs::copy(other.path().join("witness"), from.path().join("witness")).unwrap();
+    let (findings, found) = rescued(from.path());
+    // Those that were retired are there as well, because nobody knows that they were.
+    assert!(found.ends_with(&records) && !findings.is_end_known(), "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_copy_of_a_rescued_log_is_known_for_one_before_its_first_start() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    a_log(from.path()).await;
+    rescue(from.path(), to.path()).unwrap();
+    let copied = tempfile::tempdir().unwrap();
+    copy_tree(to.path(), copied.path());
+    let refused = try_read(copied.path(), Options::default()).unwrap_err();
+    assert!(refused.contains("is a copy"), "{refused}");
+    assert_eq!(salvage::look(to.path(), Copied::Refuse).unwrap().findings().moved, None);
+    start(to.path());
+}
+
+#[tokio::test]
 async fn a_ring_of_another_log_speaks_against_nothing() {
     let (from, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let records = a_log(from.path()).await;

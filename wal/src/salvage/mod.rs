@@ -95,7 +95,9 @@ pub struct Witnessed {
     pub high: Option<Lsn>,
     /// The identity of the log.
     pub node: u32,
-    /// It knows of the latest start; otherwise it is from an older copy, and there may be more than it knows of.
+    /// The marker does not say that it is of another log.
+    pub is_own: bool,
+    /// It is its own, and knows of the latest start; otherwise it is from an older copy, and there may be more than it knows of.
     pub is_current: bool,
 }
 
@@ -141,12 +143,14 @@ pub fn look(directory: &Path, copied: Copied) -> Result<Salvage, OpenError> {
         Err(OpenError::Damage(_)) => None,
         Err(error) => return Err(error),
     };
-    let witness = witnessed(&files)?;
+    let named = witnessed(&files)?;
+    // Where the marker is of another log, nobody knows which of them is that of the records.
+    let witness = named.filter(|witness| marker.is_none_or(|marker| marker == witness.node));
     let moved = files.moved(witness.as_ref())?;
     let is_here = moved.is_none();
     let moved = moved.filter(|moved| moved.is_older || copied != Copied::Complete);
     let ring = files.ring();
-    let is_ring_foreign = is_foreign(&ring, marker, witness.as_ref())?;
+    let is_ring_foreign = is_foreign(&ring, marker, named.as_ref())?;
     let mut seen = scan::search(&files.store(), Some(ring.as_path()).filter(|_| !is_ring_foreign))?;
     if seen.blocks.is_empty()
         && let Some((_, newer)) = seen.newer.first()
@@ -170,12 +174,13 @@ pub fn look(directory: &Path, copied: Copied) -> Result<Salvage, OpenError> {
     let pieces = arrange::arrange(&choice.blocks, &fragments, low, acknowledged);
     let mut findings = Findings::of(&seen, &choice, &impossible, &pieces, directory);
     findings.marker = marker;
-    findings.witness = witness.map(|witness| Witnessed {
-        low: witness.low,
-        high: witness.high,
-        node: witness.node,
+    findings.witness = named.map(|named| Witnessed {
+        low: named.low,
+        high: named.high,
+        node: named.node,
+        is_own: witness.is_some(),
         // Every start writes it down before its first record.
-        is_current: witness.epoch >= findings.epoch,
+        is_current: witness.is_some() && named.epoch >= findings.epoch,
     });
     findings.is_ring_foreign = is_ring_foreign;
     findings.epoch = findings.epoch.max(starts.unwrap_or(0));
@@ -278,7 +283,7 @@ impl Findings {
     /// Whether the records that were rescued are known to begin where the log began.
     #[must_use]
     pub fn is_beginning_known(&self) -> bool {
-        self.witness.is_some() || self.low == Some(Lsn::FIRST)
+        self.witness.is_some_and(|witness| witness.is_own) || self.low == Some(Lsn::FIRST)
     }
 
     /// Whether every record is there, and nothing speaks against any.

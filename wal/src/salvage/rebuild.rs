@@ -7,6 +7,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::error::OpenError;
 use crate::lsn::Lsn;
 use crate::pack::{Packer, Tail};
@@ -75,7 +77,13 @@ impl Rebuild {
         self.write()?;
         let high = self.next.before().filter(|high| *high >= self.witness.low);
         let witness = Witness { high, ..self.witness };
-        Keeper::begin(self.store.clone(), witness).record(|_| {}, tokio::time::Instant::now())?;
+        let mut keeper = Keeper::begin(self.store.clone(), witness);
+        // In both slots, before a file says where the log is: a copy of it is known for one from now on.
+        for _ in 0..2 {
+            keeper.record(|_| {}, Instant::now())?;
+        }
+        self.files.settle(witness.epoch)?;
+        keeper.record(|witness| witness.keeps_start = true, Instant::now())?;
         self.files.sync_all()?;
         self.files.write_marker(witness.node)?;
         self.files.end_rebuild()
