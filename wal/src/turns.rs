@@ -3,6 +3,7 @@
 //! Files that were copied from a running log, and are put back over it, bring an older witness with them. The name of a turn
 //! stays where it is, and the witness does not know of it: see [`home`](crate::store::home).
 
+use std::io;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -55,7 +56,12 @@ impl Turns {
         call.again();
         let next = Start::of(&keeper.now());
         match files.turn(*own, self.name, next) {
-            Ok(()) => self.name = next,
+            Ok(true) => self.name = next,
+            // The next start would not find what is written from here on.
+            Ok(false) => {
+                let why = format!("`{}` of this start is gone: it was moved, removed or replaced", self.name);
+                return Err(StoreError::new("find the log in its directory any more", io::Error::other(why)));
+            }
             // The log is whole; the next turn is another try.
             Err(error) => tracing::warn!(%error, "a copy of the running log might not be known for one"),
         }

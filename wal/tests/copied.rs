@@ -211,21 +211,28 @@ async fn a_copy_without_the_file_that_cannot_be_copied_is_noticed_too_and_so_is_
     assert!(why.contains("is missing") && !is_older, "{why}");
 }
 
-/// Of the log that an operator has put in its place the file of the start stays as it is.
+/// The next start would not find what it writes from then on. Of the log that an operator has put in its place the file of the
+/// start stays as it is.
 #[tokio::test]
-async fn a_log_that_runs_on_after_its_directory_was_moved_leaves_another_one_alone() {
+async fn a_log_whose_directory_was_moved_or_removed_while_it_ran_fails_and_leaves_another_one_alone() {
     let outer = tempfile::tempdir().unwrap();
     let (place, moved) = (outer.path().join("data"), outer.path().join("moved"));
     let (first, _) = start(&place);
     fs::rename(&place, &moved).unwrap();
     let (second, _) = start(&place);
     first.append(payload(1, 50), ()).await.unwrap();
-    first.close().await.unwrap();
+    let failed = first.close().await.unwrap_err().to_string();
+    assert!(failed.contains("`start-1` of this start is gone"), "{failed}");
     assert_eq!((starts(&place), starts(&moved)), (vec!["start-1".to_owned()], vec!["start-1".to_owned()]));
     second.append(payload(1, 50), ()).await.unwrap();
     second.close().await.unwrap();
-    start_once(&place, 2).await;
     start_once(&moved, 2).await;
+    start_once(&place, 2).await;
+    let (third, _) = start(&place);
+    fs::remove_dir_all(&place).unwrap();
+    third.append(payload(1, 50), ()).await.unwrap();
+    let failed = third.close().await.unwrap_err().to_string();
+    assert!(failed.contains("is gone"), "{failed}");
 }
 
 #[tokio::test]

@@ -125,18 +125,20 @@ impl Files {
         Ok(identity)
     }
 
-    /// Gives the file of the start that runs its next name, which the witness knows already. Another file of that name stays
-    /// as it is: somebody has moved the directory, and another log may be in its place.
-    pub(crate) fn turn(&self, own: Identity, from: Start, next: Start) -> Result<(), OpenError> {
+    /// Gives the file of the start that runs its next name, which the witness knows already; `false` where that file is not
+    /// there: somebody has moved or removed the directory, and another log may be in its place, of which nothing is touched.
+    pub(crate) fn turn(&self, own: Identity, from: Start, next: Start) -> Result<bool, OpenError> {
         let path = self.start(from);
-        let file = File::open(&path).map_err(OpenError::io("open", &path))?;
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file.map_err(OpenError::io("open", &path))?,
+        };
         if Identity::of(&file).map_err(OpenError::io("look at", &path))? != Some(own) {
-            return Err(OpenError::io("rename", &path)(io::Error::other(
-                "it is not the file that this start made",
-            )));
+            return Ok(false);
         }
         fs::rename(&path, self.start(next)).map_err(OpenError::io("rename", &path))?;
-        sync_file(&self.root).map_err(OpenError::io("sync", &self.root))
+        sync_file(&self.root).map_err(OpenError::io("sync", &self.root))?;
+        Ok(true)
     }
 
     /// The last start that a file tells of.
