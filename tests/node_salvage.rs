@@ -180,9 +180,17 @@ async fn a_decided_transaction_whose_beginning_is_lost_is_parked_until_an_operat
     );
     let listed = node.admin("/v1/transactions").await.expect(200).json().to_string();
     assert!(listed.contains(&ids[3]), "{listed}");
+    let parked = "/parked_reason";
+    assert!(
+        held.pointer(parked).unwrap().to_string().contains("still to be resolved: branch 0, 1"),
+        "{held}"
+    );
     for branch in [0, 1] {
         let wish = json!({"branch": branch, "as": "committed", "reason": "seen there"});
-        node.admin_post(&format!("/v1/transactions/{}/resolve", ids[3]), &wish).await.expect(200);
+        let resolve = format!("/v1/transactions/{}/resolve", ids[3]);
+        let held = node.admin_post(&resolve, &wish).await.expect(200).json();
+        let left = held.pointer(parked).unwrap().to_string();
+        assert_eq!(left.contains("still to be resolved: branch 1"), branch == 0, "{held}");
     }
     node.settled().await;
     node.get(&format!("/v1/transactions/{}", ids[3])).await.expect(410);

@@ -12,6 +12,7 @@ use crate::journal::AppendError;
 use crate::journal::record::Record;
 use crate::journal::replay::Fault;
 use crate::participant::Participants;
+use crate::txn::Branches;
 
 /// Holds one transaction until an operator has settled every branch of it.
 pub(crate) async fn hold<P: Participants>(shared: Arc<Shared<P>>, mut seats: Seats, mut fault: Fault) {
@@ -19,7 +20,7 @@ pub(crate) async fn hold<P: Participants>(shared: Arc<Shared<P>>, mut seats: Sea
         let view = seats.view.borrow();
         (view.id, view.txn.shape().branches)
     };
-    let reason = format!("its record {} is damaged: {}", fault.lsn, fault.why);
+    let reason = words(&fault, branches);
     tracing::error!(transaction = %id, %reason, "parked: an operator must look");
     seats.view.send_modify(|view| view.parked = Some(reason));
     shared.registry.stands(id, Stand::held(branches.minus(fault.resolved)));
@@ -45,7 +46,10 @@ pub(crate) async fn hold<P: Participants>(shared: Arc<Shared<P>>, mut seats: Sea
             Ok(_) => {
                 fault.resolved = fault.resolved.with(branch);
                 shared.registry.stands(id, Stand::held(branches.minus(fault.resolved)));
-                seats.view.send_modify(|view| view.resolved.push((branch, decision)));
+                seats.view.send_modify(|view| {
+                    view.resolved.push((branch, decision));
+                    view.parked = Some(words(&fault, branches));
+                });
             }
             Err(AppendError::Poisoned(_) | AppendError::Unloggable(_)) => break,
         }
@@ -57,4 +61,15 @@ pub(crate) async fn hold<P: Participants>(shared: Arc<Shared<P>>, mut seats: Sea
         let _ = answer.send(Ok(seats.view.borrow().clone()));
     }
     shared.registry.remove(id);
+}
+
+/// What is wrong, and what is left to do: no record says that for a branch, whatever it seems to have confirmed.
+fn words(fault: &Fault, branches: Branches) -> String {
+    let left: Vec<_> = branches.minus(fault.resolved).iter().map(|branch| branch.to_string()).collect();
+    let damaged = format!("its record {} is damaged: {}", fault.lsn, fault.why);
+    if left.is_empty() {
+        damaged
+    } else {
+        format!("{damaged}; still to be resolved: branch {}", left.join(", "))
+    }
 }
