@@ -10,6 +10,8 @@ use super::{Slot, Store, WITNESS_LEN};
 use crate::block::{BLOCK_MAX, BlockKey};
 use crate::lsn::Lsn;
 
+const PAGE_LEN: usize = 4096;
+
 /// A disk that a store can be opened on again and again.
 enum Disk {
     Sled(tempfile::TempDir),
@@ -164,6 +166,24 @@ fn the_slots_of_the_witness_are_kept_apart() {
         let store = disk.open();
         store.write_witness(Slot::A, &[1; WITNESS_LEN]).unwrap();
         assert_eq!(store.read_witness().unwrap(), [vec![1; WITNESS_LEN], vec![2; WITNESS_LEN]]);
+    });
+}
+
+#[test]
+fn the_ring_has_room_for_two_of_the_longest_blocks_and_holds_what_was_written_there() {
+    each(|disk| {
+        let store = disk.open();
+        let pages = usize::try_from(store.ring_pages()).unwrap();
+        assert!(pages * PAGE_LEN >= 2 * BLOCK_MAX);
+        let end = (pages + 2) * PAGE_LEN;
+        let at = (end - 2 * PAGE_LEN) as u64;
+        store.write_ring(at, &[7; 2 * PAGE_LEN]).unwrap();
+        store.sync_ring().unwrap();
+        drop(store);
+        let mut bytes = vec![1; end];
+        disk.open().read_ring(0, &mut bytes).unwrap();
+        let (rest, written) = bytes.split_at(end - 2 * PAGE_LEN);
+        assert!(rest.iter().all(|byte| *byte == 0) && written.iter().all(|byte| *byte == 7));
     });
 }
 

@@ -241,6 +241,9 @@ impl std::fmt::Display for Identity {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -271,6 +274,44 @@ mod tests {
         fs::write(&file, b"").unwrap();
         assert!(Files::new(&file).last_start().is_err());
         assert_eq!(Files::new(&absent).last_start().unwrap(), None);
+    }
+
+    /// The one thread gives the file another name only when the other has looked once more.
+    #[test]
+    fn a_file_that_is_renamed_while_somebody_looks_is_where_it_was() {
+        const TURNS: u32 = 60;
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::new(directory.path());
+        files.settle(1).unwrap();
+        let mut looked = Vec::new();
+        let (looks, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for turn in 0..TURNS {
+                    let (from, to) = (Start { epoch: 1, turn }, Start { epoch: 1, turn: turn + 1 });
+                    fs::rename(files.start(from), files.start(to)).unwrap();
+                    let seen = looks.load(Relaxed);
+                    while looks.load(Relaxed) == seen {
+                        thread::yield_now();
+                    }
+                    // Sooner or later within the next look.
+                    assert!((0..turn % 20).all(|_| directory.path().exists()));
+                }
+                is_over.store(true, Relaxed);
+            });
+            while !is_over.load(Relaxed) {
+                looked.push(files.moved(None).map_err(|error| error.to_string()));
+                looks.fetch_add(1, Relaxed);
+            }
+        });
+        assert_eq!(looked.iter().find(|moved| **moved != Ok(None)), None);
+    }
+
+    /// As those of `/proc`.
+    #[test]
+    fn a_file_whose_birth_the_system_does_not_know_has_none() {
+        let born = |path: &str| Identity::of(&File::open(path).unwrap()).unwrap().unwrap().born;
+        assert_eq!(born("/proc/version"), None);
     }
 
     #[test]

@@ -305,10 +305,8 @@ fn open_with_room(path: &Path, length: u64) -> Result<File, OpenError> {
     let file =
         OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(&io)?;
     let had = file.metadata().map_err(&io)?.len();
-    if had < length {
-        let zeros = vec![0; usize::try_from(length - had).expect("it fits into memory")];
-        file.write_all_at(&zeros, had).map_err(OpenError::io("write", path))?;
-    }
+    let lost = usize::try_from(length.saturating_sub(had)).expect("it fits into memory");
+    file.write_all_at(&vec![0; lost], had).map_err(OpenError::io("write", path))?;
     Ok(file)
 }
 
@@ -326,7 +324,7 @@ mod tests {
         assert_eq!(own.to_string(), "no number");
     }
 
-    fn store(directory: &Path) -> SledStore {
+    pub(super) fn store(directory: &Path) -> SledStore {
         let files = Files::new(directory);
         let guard = Guard::New { _file: files.create_and_lock().unwrap() };
         SledStore::open(files, guard).unwrap()

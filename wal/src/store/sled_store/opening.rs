@@ -180,3 +180,60 @@ fn remove(directory: &Path, is_meant: impl Fn(&str) -> bool) -> Result<(), OpenE
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::store::sled_store::tests::store;
+
+    #[test]
+    fn a_sync_of_another_file_proves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path());
+        let data = |file| Own::new(file).unwrap();
+        let prove = |data| prove_sync(store.db(), &data, directory.path());
+        assert!(matches!(prove(data(tempfile::tempfile().unwrap())), Err(OpenError::SyncUnproven)));
+        assert!(prove(data(File::open(store.files.data()).unwrap())).is_ok());
+    }
+
+    /// Other tests get snapshots synced meanwhile, hence the many tries.
+    #[test]
+    fn a_new_snapshot_needs_a_sync_and_nothing_else_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let snapshot = directory.path().join("snap.01");
+        let prove = |name: &str| {
+            let before = Snapshots::before(directory.path()).unwrap();
+            fs::write(directory.path().join(name), b"").unwrap();
+            let proven = before.prove_sync();
+            fs::remove_file(directory.path().join(name)).unwrap();
+            proven
+        };
+        assert!((0..100).any(|_| matches!(prove("snap.01"), Err(OpenError::SyncUnproven))));
+        fs::write(&snapshot, b"").unwrap();
+        assert!((0..100).all(|_| prove("db").is_ok()));
+    }
+
+    #[test]
+    fn where_nothing_is_there_are_no_files_and_what_cannot_be_listed_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, absent) = (directory.path().join("file"), directory.path().join("absent"));
+        fs::write(&file, b"").unwrap();
+        assert!(snapshots(&absent).unwrap().is_empty() && remove(&absent, |_| true).is_ok());
+        assert!(snapshots(&file).is_err() && remove(&file, |_| true).is_err());
+        assert!(look_into_blobs(&absent).is_ok() && look_into_blobs(&file).is_err());
+    }
+
+    #[test]
+    fn only_what_sled_finds_in_its_files_is_damage() {
+        let files = Files::new(Path::new("/log"));
+        let words = io::Error::other;
+        assert!(matches!(not_opened(&files, words("reads nonsense")), OpenError::Damage(_)));
+        assert!(matches!(
+            not_opened(&files, words("could not acquire lock on ..")),
+            OpenError::Locked { .. }
+        ));
+        assert!(matches!(not_opened(&files, io::Error::from_raw_os_error(5)), OpenError::Io { .. }));
+    }
+}
