@@ -300,3 +300,70 @@ impl std::fmt::Debug for Salvage {
         f.debug_struct("Salvage").field("findings", &self.findings).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a log whose records 5 to 9 are all there.
+    fn whole() -> Findings {
+        let witness = Witnessed { low: Lsn::FIRST, high: Lsn::new(9), node: 7, is_current: true };
+        Findings {
+            marker: Some(7),
+            witness: Some(witness),
+            epoch: 1,
+            low: Lsn::new(5),
+            high: Lsn::new(9),
+            records: 5,
+            missing: vec![],
+            contradictions: vec![],
+            superseded: vec![],
+            refused: vec![],
+            moved: None,
+            is_ring_foreign: false,
+        }
+    }
+
+    fn spot() -> Spot {
+        Spot { file: PathBuf::new(), offset: 0, len: 1, records: None }
+    }
+
+    #[test]
+    fn the_end_is_known_where_a_witness_of_the_last_start_tells_of_nothing_more() {
+        let known = |findings: Findings| (findings.is_end_witnessed(), findings.is_end_known());
+        let witness = whole().witness.unwrap();
+        assert_eq!(known(whole()), (true, true));
+        assert_eq!(known(Findings { high: Lsn::new(10), ..whole() }), (true, true), "it may lag behind");
+        assert_eq!(known(Findings { high: Lsn::new(8), ..whole() }), (true, false));
+        let older = Witnessed { is_current: false, ..witness };
+        for unknown in [
+            Findings { witness: None, ..whole() },
+            Findings { witness: Some(older), ..whole() },
+            Findings { moved: Some("it is a copy".to_owned()), ..whole() },
+        ] {
+            assert_eq!(known(unknown), (false, false));
+        }
+    }
+
+    #[test]
+    fn the_beginning_is_known_by_the_witness_or_where_the_first_record_of_all_is_there() {
+        assert!(whole().is_beginning_known());
+        let without = Findings { witness: None, ..whole() };
+        assert!(!without.is_beginning_known());
+        assert!(Findings { low: Some(Lsn::FIRST), ..without }.is_beginning_known());
+    }
+
+    #[test]
+    fn a_log_is_whole_where_nothing_speaks_against_it() {
+        assert!(whole().is_whole());
+        let missing = Missing { first: Lsn::FIRST, last: Lsn::FIRST, remains: vec![] };
+        for not_whole in [
+            Findings { missing: vec![missing], ..whole() },
+            Findings { contradictions: vec![Contradiction { left_out: spot(), other: spot() }], ..whole() },
+            Findings { refused: vec![spot()], ..whole() },
+            Findings { high: None, ..whole() },
+        ] {
+            assert!(!not_whole.is_whole(), "{not_whole:?}");
+        }
+    }
+}
