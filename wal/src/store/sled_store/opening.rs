@@ -186,6 +186,9 @@ mod tests {
     use std::fs::File;
 
     use super::*;
+    use crate::block::BlockKey;
+    use crate::lsn::Lsn;
+    use crate::store::Store;
     use crate::store::sled_store::tests::store;
 
     #[test]
@@ -196,6 +199,23 @@ mod tests {
         let prove = |data| prove_sync(store.db(), &data, directory.path());
         assert!(matches!(prove(data(tempfile::tempfile().unwrap())), Err(OpenError::SyncUnproven)));
         assert!(prove(data(File::open(store.files.data()).unwrap())).is_ok());
+    }
+
+    #[test]
+    fn sled_is_opened_without_settings_that_it_cannot_read_and_they_are_kept_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::new(directory.path());
+        let first = store(directory.path());
+        first.put(BlockKey::of(Lsn::FIRST), b"a block").unwrap();
+        drop(first);
+        let conf = files.store().join("conf");
+        fs::write(&conf, b"more nonsense").unwrap();
+        // No room is missing, and none is given up.
+        let ballast = Ballast::of(&files);
+        ballast.tend().unwrap();
+        let db = open_or_repair(&files, &ballast, false).unwrap();
+        assert_eq!(db.len(), 1);
+        assert_eq!(fs::read(directory.path().join("aside-1/store/conf")).unwrap(), b"more nonsense");
     }
 
     /// Other tests get snapshots synced meanwhile, hence the many tries.
