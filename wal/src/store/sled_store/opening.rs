@@ -218,6 +218,22 @@ mod tests {
         assert_eq!(fs::read(directory.path().join("aside-1/store/conf")).unwrap(), b"more nonsense");
     }
 
+    #[test]
+    fn a_sled_that_lets_go_of_its_file_a_moment_later_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::new(directory.path());
+        drop(store(directory.path()));
+        let data = File::open(files.data()).unwrap();
+        data.lock_shared().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(2 * LOCK_PAUSE);
+                data.unlock().unwrap();
+            });
+            assert!(open(&files.store()).is_ok());
+        });
+    }
+
     /// Other tests get snapshots synced meanwhile, hence the many tries.
     #[test]
     fn a_new_snapshot_needs_a_sync_and_nothing_else_does() {
