@@ -23,6 +23,9 @@ use super::home::{START, START_UNFINISHED};
 use crate::damage::{Damage, DamageKind};
 use crate::error::OpenError;
 
+#[cfg(test)]
+mod tests;
+
 /// The version of the directory that this program makes, and the newest it opens.
 const VERSION: u8 = 1;
 
@@ -347,51 +350,4 @@ fn sync_tree(path: &Path) -> io::Result<()> {
 
 pub(super) fn sync_file(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    #[test]
-    fn what_is_not_there_is_none_and_what_cannot_be_opened_is_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        let files = Files::new(directory.path());
-        assert!(files.lock_shared().unwrap().is_none() && files.node().unwrap().is_none());
-        assert!(Files::new(&directory.path().join("absent")).refuse_foreign().is_ok());
-        for name in [LOCK, MARKER] {
-            // It leads to itself.
-            symlink(name, directory.path().join(name)).unwrap();
-        }
-        assert!(matches!(files.lock_shared(), Err(OpenError::Io { .. })));
-        assert!(matches!(files.node(), Err(OpenError::Io { .. })));
-        assert!(matches!(files.refuse_foreign(), Err(OpenError::Io { .. })));
-        fs::remove_file(directory.path().join(MARKER)).unwrap();
-        fs::write(directory.path().join(MARKER), [0xff]).unwrap();
-        assert!(matches!(files.node(), Err(OpenError::Damage(_))) && files.refuse_foreign().is_ok());
-    }
-
-    #[test]
-    fn three_copies_are_kept_at_the_first_places_that_are_free() {
-        let directory = tempfile::tempdir().unwrap();
-        let files = Files::new(directory.path());
-        assert!(files.set_aside().is_err(), "there is no log");
-        fs::write(files.ring(), b"the ring alone").unwrap();
-        fs::create_dir(directory.path().join("aside-2")).unwrap();
-        for name in ["aside-1", "aside-3"] {
-            let aside = files.set_aside().unwrap();
-            assert_eq!(aside, directory.path().join(name));
-            assert_eq!(fs::read(aside.join(RING)).unwrap(), b"the ring alone");
-        }
-        assert!(matches!(files.set_aside(), Err(OpenError::TooManyAsides { count: ASIDES_MAX, .. })));
-    }
-
-    #[test]
-    fn only_what_may_be_missing_is_fine() {
-        let error = |kind: io::ErrorKind| absent_is_fine(Err(kind.into())).map_err(|error| error.kind());
-        assert_eq!(error(io::ErrorKind::NotFound), Ok(()));
-        assert_eq!(error(io::ErrorKind::PermissionDenied), Err(io::ErrorKind::PermissionDenied));
-    }
 }
