@@ -15,7 +15,7 @@ use crate::poisoned::Poisoned;
 use crate::shared::Shared;
 use crate::store::sled_store::panic_message;
 
-/// How many looks the watchdog takes at an idle log in the time after which it gives up.
+/// How many looks the watchdog takes at least in the time after which it gives up.
 const LOOKS: u32 = 10;
 
 /// A process that oversleeps by this was stopped meanwhile, or its machine was.
@@ -98,13 +98,18 @@ fn park(committer: &Committer, waker: &Waker, len: usize, until: Option<Instant>
 fn watch(shared: &Shared, limit: Duration) {
     let mut awake = Awake { since: Instant::now() };
     while !shared.queue.has_ended() {
-        let wait = match shared.calls.longest().map(|longest| awake.of(longest)) {
-            Some(longest) if longest >= limit => return shared.fail(&Poisoned::hung(limit)),
-            Some(longest) => limit.saturating_sub(longest).min(limit / LOOKS),
-            None => limit / LOOKS,
-        };
-        awake.sleep(wait.max(Duration::from_millis(1)));
+        let longest = shared.calls.longest().map(|longest| awake.of(longest));
+        if longest.is_some_and(|longest| longest >= limit) {
+            return shared.fail(&Poisoned::hung(limit));
+        }
+        awake.sleep(until_next_look(longest, limit));
     }
+}
+
+/// At the end of the limit at the latest, and sooner: a sleep that is longer than a pause would hide it.
+fn until_next_look(longest: Option<Duration>, limit: Duration) -> Duration {
+    let left = limit.saturating_sub(longest.unwrap_or_default());
+    left.min(limit / LOOKS).max(Duration::from_millis(1))
 }
 
 /// Since when this process has not stood still: while it is stopped, or its machine is, no call can come back, and the disk is
@@ -144,6 +149,20 @@ impl Wake for Unpark {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_watchdog_looks_often_enough_to_notice_a_pause_and_at_the_end_of_the_limit() {
+        let (ms, limit) = (Duration::from_millis, Duration::from_secs(10));
+        for (longest, wait) in [
+            (None, ms(1000)),
+            (Some(ms(0)), ms(1000)),
+            (Some(ms(9000)), ms(1000)),
+            (Some(ms(9700)), ms(300)),
+            (Some(limit), ms(1)),
+        ] {
+            assert_eq!(until_next_look(longest, limit), wait, "{longest:?}");
+        }
+    }
 
     #[test]
     fn while_the_process_stands_still_no_call_is_late() {
