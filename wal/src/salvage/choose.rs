@@ -302,7 +302,7 @@ mod tests {
     fn what_claims_as_many_starts_as_may_be_missing_counts() {
         let most = 1 + EPOCHS_UNCOUNTED;
         let mut seen = vec![block(1, 2, 1, 0, 1), block(2, 3, most, 1, 2), block(3, 4, most + 1, 2, 3)];
-        let left_out = without_impossible(&mut seen, Some(1));
+        let left_out = without_impossible(&mut seen, Some(Reach::of_starts(1)));
         assert_eq!((checksums(&seen), left_out.len()), (vec![1, 2], 1));
     }
 

@@ -307,7 +307,8 @@ mod tests {
 
     /// Of a log whose records 5 to 9 are all there.
     fn whole() -> Findings {
-        let witness = Witnessed { low: Lsn::FIRST, high: Lsn::new(9), node: 7, is_current: true };
+        let witness =
+            Witnessed { low: Lsn::FIRST, high: Lsn::new(9), node: 7, is_own: true, is_current: true };
         Findings {
             marker: Some(7),
             witness: Some(witness),
@@ -318,6 +319,8 @@ mod tests {
             missing: vec![],
             contradictions: vec![],
             superseded: vec![],
+            impossible: vec![],
+            newer: vec![],
             refused: vec![],
             moved: None,
             is_ring_foreign: false,
@@ -350,6 +353,8 @@ mod tests {
         assert!(whole().is_beginning_known());
         let without = Findings { witness: None, ..whole() };
         assert!(!without.is_beginning_known());
+        let of_another_log = whole().witness.map(|witness| Witnessed { is_own: false, ..witness });
+        assert!(!Findings { witness: of_another_log, ..whole() }.is_beginning_known());
         assert!(Findings { low: Some(Lsn::FIRST), ..without }.is_beginning_known());
     }
 
@@ -360,6 +365,7 @@ mod tests {
         for not_whole in [
             Findings { missing: vec![missing], ..whole() },
             Findings { contradictions: vec![Contradiction { left_out: spot(), other: spot() }], ..whole() },
+            Findings { newer: vec![spot()], ..whole() },
             Findings { refused: vec![spot()], ..whole() },
             Findings { high: None, ..whole() },
         ] {
