@@ -120,6 +120,8 @@ fn lines(report: &Report, args: &Args) -> Vec<Value> {
     lines.extend(findings.refused.iter().map(
         |spot| json!({ "found": "unreadable", "file": spot.file, "offset": spot.offset, "length": spot.len }),
     ));
+    let refused = findings.refused_files.iter();
+    lines.extend(refused.map(|(file, why)| json!({ "found": "unreadable", "file": file, "why": why })));
     lines.extend(findings.is_ring_foreign.then(|| json!({ "found": "foreign_ring", "file": "ring" })));
     lines.extend(report.questions.iter().map(question_json));
     lines.push(json!({
@@ -262,6 +264,10 @@ fn losses(report: &Report) -> Vec<String> {
     }));
     losses.extend(
         findings.refused.iter().map(|spot| format!("what the disk refuses to read: {}", place(spot))),
+    );
+    let refused = findings.refused_files.iter();
+    losses.extend(
+        refused.map(|(file, why)| format!("what the disk refuses to read: {}: {why}", file.display())),
     );
     losses
 }

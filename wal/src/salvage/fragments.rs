@@ -158,6 +158,7 @@ fn boundaries(frames: &[u8], filled: usize) -> Vec<usize> {
 mod tests {
     use std::fs;
 
+    use super::super::refusals::Refusals;
     use super::super::{choose, scan};
     use super::*;
     use crate::block;
@@ -198,7 +199,8 @@ mod tests {
     fn found_from(blocks: &[Vec<u8>], low: Option<Lsn>) -> Vec<u64> {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("db"), blocks.join(&[0; 100][..])).unwrap();
-        let seen = scan::search(directory.path(), None).unwrap_or_else(|error| panic!("{error}"));
+        let seen = scan::search(directory.path(), None, &mut Refusals::default())
+            .unwrap_or_else(|error| panic!("{error}"));
         let choice = choose::choose(seen.blocks.clone(), low);
         let found = find(&seen, &choice.blocks, low).unwrap();
         for (lsn, place) in &found {

@@ -18,31 +18,37 @@
 //! | `fragments` | whole records in blocks that are not whole |
 //! | `arrange` | records and gaps, in order |
 //! | `rebuild` | a new log in another directory |
+//! | `refusals` | what the disk does not give |
 
 mod arrange;
 mod choose;
 mod fragments;
 mod rebuild;
+mod refusals;
 mod scan;
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub use self::arrange::Missing;
 use self::arrange::Piece;
 use self::choose::{Choice, Reach};
 pub use self::rebuild::Rebuild;
+use self::refusals::{Refusals, is_refusal};
 use self::scan::{Place, Seen, Sighting};
 use crate::block::Claim;
 use crate::error::OpenError;
 use crate::frame;
 use crate::lsn::Lsn;
-use crate::open::{Copied, read_if_there, witnessed};
+use crate::open::{Copied, witnessed};
 use crate::readable::EPOCHS_SKIPPED;
 use crate::ring;
-use crate::store::files::Files;
+use crate::store::PAGE;
 pub use crate::store::files::new_node;
+use crate::store::files::{Files, open_regular};
+use crate::store::home::Moved;
 use crate::witness::Witness;
 
 /// A damaged log that was looked through. Holds the lock of its directory.
@@ -78,8 +84,10 @@ pub struct Findings {
     pub impossible: Vec<Spot>,
     /// What says that a newer program wrote it, although other blocks do not.
     pub newer: Vec<Spot>,
-    /// What the disk refused to read.
+    /// What the disk refused to read, in files that it gives otherwise.
     pub refused: Vec<Spot>,
+    /// Files that it refused wholly, each with why.
+    pub refused_files: Vec<(PathBuf, String)>,
     /// Why the directory is not where the last start of the node left it, so that more may have come than it holds.
     pub moved: Option<String>,
     /// The mirror ring is that of another log. It was not looked into.
@@ -137,27 +145,29 @@ pub enum Item<'a> {
 pub fn look(directory: &Path, copied: Copied) -> Result<Salvage, OpenError> {
     let files = Files::new(directory);
     let lock = files.lock_shared()?;
-    files.refuse_open_store()?;
+    let mut refusals = Refusals::default();
+    refusals.forgive(files.refuse_open_store().map(Some))?;
     let marker = match files.node() {
-        Ok(marker) => marker,
         Err(OpenError::Damage(_)) => None,
-        Err(error) => return Err(error),
+        marker => refusals.forgive(marker)?,
     };
-    let named = witnessed(&files)?;
+    let named = refusals.forgive(witnessed(&files))?;
     // Where the marker is of another log, nobody knows which of them is that of the records.
     let witness = named.filter(|witness| marker.is_none_or(|marker| marker == witness.node));
-    let moved = files.moved(witness.as_ref())?;
+    let moved = where_it_is(&files, witness.as_ref(), &mut refusals)?;
     let is_here = moved.is_none();
     let moved = moved.filter(|moved| moved.is_older || copied != Copied::Complete);
     let ring = files.ring();
-    let is_ring_foreign = is_foreign(&ring, marker, named.as_ref())?;
-    let mut seen = scan::search(&files.store(), Some(ring.as_path()).filter(|_| !is_ring_foreign))?;
+    let is_ring_foreign = is_foreign(&ring, marker, named.as_ref());
+    let searched = Some(ring.as_path()).filter(|_| !is_ring_foreign);
+    let mut seen = scan::search(&files.store(), searched, &mut refusals)?;
     if seen.blocks.is_empty()
         && let Some((_, newer)) = seen.newer.first()
     {
         return Err(newer.clone().into());
     }
-    if marker.is_none() && witness.is_none() && seen.blocks.is_empty() && seen.remains.is_empty() {
+    let nothing_is_seen = seen.blocks.is_empty() && seen.remains.is_empty() && refusals.0.is_empty();
+    if marker.is_none() && witness.is_none() && nothing_is_seen {
         return Err(OpenError::Absent { directory: directory.to_owned() });
     }
     let (low, acknowledged) = (witness.map(|witness| witness.low), witness.and_then(|witness| witness.high));
@@ -173,6 +183,8 @@ pub fn look(directory: &Path, copied: Copied) -> Result<Salvage, OpenError> {
     let fragments = fragments::find(&seen, &choice.blocks, low)?;
     let pieces = arrange::arrange(&choice.blocks, &fragments, low, acknowledged);
     let mut findings = Findings::of(&seen, &choice, &impossible, &pieces, directory);
+    let in_directory = |path: PathBuf| path.strip_prefix(directory).map(Path::to_owned).unwrap_or(path);
+    findings.refused_files = refusals.0.into_iter().map(|(path, why)| (in_directory(path), why)).collect();
     findings.marker = marker;
     findings.witness = named.map(|named| Witnessed {
         low: named.low,
@@ -191,11 +203,29 @@ pub fn look(directory: &Path, copied: Copied) -> Result<Salvage, OpenError> {
     Ok(Salvage { seen, pieces, findings, _lock: lock })
 }
 
+/// Whether the directory is where the last start left it. What the disk refuses cannot say so.
+fn where_it_is(
+    files: &Files,
+    witness: Option<&Witness>,
+    refusals: &mut Refusals,
+) -> Result<Option<Moved>, OpenError> {
+    match files.moved(witness) {
+        Err(OpenError::Io { path, cause, .. }) if is_refusal(&cause) => {
+            refusals.note(&path, &cause);
+            let name = path.file_name().unwrap_or_default().display().to_string();
+            Ok(Some(Moved { why: format!("`{name}` cannot be read"), is_older: false, epoch: 0 }))
+        }
+        moved => moved,
+    }
+}
+
 /// Whether the ring is that of another log than the directory, where that is known.
-fn is_foreign(ring: &Path, marker: Option<u32>, witness: Option<&Witness>) -> Result<bool, OpenError> {
+fn is_foreign(ring: &Path, marker: Option<u32>, witness: Option<&Witness>) -> bool {
     let own: BTreeSet<u32> = marker.into_iter().chain(witness.map(|witness| witness.node)).collect();
-    let bytes = read_if_there(ring)?.unwrap_or_default();
-    Ok(ring::node_of(&bytes).is_some_and(|node| own.len() == 1 && !own.contains(&node)))
+    let mut heads = Vec::new();
+    // What is not read says nothing.
+    let _ = open_regular(ring).and_then(|file| file.take(ring::HEAD_PAGES * PAGE).read_to_end(&mut heads));
+    ring::node_of(&heads).is_some_and(|node| own.len() == 1 && !own.contains(&node))
 }
 
 impl Salvage {
@@ -263,6 +293,7 @@ impl Findings {
             impossible: impossible.iter().map(of_block).collect(),
             newer: seen.newer.iter().map(|(place, _)| spot(*place, None)).collect(),
             refused: seen.refused.iter().map(|place| spot(*place, None)).collect(),
+            refused_files: Vec::new(),
             moved: None,
             is_ring_foreign: false,
         }
@@ -289,7 +320,8 @@ impl Findings {
     /// Whether every record is there, and nothing speaks against any.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        let left_out = self.contradictions.len() + self.newer.len() + self.refused.len();
+        let left_out = self.contradictions.len() + self.newer.len();
+        let left_out = left_out + self.refused.len() + self.refused_files.len();
         let is_sound = self.missing.is_empty() && left_out == 0;
         is_sound && self.is_end_known() && self.is_beginning_known()
     }

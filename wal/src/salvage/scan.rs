@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use memchr::memmem;
 
+use super::refusals::{Refusals, is_refusal};
 use crate::block::{self, BLOCK_MAX, BlockKey, Checksum, Claim, HEADER_LEN};
 use crate::damage::{Damage, DamageKind};
 use crate::error::OpenError;
@@ -18,6 +19,7 @@ use crate::frame::Kind;
 use crate::lsn::Lsn;
 use crate::ring::HEAD_PAGES;
 use crate::store::PAGE;
+use crate::store::files::open_regular;
 
 /// Bytes of a file that are searched at once, beside the longest block that may begin in them.
 const STEP: usize = 8 * 1024 * 1024;
@@ -34,6 +36,14 @@ pub(super) struct Place {
     pub(super) offset: u64,
     /// Its length in bytes.
     pub(super) len: usize,
+}
+
+impl Place {
+    /// What of it lies before `end`.
+    fn up_to(self, end: u64) -> Option<Self> {
+        let left = end.checked_sub(self.offset).filter(|left| *left > 0)?;
+        Some(Self { len: self.len.min(usize::try_from(left).unwrap_or(usize::MAX)), ..self })
+    }
 }
 
 /// A whole block, as it was seen somewhere.
@@ -66,25 +76,30 @@ pub(super) struct Seen {
     pub(super) newer: Vec<(Place, Damage)>,
     /// What the disk refused to read.
     pub(super) refused: Vec<Place>,
-    /// Which of the files is the mirror ring, and its length.
-    ring: Option<(usize, u64)>,
+    /// Which of the files is the mirror ring.
+    ring: Option<usize>,
 }
 
 /// Searches every file below a directory, and the mirror ring beside it.
-pub(super) fn search(directory: &Path, ring: Option<&Path>) -> Result<Seen, OpenError> {
+pub(super) fn search(
+    directory: &Path,
+    ring: Option<&Path>,
+    refusals: &mut Refusals,
+) -> Result<Seen, OpenError> {
     let mut seen = Seen::default();
-    list(directory, &mut seen.files).map_err(OpenError::io("list", directory))?;
+    list(directory, &mut seen.files, refusals)?;
     seen.files.sort();
-    if let Some(path) = ring.filter(|path| path.exists()) {
-        let len = fs::metadata(path).map_err(OpenError::io("look at", path))?.len();
-        seen.ring = Some((seen.files.len(), len));
+    if let Some(path) = ring {
+        seen.ring = Some(seen.files.len());
         seen.files.push(path.to_owned());
     }
     for (number, path) in seen.files.clone().iter().enumerate() {
-        let file = File::open(path).map_err(OpenError::io("open", path))?;
-        let round = seen.round(number);
-        let read = |bytes: &mut [u8], at: u64| read_round(&file, round, bytes, at);
-        search_file(number, &read, round.unwrap_or(u64::MAX), &mut seen)
+        let source = match seen.source(number) {
+            Err(error) if error.kind() == ErrorKind::NotFound && ring == Some(path) => Ok(None),
+            opened => opened.map(Some).map_err(OpenError::io("open", path)),
+        };
+        let Some(source) = refusals.forgive(source)? else { continue };
+        search_file(number, &|bytes, at| source.read(bytes, at), source.len, &mut seen)
             .map_err(OpenError::io("read", path))?;
     }
     Ok(seen)
@@ -92,40 +107,53 @@ pub(super) fn search(directory: &Path, ring: Option<&Path>) -> Result<Seen, Open
 
 type ReadAt<'a> = &'a dyn Fn(&mut [u8], u64) -> io::Result<usize>;
 
-fn list(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+fn list(directory: &Path, files: &mut Vec<PathBuf>, refusals: &mut Refusals) -> Result<(), OpenError> {
+    let io = OpenError::io("list", directory);
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
+        entries => refusals.forgive(entries.map(Some).map_err(&io))?,
     };
-    for entry in entries {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            list(&entry.path(), files)?;
-        } else if kind.is_file() {
-            files.push(entry.path());
+    for entry in entries.into_iter().flatten() {
+        let Some(entry) = refusals.forgive(entry.map(Some).map_err(&io))? else { break };
+        let path = entry.path();
+        let kind = entry.file_type().map(Some).map_err(OpenError::io("look at", &path));
+        match refusals.forgive(kind)? {
+            Some(kind) if kind.is_dir() => list(&path, files, refusals)?,
+            Some(kind) if kind.is_file() => files.push(path),
+            Some(_) | None => {}
         }
     }
     Ok(())
 }
 
-/// Reads from a file. One that is a ring of this length goes on behind its heads, as far as the longest block can reach that
-/// begins before its end.
-fn read_round(file: &File, round: Option<u64>, bytes: &mut [u8], at: u64) -> io::Result<usize> {
-    let Some(len) = round else { return file.read_at(bytes, at) };
-    let (from, left) = match at.checked_sub(len) {
-        None => (at, len - at),
-        Some(over) => (HEAD_PAGES * PAGE + over, (BLOCK_MAX as u64).saturating_sub(over)),
-    };
-    let wanted = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-    file.read_at(bytes.get_mut(..wanted).unwrap_or_default(), from)
+/// A file that is searched.
+struct Source {
+    file: File,
+    len: u64,
+    /// It goes on behind its heads, as far as the longest block can reach that begins before its end.
+    is_ring: bool,
+}
+
+impl Source {
+    fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+        let (from, left) = match at.checked_sub(self.len) {
+            None => (at, self.len - at),
+            Some(over) if self.is_ring && over < BLOCK_MAX as u64 => {
+                (HEAD_PAGES * PAGE + over, BLOCK_MAX as u64 - over)
+            }
+            Some(_) => return Ok(0),
+        };
+        let wanted = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        self.file.read_at(bytes.get_mut(..wanted).unwrap_or_default(), from)
+    }
 }
 
 /// Finds what begins before `before`.
 fn search_file(file: usize, read: ReadAt<'_>, before: u64, seen: &mut Seen) -> io::Result<()> {
     let (mut bytes, mut at, mut from) = (vec![0; STEP + BLOCK_MAX], 0, 0);
+    let mut refused = Vec::new();
     loop {
-        let filled = fill(file, read, &mut bytes, at, &mut seen.refused)?;
+        let filled = fill(file, read, &mut bytes, at, &mut refused)?;
         let window = bytes.get(..filled).unwrap_or_default();
         let is_last = filled < STEP + BLOCK_MAX;
         let left = usize::try_from(before.saturating_sub(at)).unwrap_or(usize::MAX);
@@ -133,6 +161,8 @@ fn search_file(file: usize, read: ReadAt<'_>, before: u64, seen: &mut Seen) -> i
         // A block that was found may reach over the end of the step.
         from = search_window(file, window, at, from..end, seen).saturating_sub(STEP);
         if is_last {
+            // Behind its end a ring goes on with what was told before.
+            seen.refused.extend(refused.into_iter().filter_map(|place: Place| place.up_to(before)));
             return Ok(());
         }
         at += STEP as u64;
@@ -212,7 +242,7 @@ fn fill(
                 match read(sector, offset) {
                     Ok(0) => break,
                     Ok(more) => filled += more,
-                    Err(error) if error.raw_os_error() == Some(EIO) => {
+                    Err(error) if is_refusal(&error) => {
                         sector.fill(0);
                         note_refused(refused, Place { file, offset, len });
                         filled += len;
@@ -224,9 +254,6 @@ fn fill(
     }
     Ok(filled)
 }
-
-/// What a disk says of a sector that it cannot give back.
-const EIO: i32 = 5;
 
 /// Windows overlap, and neighbours are told of as one.
 fn note_refused(refused: &mut Vec<Place>, place: Place) {
@@ -245,24 +272,28 @@ impl Seen {
     pub(super) fn read(&self, place: Place) -> Result<Vec<u8>, OpenError> {
         let path = self.path(place);
         let mut bytes = vec![0; place.len];
-        let file = File::open(path).map_err(OpenError::io("open", path))?;
-        let read = |bytes: &mut [u8], at: u64| read_round(&file, self.round(place.file), bytes, at);
-        read_exact(&read, &mut bytes, place.offset).map_err(OpenError::io("read", path))?;
+        let source = self.source(place.file).map_err(OpenError::io("open", path))?;
+        read_exact(&|bytes, at| source.read(bytes, at), &mut bytes, place.offset)
+            .map_err(OpenError::io("read", path))?;
         Ok(bytes)
     }
 
-    /// The length of a file that goes on at its beginning.
-    fn round(&self, file: usize) -> Option<u64> {
-        self.ring.filter(|(ring, _)| *ring == file).map(|(_, len)| len)
-    }
-
-    /// The same, and what follows it, as far as there are so many bytes.
+    /// Reads what begins at a place, up to that length and as far as there is anything, with zeros for what the disk refuses.
     pub(super) fn read_up_to(&self, place: Place, len: usize) -> Result<Vec<u8>, OpenError> {
         let path = self.path(place);
-        let there = fs::metadata(path).map_err(OpenError::io("look at", path))?.len();
-        let there = self.round(place.file).map_or(there, |len| len + BLOCK_MAX as u64);
-        let left = usize::try_from(there.saturating_sub(place.offset)).unwrap_or(usize::MAX);
-        self.read(Place { len: len.min(left), ..place })
+        let mut bytes = vec![0; len];
+        let source = self.source(place.file).map_err(OpenError::io("open", path))?;
+        let read = |bytes: &mut [u8], at: u64| source.read(bytes, at);
+        let filled = fill(place.file, &read, &mut bytes, place.offset, &mut Vec::new())
+            .map_err(OpenError::io("read", path))?;
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    fn source(&self, number: usize) -> io::Result<Source> {
+        let file = open_regular(self.files.get(number).expect("one of the files that are searched"))?;
+        let len = file.metadata()?.len();
+        Ok(Source { file, len, is_ring: self.ring == Some(number) })
     }
 
     pub(super) fn path(&self, place: Place) -> &Path {

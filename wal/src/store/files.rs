@@ -118,7 +118,7 @@ impl Files {
     /// The engine holds a lock of its own, on its data: so that a node is noticed also where our lock was removed.
     pub(crate) fn refuse_open_store(&self) -> Result<(), OpenError> {
         let path = self.data();
-        match File::open(&path) {
+        match open_regular(&path) {
             Ok(file) => self.hold(|| file.try_lock_shared(), &path),
             Err(error) => absent_is_fine(Err(error)).map_err(OpenError::io("open", &path)),
         }
@@ -298,6 +298,14 @@ pub(crate) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 
 fn fine_if(kind: io::ErrorKind, result: io::Result<()>) -> io::Result<()> {
     result.or_else(|error| if error.kind() == kind { Ok(()) } else { Err(error) })
+}
+
+/// Opens a file for reading. What is none would be waited for, as a pipe is, or read for ever.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    File::open(path)
 }
 
 fn marker(node: u32) -> String {

@@ -3,6 +3,16 @@
 use super::*;
 use crate::pack::{Packer, Tail};
 
+/// What a disk says of a sector that it cannot give back.
+const EIO: i32 = 5;
+
+/// What a file system says that finds its own structures damaged.
+const EUCLEAN: i32 = 117;
+
+fn search(directory: &Path, ring: Option<&Path>) -> Result<Seen, OpenError> {
+    super::search(directory, ring, &mut Refusals::default())
+}
+
 fn blocks(count: u64, len: usize) -> Vec<Vec<u8>> {
     let mut tail = Tail { next: Lsn::FIRST, checksum: 0 };
     let mut blocks = Vec::new();
@@ -17,6 +27,10 @@ fn blocks(count: u64, len: usize) -> Vec<Vec<u8>> {
 }
 
 fn search_in(bytes: &[u8], bad: &std::ops::Range<u64>) -> Seen {
+    search_before(u64::MAX, bytes, bad)
+}
+
+fn search_before(end: u64, bytes: &[u8], bad: &std::ops::Range<u64>) -> Seen {
     let mut seen = Seen::default();
     let read = |into: &mut [u8], at: u64| {
         let end = at + into.len() as u64;
@@ -28,7 +42,7 @@ fn search_in(bytes: &[u8], bad: &std::ops::Range<u64>) -> Seen {
         into[..len].copy_from_slice(&rest[..len]);
         Ok(len)
     };
-    assert!(search_file(0, &read, u64::MAX, &mut seen).is_ok());
+    assert!(search_file(0, &read, end, &mut seen).is_ok());
     seen
 }
 
@@ -55,13 +69,15 @@ fn blocks_are_found_wherever_they_lie_and_each_once() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_empty_and_one_that_cannot_be_listed_is_an_error() {
+fn a_directory_that_is_not_there_is_empty_and_one_that_cannot_be_listed_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let (file, absent) = (directory.path().join("file"), directory.path().join("absent"));
     fs::write(&file, blocks(1, 10).concat()).unwrap();
     assert_eq!(search(&absent, Some(&absent)).map_or(9, |seen| seen.blocks.len()), 0);
     assert_eq!(search(&absent, Some(&file)).map_or(9, |seen| seen.blocks.len()), 1);
-    assert!(search(&file, None).is_err());
+    let mut refusals = Refusals::default();
+    assert!(super::search(&file, Some(&file), &mut refusals).is_ok_and(|seen| seen.blocks.len() == 1));
+    assert_eq!(refusals.0.into_keys().collect::<Vec<_>>(), [file]);
 }
 
 #[test]
@@ -91,7 +107,7 @@ fn a_block_that_is_another_one_by_now_is_not_given() {
 }
 
 #[test]
-fn a_read_that_is_interrupted_is_tried_again_and_any_other_error_ends_the_search() {
+fn a_read_that_is_interrupted_is_tried_again_and_a_right_that_is_missing_ends_the_search() {
     let bytes = blocks(1, 10).concat();
     let attempts = std::cell::Cell::new(0);
     let read = |into: &mut [u8], at: u64| {
@@ -116,7 +132,7 @@ fn whole_sectors_are_given_up_also_where_a_disk_gives_little_at_a_time() {
     let read = |into: &mut [u8], at: u64| {
         let (at, end) = (usize::try_from(at).unwrap(), usize::try_from(at).unwrap() + into.len());
         if at < 12_288 && end > 8_192 {
-            return Err(io::Error::from_raw_os_error(EIO));
+            return Err(io::Error::from_raw_os_error(EUCLEAN));
         }
         let rest = bytes.get(at..).unwrap_or_default();
         let len = rest.len().min(into.len()).min(1_000);
@@ -158,4 +174,13 @@ fn what_the_disk_refuses_is_named_and_the_rest_is_read() {
     assert_eq!(seen.refused, [Place { file: 0, offset: 8_192, len: 8_192 }]);
     let lost = 40 - seen.blocks.len();
     assert!((8..=10).contains(&lost), "{lost}");
+}
+
+#[test]
+fn what_the_disk_refuses_behind_the_end_of_a_ring_was_told_before() {
+    let bytes = vec![0; 40_960];
+    for (end, told) in [(16_384, 8_192), (12_288, 4_096), (8_192, 0), (4_096, 0)] {
+        let refused = search_before(end, &bytes, &(8_192..16_384)).refused;
+        assert_eq!(refused.iter().map(|place| place.len).sum::<usize>(), told, "{end}");
+    }
 }
