@@ -57,7 +57,7 @@ pub enum OpenError {
         directory: PathBuf,
     },
     /// The operating system refused something.
-    #[error("could not {doing} {}: {cause}{}", path.display(), advice(cause))]
+    #[error("could not {doing} {}: {cause}{}", path.display(), advice(doing, cause))]
     Io {
         /// What was tried, as a verb.
         doing: &'static str,

@@ -7,10 +7,10 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Records, payload, start};
+use common::{Records, payload, start, try_read};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use unanimous_wal::salvage::{self, Findings, Item};
-use unanimous_wal::{Copied, OpenError};
+use unanimous_wal::{Copied, OpenError, Options, verify};
 
 /// A log that was started once, and its records.
 async fn a_log(directory: &Path) -> Records {
@@ -35,6 +35,11 @@ fn start_file(directory: &Path) -> String {
 fn refuse(path: &Path) {
     fs::remove_file(path).unwrap();
     fs::create_dir(path).unwrap();
+}
+
+fn put_pipe(path: &Path) {
+    fs::remove_file(path).unwrap();
+    mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
 }
 
 fn look(directory: &Path, copied: Copied) -> Result<(Findings, Records), OpenError> {
@@ -92,10 +97,36 @@ async fn nobody_waits_for_a_pipe_in_the_place_of_a_file() {
         let directory = tempfile::tempdir().unwrap();
         let records = a_log(directory.path()).await;
         let path = directory.path().join(name);
-        fs::remove_file(&path).unwrap();
-        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        put_pipe(&path);
         let (findings, found) = look(directory.path(), Copied::Complete).unwrap();
         assert!(found == records, "{name}");
         assert_eq!(findings.refused_files, [(name.into(), "it is no regular file".to_owned())]);
     }
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_made_names_what_could_not_be_read() {
+    for (name, is_pipe) in [("ring", false), ("witness", false), ("store/db", true)] {
+        let directory = tempfile::tempdir().unwrap();
+        a_log(directory.path()).await;
+        let path = directory.path().join(name);
+        if is_pipe {
+            put_pipe(&path)
+        } else {
+            refuse(&path)
+        }
+        let refused = verify::verify(directory.path()).unwrap_err().to_string();
+        let words = format!("could not read {}: it is no regular file", path.display());
+        assert_eq!(refused, words);
+    }
+}
+
+#[tokio::test]
+async fn a_start_waits_for_no_pipe() {
+    let directory = tempfile::tempdir().unwrap();
+    a_log(directory.path()).await;
+    let path = directory.path().join("store/db");
+    put_pipe(&path);
+    let refused = try_read(directory.path(), Options::default()).unwrap_err();
+    assert!(refused.starts_with(&format!("could not read {}", path.display())), "{refused}");
 }

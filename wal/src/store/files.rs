@@ -14,7 +14,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -240,11 +240,9 @@ impl Files {
             return Err(Damage::new(None, kind).into());
         }
         fs::create_dir_all(target).map_err(OpenError::io("make the directory", target))?;
-        let copied = copy_tree(&self.store(), &target.join(STORE));
-        absent_is_fine(copied).map_err(OpenError::io("copy the log to", target))?;
+        copy_tree(&self.store(), &target.join(STORE))?;
         for name in [WITNESS, RING, MARKER] {
-            let copied = copy_file(&self.root.join(name), &target.join(name));
-            absent_is_fine(copied).map_err(OpenError::io("copy the log to", target))?;
+            copy_file(&self.root.join(name), &target.join(name))?;
         }
         Ok(())
     }
@@ -328,24 +326,38 @@ fn parse_marker(text: &str) -> Result<u32, DamageKind> {
     field("node").and_then(|node| node.parse().ok()).ok_or(DamageKind::Marker("names no node"))
 }
 
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    let entries = fs::read_dir(from)?;
-    fs::create_dir_all(to)?;
+/// What is not there is not copied.
+fn copy_tree(from: &Path, to: &Path) -> Result<(), OpenError> {
+    let list = OpenError::io("list", from);
+    let entries = match fs::read_dir(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(&list)?,
+    };
+    fs::create_dir_all(to).map_err(OpenError::io("make the directory", to))?;
     for entry in entries {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_tree(&entry.path(), &target)?;
+        let entry = entry.map_err(&list)?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().map_err(OpenError::io("look at", &path))?.is_dir() {
+            copy_tree(&path, &target)?;
         } else {
-            copy_file(&entry.path(), &target)?;
+            copy_file(&path, &target)?;
         }
     }
     Ok(())
 }
 
 /// The bytes alone: who may only read the one must be able to write the other, because sled writes when it opens.
-fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    io::copy(&mut File::open(from)?, &mut File::create(to)?).map(drop)
+fn copy_file(from: &Path, to: &Path) -> Result<(), OpenError> {
+    let mut source = match open_regular(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        source => source.map_err(OpenError::io("read", from))?,
+    };
+    let copied = File::create(to).and_then(|mut target| io::copy(&mut source, &mut target));
+    // Which of the two it was, the next byte tells.
+    copied.map(drop).map_err(|error| match source.read(&mut [0]) {
+        Ok(_) => OpenError::io("copy the log to", to)(error),
+        Err(error) => OpenError::io("read", from)(error),
+    })
 }
 
 fn sync_tree(path: &Path) -> io::Result<()> {

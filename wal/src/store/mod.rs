@@ -116,7 +116,7 @@ pub struct Room {
 
 /// The disk, or the engine on it, did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("could not {doing}: {cause}{}", advice(.cause))]
+#[error("could not {doing}: {cause}{}", advice(doing, .cause))]
 pub struct StoreError {
     doing: &'static str,
     cause: Arc<io::Error>,
@@ -164,11 +164,13 @@ impl StoreError {
     }
 }
 
-/// What the operator can do about the errors that are theirs to remedy.
-pub(crate) fn advice(cause: &io::Error) -> &'static str {
+/// What the operator can do about the errors that are theirs to remedy. `doing` is what was tried.
+pub(crate) fn advice(doing: &str, cause: &io::Error) -> &'static str {
     let kind = cause.kind();
     if matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
         " (make room on the disk)"
+    } else if kind == ErrorKind::PermissionDenied && ["read", "open", "list", "look at"].contains(&doing) {
+        " (give the user of this process the right to read it)"
     } else if kind == ErrorKind::PermissionDenied {
         " (give the user of this process the right to write there)"
     } else if kind == ErrorKind::ReadOnlyFilesystem {
@@ -192,8 +194,9 @@ mod tests {
             (ErrorKind::PermissionDenied, "the right to write"),
             (ErrorKind::ReadOnlyFilesystem, "read-only"),
         ] {
-            assert!(advice(&kind.into()).contains(words), "{kind}");
+            assert!(advice("rename", &kind.into()).contains(words), "{kind}");
         }
-        assert_eq!(advice(&ErrorKind::InvalidData.into()), "");
+        assert!(advice("open", &ErrorKind::PermissionDenied.into()).contains("the right to read"));
+        assert_eq!(advice("read", &ErrorKind::InvalidData.into()), "");
     }
 }

@@ -26,6 +26,7 @@ use memchr::memmem;
 use super::SEGMENT_SIZE;
 use crate::block::{self, Block, BlockKey, Header};
 use crate::frame::{Frame, Kind};
+use crate::store::files::open_regular;
 use crate::witness::Witness;
 
 const SEGMENT_HEADER_LEN: usize = 20;
@@ -114,7 +115,7 @@ struct Segment {
 
 /// All segments, by their place in sled's log.
 fn segments(data: &Path) -> io::Result<BTreeMap<u64, Segment>> {
-    let file = File::open(data)?;
+    let file = open_regular(data)?;
     let (mut segments, mut bytes, mut at) = (BTreeMap::new(), vec![0; SEGMENT_SIZE], 0);
     loop {
         let read = read_up_to(&file, &mut bytes, at)?;
