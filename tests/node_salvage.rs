@@ -311,3 +311,16 @@ async fn a_running_node_and_a_directory_that_is_not_empty_are_refused() {
     let rescue = Rescue::of(&node).await;
     assert_eq!(rescue.output.status.code(), Some(0), "a sound log is rescued whole: {:?}", rescue.output);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_certainly_older_is_not_complete_though_somebody_says_so() {
+    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
+    let (node, _) = four_transfers(&accounts, &ledger).await;
+    std::fs::write(node.data_dir().join("start-9"), "of a later start").unwrap();
+    let (from, to) = (node.data_dir().display().to_string(), node.data_dir().with_file_name("rescued"));
+    let to = to.display().to_string();
+    let arguments = ["salvage", "--data-dir", &from, "--to", &to, "--accept-copy", "complete"];
+    let words = String::from_utf8(node.cli(&arguments).await.stdout).unwrap();
+    assert!(words.contains("It has forgotten what was done since"), "{words}");
+    assert!(!words.contains("say so"), "{words}");
+}

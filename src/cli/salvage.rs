@@ -95,7 +95,7 @@ fn lines(report: &Report, args: &Args) -> Vec<Value> {
     let mut lines: Vec<Value> = findings.missing.iter().map(missing_json).collect();
     if !findings.is_end_witnessed() {
         let next = findings.high.map_or(1, |high| high.get() + 1);
-        lines.push(json!({ "found": "end_unknown", "from": next, "copy": findings.moved }));
+        lines.push(json!({ "found": "end_unknown", "from": next, "copy": findings.moved, "older": findings.is_older }));
     }
     if !findings.is_beginning_known() {
         lines
@@ -239,8 +239,8 @@ fn losses(report: &Report) -> Vec<String> {
         let next = findings.high.map_or(1, |high| high.get() + 1);
         let why = match &findings.moved {
             Some(why) => format!(
-                "the directory is a copy, or was restored: {why}. If it has everything that the node ever wrote, say so with \
-                 --accept-copy complete"
+                "the directory is a copy, or was restored: {why}. {}",
+                copied_words(findings.is_older)
             ),
             None => "no witness can be trusted, and nobody knows the end".to_owned(),
         };
@@ -270,6 +270,14 @@ fn losses(report: &Report) -> Vec<String> {
         refused.map(|(file, why)| format!("what the disk refuses to read: {}: {why}", file.display())),
     );
     losses
+}
+
+fn copied_words(is_older: bool) -> &'static str {
+    if is_older {
+        "It has forgotten what was done since, so that no --accept-copy makes it complete: rescue what is newest, if there is anything newer"
+    } else {
+        "If it has everything that the node ever wrote, say so with --accept-copy complete"
+    }
 }
 
 fn missing_words(missing: &Missing) -> String {

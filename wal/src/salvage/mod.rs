@@ -90,6 +90,8 @@ pub struct Findings {
     pub refused_files: Vec<(PathBuf, String)>,
     /// Why the directory is not where the last start of the node left it, so that more may have come than it holds.
     pub moved: Option<String>,
+    /// It is certain that later starts are missing from it, whatever is said of it.
+    pub is_older: bool,
     /// The mirror ring is that of another log. It was not looked into.
     pub is_ring_foreign: bool,
 }
@@ -198,7 +200,7 @@ pub fn look(directory: &Path, copied: Copied) -> Result<Salvage, OpenError> {
     findings.epoch = findings.epoch.max(starts.unwrap_or(0));
     if let Some(moved) = moved {
         findings.epoch = findings.epoch.saturating_add(EPOCHS_SKIPPED);
-        findings.moved = Some(moved.why);
+        (findings.is_older, findings.moved) = (moved.is_older, Some(moved.why));
     }
     Ok(Salvage { seen, pieces, findings, _lock: lock })
 }
@@ -295,6 +297,7 @@ impl Findings {
             refused: seen.refused.iter().map(|place| spot(*place, None)).collect(),
             refused_files: Vec::new(),
             moved: None,
+            is_older: false,
             is_ring_foreign: false,
         }
     }
