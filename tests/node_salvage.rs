@@ -324,3 +324,19 @@ async fn what_is_certainly_older_is_not_complete_though_somebody_says_so() {
     assert!(words.contains("It has forgotten what was done since"), "{words}");
     assert!(!words.contains("say so"), "{words}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_before_is_told_again() {
+    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
+    let (node, _) = four_transfers(&accounts, &ledger).await;
+    damage(&node.data_dir(), b"in decision 1");
+    let rescue = Rescue::of(&node).await;
+    assert_eq!(rescue.found("rescued")[0]["given_up"], 0, "{:?}", rescue.lines);
+    let (from, to) =
+        (rescue.to.display().to_string(), rescue.to.with_file_name("again").display().to_string());
+    let again = node.cli(&["salvage", "--data-dir", &from, "--to", &to]).await;
+    let words = String::from_utf8(again.stdout).unwrap();
+    assert!(words.contains("note: 1 records say `gave_up`"), "{words}");
+    assert!(words.contains("nothing more is missing"), "{words}");
+    assert_eq!(again.status.code(), Some(0));
+}

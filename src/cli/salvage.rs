@@ -128,7 +128,7 @@ fn lines(report: &Report, args: &Args) -> Vec<Value> {
         "found": "rescued", "to": args.to, "records": findings.records,
         "low": findings.low.map(LogPosition::get), "high": findings.high.map(LogPosition::get),
         "finished": report.finished, "to_tell": report.to_tell, "to_abort": report.to_abort,
-        "in_question": report.questions.len(),
+        "in_question": report.questions.len(), "given_up": report.given_up,
     }));
     lines
 }
@@ -182,8 +182,13 @@ fn table(report: &Report, args: &Args, out: &mut dyn Write) -> io::Result<()> {
     for line in losses(report) {
         writeln!(out, "MISSING: {line}")?;
     }
+    let more = if report.given_up > 0 { " more" } else { "" };
+    if report.given_up > 0 {
+        let records = report.given_up;
+        writeln!(out, "note: {records} records say `gave_up`: what was lost before is missing here as well")?;
+    }
     if report.is_whole() {
-        writeln!(out, "nothing is missing")?;
+        writeln!(out, "nothing{more} is missing")?;
     }
     if findings.is_ring_foreign {
         writeln!(out, "left out: the file `ring`, which belongs to another log")?;

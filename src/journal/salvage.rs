@@ -30,6 +30,8 @@ pub struct Report {
     pub not_records: Vec<(Lsn, CodecError)>,
     /// Transactions that an operator has to settle, oldest first.
     pub questions: Vec<Question>,
+    /// Records that say that something was given up, or was not rescued, before. They are in the new log too.
+    pub given_up: u64,
     /// Transactions that ended.
     pub finished: u64,
     /// Decided transactions of which some branch is told, perhaps again, at the next start.
@@ -172,6 +174,7 @@ struct Draft {
     later: BTreeMap<TransactionId, Vec<(Lsn, String)>>,
     nodes: BTreeSet<u32>,
     records: u64,
+    given_up: u64,
 }
 
 /// Records that are missing, and what stands in their place.
@@ -211,6 +214,7 @@ impl Draft {
     fn record(&mut self, lsn: Lsn, entry: Entry) {
         self.close_gaps(entry.time);
         self.records += 1;
+        self.given_up += u64::from(matches!(entry.record, Record::GaveUp { .. }));
         let (id, says) = (entry.transaction, says(&entry.record));
         let ends = matches!(entry.record, Record::Ended(_) | Record::Settled);
         if matches!(entry.record, Record::Begun(_) | Record::Carried(_) | Record::CarriedResolved(..)) {
@@ -287,14 +291,14 @@ impl Draft {
             questions.push(Question { id, why, stood: txn.state().name(), plan, later });
         }
         questions.sort_by_key(|question| question.id);
-        let (not_records, finished) = (self.not_records, found.finished);
+        let (not_records, given_up, finished) = (self.not_records, self.given_up, found.finished);
         let findings = Findings { records: self.records, ..findings };
-        Report { findings, not_records, questions, finished, to_tell, to_abort }
+        Report { findings, not_records, questions, given_up, finished, to_tell, to_abort }
     }
 }
 
 impl Report {
-    /// Whether nothing is missing and nothing is in question.
+    /// Whether nothing is missing but what was given up before, and nothing is in question.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.findings.is_whole() && self.not_records.is_empty() && self.questions.is_empty()
