@@ -340,3 +340,24 @@ async fn what_was_given_up_before_is_told_again() {
     assert!(words.contains("nothing more is missing"), "{words}");
     assert_eq!(again.status.code(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_no_success_though_nobody_reads_what_is_said() {
+    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
+    let (node, _) = four_transfers(&accounts, &ledger).await;
+    let from = node.data_dir().display().to_string();
+    let to = node.data_dir().with_file_name("rescued").display().to_string();
+    let ended = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let errors = writer.try_clone().unwrap();
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_unanimous"));
+        program.args(arguments).stdout(writer).stderr(errors).status().unwrap().code()
+    };
+    let dump = ["dump", "--data-dir", &from];
+    assert_eq!((ended(&["verify", "--data-dir", &from]), ended(&dump)), (Some(0), Some(0)));
+    damage(&node.data_dir(), b"in decision 2");
+    assert_eq!(ended(&["verify", "--data-dir", &from]), Some(1));
+    assert_eq!(ended(&dump), Some(1));
+    assert_eq!(ended(&["salvage", "--data-dir", &from, "--to", &to]), Some(1));
+}

@@ -96,13 +96,13 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::Output(error)),
     };
-    let mut out = io::stdout();
+    let mut out = ToWhoListens(io::stdout());
     let ended = runtime.block_on(run(command, &mut out));
     // What still runs is either finished by its own end or as safe to cut as by SIGKILL.
     runtime.shutdown_background();
     match ended {
         Ok(code) => code,
-        Err(failure) if is_closed_pipe(&failure) => ExitCode::SUCCESS,
+        Err(Failure::Dump(DumpError::Output(error))) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
     }
 }
@@ -113,7 +113,8 @@ async fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure>
         Command::Demo(args) => return Ok(demo::run(&args, out).await?),
         Command::DemoBank(args) => demo::bank::run(args).await?,
         Command::Check(args) => check::run(&args, out)?,
-        Command::Dump(args) => dump::run(&args, out).await?,
+        // Of a log that is followed there is no end to go on to.
+        Command::Dump(args) => dump::run(&args, &mut io::stdout()).await?,
         Command::Verify(args) => return Ok(verify::run(&args, out)?),
         Command::Salvage(args) => return Ok(salvage::run(&args, out)?),
         Command::Tx(command) => tx::run(command, out).await?,
@@ -123,16 +124,17 @@ async fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure>
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::print_stderr, reason = "this is where a person is told what went wrong")]
+/// Tells a person what went wrong, if one listens.
 fn fail(failure: &Failure) -> ExitCode {
-    eprintln!("unanimous: {failure}");
+    let mut out = io::stderr();
+    let _ = writeln!(out, "unanimous: {failure}");
     let mut cause = failure.source();
     let mut said = failure.to_string();
     while let Some(error) = cause {
         let text = error.to_string();
         // Many sentences already hold their cause.
         if !said.contains(&text) {
-            eprintln!("  because: {text}");
+            let _ = writeln!(out, "  because: {text}");
         }
         said = text;
         cause = error.source();
@@ -163,14 +165,22 @@ fn exit_code(failure: &Failure) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Whether the reader of stdout went away: `dump | head` is no failure.
-fn is_closed_pipe(failure: &Failure) -> bool {
-    let mut error: Option<&(dyn Error + 'static)> = Some(failure);
-    while let Some(cause) = error {
-        if cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
-            return true;
+/// Data for a reader who may go away: `verify | head` goes on, and ends with the exit code of `verify`.
+struct ToWhoListens<W>(W);
+
+impl<W: Write> Write for ToWhoListens<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if is_closed_pipe(&error) => Ok(bytes.len()),
+            written => written,
         }
-        error = cause.source();
     }
-    false
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().or_else(|error| if is_closed_pipe(&error) { Ok(()) } else { Err(error) })
+    }
+}
+
+fn is_closed_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
