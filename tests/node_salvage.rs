@@ -361,3 +361,18 @@ async fn damage_is_no_success_though_nobody_reads_what_is_said() {
     assert_eq!(ended(&dump), Some(1));
     assert_eq!(ended(&["salvage", "--data-dir", &from, "--to", &to]), Some(1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_rescued_is_told_also_where_there_is_no_room_to_check_it() {
+    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
+    let (node, _) = four_transfers(&accounts, &ledger).await;
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_unanimous"));
+    let to = node.data_dir().with_file_name("rescued");
+    program.arg("salvage").arg("--data-dir").arg(node.data_dir()).arg("--to").arg(&to);
+    let output = program.env("TMPDIR", to.with_file_name("absent")).output().unwrap();
+    let (said, failed) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(said.contains("nothing is missing") && said.contains("2 ended"), "{said}");
+    assert!(failed.contains("could not be read back for a check"), "{failed}");
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -71,22 +71,29 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, RescueError> {
         AcceptCopy::Complete => Copied::Complete,
         AcceptCopy::Outdated => Copied::Outdated,
     };
-    let report =
-        salvage(&args.data_dir, &args.to, copied, SystemClock.now()).map_err(|error| match error {
-            SalvageError::Look(error) => RescueError::Log(offline(error, "salvage")),
-            SalvageError::Make(ref cause) if !cause.is_not_empty() => RescueError::Write(error),
-            SalvageError::NotReadBack(_) => RescueError::Write(error),
-            SalvageError::Make(_)
-            | SalvageError::Unchecked(_)
-            | SalvageError::Newer(..)
-            | SalvageError::Identity(_)
-            | SalvageError::Inside => RescueError::Refused(error),
-        })?;
-    match args.format {
-        Format::Json => lines(&report, args).into_iter().try_for_each(|line| writeln!(out, "{line}"))?,
-        Format::Table => table(&report, args, out)?,
+    let rescued = salvage(&args.data_dir, &args.to, copied, SystemClock.now());
+    if let Err(SalvageError::Unchecked { report, .. }) = &rescued {
+        print(report, args, out)?;
     }
+    let report = rescued.map_err(|error| match error {
+        SalvageError::Look(error) => RescueError::Log(offline(error, "salvage")),
+        SalvageError::Make(ref cause) if !cause.is_not_empty() => RescueError::Write(error),
+        SalvageError::NotReadBack(_) => RescueError::Write(error),
+        SalvageError::Make(_)
+        | SalvageError::Unchecked { .. }
+        | SalvageError::Newer(..)
+        | SalvageError::Identity(_)
+        | SalvageError::Inside => RescueError::Refused(error),
+    })?;
+    print(&report, args, out)?;
     Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(report: &Report, args: &Args, out: &mut dyn Write) -> io::Result<()> {
+    match args.format {
+        Format::Json => lines(report, args).into_iter().try_for_each(|line| writeln!(out, "{line}")),
+        Format::Table => table(report, args, out),
+    }
 }
 
 /// Everything that was found, one object each; `found` names its kind.

@@ -66,7 +66,7 @@ pub enum Doubt {
     NoBeginning,
 }
 
-/// Why nothing was rescued.
+/// Why nothing was rescued, or not for certain.
 #[derive(Debug, thiserror::Error)]
 pub enum SalvageError {
     /// The damaged log could not be looked at.
@@ -88,9 +88,15 @@ pub enum SalvageError {
     Make(#[source] OpenError),
     /// The new log could not be read for a check.
     #[error(
-        "the new log is written, and could not be read back for a check: {0}. Check it with `unanimous verify`"
+        "the new log is written, and could not be read back for a check: {cause}. Check it with `unanimous verify`"
     )]
-    Unchecked(#[source] OpenError),
+    Unchecked {
+        /// Why not.
+        #[source]
+        cause: OpenError,
+        /// What was rescued all the same.
+        report: Box<Report>,
+    },
     /// What was written is not what is read.
     #[error("the new log does not hold what was written to it: {0}")]
     NotReadBack(String),
@@ -111,12 +117,16 @@ pub fn salvage(directory: &Path, to: &Path, copied: Copied, now: Timestamp) -> R
     draft.end(salvage.findings(), now);
     let node = draft.node(salvage.findings())?;
     let records = write(&salvage, &draft, to, node)?;
-    let audited = audit(to).map_err(SalvageError::Unchecked)?;
+    let report = draft.report(salvage.findings().clone());
+    let audited = match audit(to) {
+        Ok(audited) => audited,
+        Err(cause) => return Err(SalvageError::Unchecked { cause, report: Box::new(report) }),
+    };
     if audited.records != records {
         let words = format!("{} of {records} records are read back", audited.records);
         return Err(SalvageError::NotReadBack(words));
     }
-    Ok(draft.report(salvage.findings().clone()))
+    Ok(report)
 }
 
 /// The new log is written nowhere below the old one, by whatever name.
