@@ -142,6 +142,32 @@ fn every_test_that_a_page_names_is_there() {
 }
 
 #[test]
+fn every_commit_that_the_track_record_names_is_one_of_this_repository() {
+    let test = "every_commit_that_the_track_record_names_is_one_of_this_repository";
+    if kit::missing("git", test) {
+        return;
+    }
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").args(arguments).current_dir(root()).output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    };
+    // A shallow clone has not all of them, and an archive none, though it may lie in another repository.
+    let known = git(&["rev-parse", "--is-shallow-repository", "--show-prefix"]);
+    if known.is_none_or(|known| known.trim() != "false") {
+        return;
+    }
+    let commits = git(&["rev-list", "HEAD"]).unwrap();
+    let page = page("README.md");
+    let (_, record) = page.split_once("\n## Track record\n").unwrap();
+    let record = record.split("\n## ").next().unwrap();
+    let named: Vec<_> = rows(record).filter_map(|row| row.get(3).copied()).skip(1).collect();
+    assert!(named.len() > 50, "{named:?}");
+    let unknown = |commit: &&&str| !commits.lines().any(|known| known.starts_with(**commit));
+    let unknown: Vec<_> = named.iter().filter(unknown).collect();
+    assert!(unknown.is_empty(), "README.md names commits that are not there: {unknown:?}");
+}
+
+#[test]
 fn every_link_between_the_pages_leads_somewhere() {
     let mut broken = Vec::new();
     for name in pages() {
