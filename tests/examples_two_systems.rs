@@ -33,6 +33,12 @@ async fn a_system_keeps_the_protocol_with_the_request_as_the_body_of_every_call(
     Caller::new(&url).call("work", "/api/process", &json!({"refuse": "system2"})).await.expect(200);
 }
 
+#[test]
+fn it_says_how_it_is_used() {
+    let output = std::process::Command::new(kit::example("two-systems")).arg("--help").output().unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"usage: "), "{output:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn both_systems_do_it_or_both_do_not() {
     let (one, two) = (kit::free_port(), kit::free_port());

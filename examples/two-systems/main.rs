@@ -34,15 +34,21 @@ struct System {
 
 type Answer = (StatusCode, Json<Value>);
 
+const USAGE: &str = "usage: two-systems NAME ADDRESS, for example: two-systems system1 127.0.0.1:9101";
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(name), Some(address)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: two-systems NAME ADDRESS, for example: two-systems system1 127.0.0.1:9101".into());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [name, address] = arguments.as_slice() else {
+        if ["--help", "-h"].map(str::to_owned).iter().any(|help| arguments.contains(help)) {
+            println!("{USAGE}");
+            return Ok(());
+        }
+        return Err(USAGE.into());
     };
-    let listener = tokio::net::TcpListener::bind(&address).await?;
+    let listener = tokio::net::TcpListener::bind(address).await?;
     println!("{name} listens on {address}");
-    let system = Arc::new(System { name, progress: Mutex::default() });
+    let system = Arc::new(System { name: name.clone(), progress: Mutex::default() });
     axum::serve(listener, router(system)).await?;
     Ok(())
 }

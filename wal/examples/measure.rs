@@ -20,6 +20,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use unanimous_wal::{Lsn, Options, Wal};
 
+const USAGE: &str = "usage: measure appenders <dir> <clients> <seconds> <think-us>
+       measure fill <dir> <records> <records at a time>
+       measure open <dir>
+       measure ring <dir> <rounds>";
+
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
@@ -37,7 +42,11 @@ async fn main() -> Outcome {
         }
         ["open", directory] => open(Path::new(directory)),
         ["ring", directory, rounds] => ring(Path::new(directory), rounds.parse()?).await,
-        _ => Err("one of: appenders, fill, open, ring (see the head of the file)".into()),
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(USAGE.into()),
     }
 }
 
