@@ -112,10 +112,10 @@ fn stopped(args: &Args, directory: &std::path::Path, printer: &mut Printer<'_>) 
         result = printer.print(&line::json(lsn, entry));
         result.is_ok()
     });
-    let printed = result.and_then(|()| printer.out.flush());
+    let ended = result.and_then(|()| printer.out.flush());
     // Also where nobody reads on: `dump | head` of a damaged log is no success.
     read.map_err(|error| offline(error, "dump"))?;
-    Ok(printed?)
+    Ok(ended?)
 }
 
 async fn live(args: &Args, url: &str, printer: &mut Printer<'_>) -> Result<(), DumpError> {
