@@ -46,7 +46,10 @@ fn look(directory: &Path, copied: Copied) -> Result<(Findings, Records), OpenErr
     let salvage = salvage::look(directory, copied)?;
     let mut records = Records::new();
     salvage.each(|item| match item {
-        Item::Record(lsn, payload) => Ok::<_, OpenError>(records.push((lsn, payload.to_vec()))),
+        Item::Record(lsn, payload) => {
+            records.push((lsn, payload.to_vec()));
+            Ok::<_, OpenError>(())
+        }
         Item::Missing(..) => Ok(()),
     })?;
     Ok((salvage.findings().clone(), records))
@@ -111,9 +114,9 @@ async fn a_copy_that_cannot_be_made_names_what_could_not_be_read() {
         a_log(directory.path()).await;
         let path = directory.path().join(name);
         if is_pipe {
-            put_pipe(&path)
+            put_pipe(&path);
         } else {
-            refuse(&path)
+            refuse(&path);
         }
         let refused = verify::verify(directory.path()).unwrap_err().to_string();
         let words = format!("could not read {}: it is no regular file", path.display());
