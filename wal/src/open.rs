@@ -128,6 +128,7 @@ pub fn create_in(store: Arc<dyn Store>, node: u32, options: Options) -> Result<L
 /// Opens the log on a simulated disk, and makes one if there is none.
 pub(crate) fn open_sim(disk: &SimDisk, options: Options) -> Result<Log, OpenError> {
     let store = Arc::new(disk.open());
+    store.sync_all()?;
     if let Some(node) = disk.node() {
         return Ok(Log { store, node, options, home: None });
     }

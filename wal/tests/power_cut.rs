@@ -87,7 +87,8 @@ fn every_power_cut_leaves_what_was_acknowledged() {
 
 /// Some seconds: a part of the states close to the first promise and to a name that is not certain, and a few others.
 fn short() -> Vec<Trial> {
-    let lives = vec![Life { single: 4, together: 2, ..Life::NONE }, Life { single: 1, ..Life::NONE }];
+    let killed = Life { single: 4, together: 2, is_killed: true, ..Life::NONE };
+    let lives = vec![killed, Life { single: 1, ..Life::NONE }];
     let close = Effort { torn: 1, scattered: 1, names: 2 };
     let plan = Plan { close, far: close, one_of: 8, share: 4, seed: 1, is_long: false };
     vec![Trial { name: "short", lives, plan, again: 1, plan_again: Plan { one_of: 16, ..plan } }]

@@ -301,7 +301,7 @@ pub fn between(sim: &Sim) {
 /// Whether the log ends with a record of which only the first parts are there.
 pub fn ends_torn(disk: &SimDisk) -> bool {
     let last = disk.keys().into_iter().next_back();
-    let blocks = last.map(|last| disk.durable(last)).unwrap_or_default();
+    let blocks = last.map(|last| disk.present(last)).unwrap_or_default();
     blocks.iter().any(|(_, bytes)| {
         // One that was harmed is mended by the next start.
         let Ok(block) = block::decode(bytes) else { return false };

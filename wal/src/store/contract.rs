@@ -202,3 +202,23 @@ fn after_power_loss_some_first_blocks_of_the_unsynced_are_left_and_all_of_the_sy
         assert!(store.put(key(11), b"too late").is_err(), "the dead write nothing");
     }
 }
+
+#[test]
+fn what_a_killed_process_left_is_there_and_a_power_cut_may_take_it_until_it_is_synced() {
+    let left = |seed, is_synced| {
+        let disk = SimDisk::new(seed);
+        let store = disk.open();
+        put(&store, 1..=5);
+        store.put(key(6), b"block 6").unwrap();
+        disk.kill();
+        let store = disk.open();
+        assert_eq!(found(&store, 1), [1, 2, 3, 4, 5, 6]);
+        if is_synced {
+            store.sync_all().unwrap();
+        }
+        disk.crash();
+        found(&disk.open(), 1).len()
+    };
+    assert!((0..50).any(|seed| left(seed, false) == 5));
+    assert!((0..50).all(|seed| left(seed, true) == 6));
+}

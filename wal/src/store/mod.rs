@@ -86,7 +86,7 @@ pub const WITNESS_LEN: usize = 64;
 pub const PAGE: u64 = 4096;
 
 /// One of the two slots of the witness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Slot {
     /// The first.
     A,

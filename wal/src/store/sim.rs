@@ -3,6 +3,7 @@
 //! ```text
 //! SimDisk ── open() ──► SimStore        the disk outlives the store, as it does in life
 //!    │ crash()    loses a random rest of what was put since the last sync
+//!    │ kill()     loses nothing, and what was not synced is as unsafe as before
 //!    │ darken(n)  the power goes right after the n-th change from now on
 //!    │ fail(..)   the n-th put or sync from now on fails, and so does all that follows
 //!    │ fail_once  only that one fails, and what it was to sync never gets to the disk
@@ -42,6 +43,10 @@ pub enum Operation {
     Sync,
     /// [`Store::sync_ring`].
     SyncRing,
+    /// [`Store::write_witness`].
+    WriteWitness,
+    /// [`Store::sync_witness`].
+    SyncWitness,
     /// Any that reads.
     Read,
     /// [`Store::remove_below`] and [`Store::remove_from`].
@@ -84,13 +89,9 @@ impl SimDisk {
         state.restart();
     }
 
-    /// The process dies and the machine lives on: nothing that was put is lost.
+    /// The process dies and the machine lives on: nothing that was put is lost, and nothing that was not synced is safe.
     pub fn kill(&self) {
-        let mut state = self.state();
-        state.save_blocks();
-        state.save_witness();
-        state.sync_ring();
-        state.restart();
+        self.state().restart();
     }
 
     /// The `nth` such operation from now on fails (the first is 1), and every operation after it.
@@ -155,8 +156,13 @@ impl SimDisk {
     /// The blocks from `from` on that are there even if the power goes now, in order.
     #[must_use]
     pub fn durable(&self, from: BlockKey) -> Vec<(BlockKey, Vec<u8>)> {
-        let state = self.state();
-        state.durable.blocks.range(from..).map(|(key, block)| (*key, block.clone())).collect()
+        self.state().durable.from(from)
+    }
+
+    /// The blocks from `from` on that a process sees, in order.
+    #[must_use]
+    pub fn present(&self, from: BlockKey) -> Vec<(BlockKey, Vec<u8>)> {
+        self.state().present.from(from)
     }
 
     /// Changes the stored bytes of a block, or takes the block away if `change` leaves nothing.
@@ -189,7 +195,7 @@ impl SimDisk {
         for (page, bytes) in &mut state.present.ring {
             change(*page, bytes);
         }
-        state.durable.ring = state.present.ring.clone();
+        state.save_ring();
     }
 
     /// The random identity of the log that is here, if one was wholly made.
@@ -237,6 +243,17 @@ impl SimStore {
             return Err(StoreError::new(doing, io::Error::other("the simulated disk has failed")));
         }
         Ok(state)
+    }
+
+    /// As where a log is opened in a directory: what a process that was killed left unsynced is believed only when it is synced.
+    /// Where there is nothing of that, nothing is changed that the power could go after.
+    pub(crate) fn sync_all(&self) -> Result<(), StoreError> {
+        if self.disk.state().is_synced() {
+            return Ok(());
+        }
+        self.sync_witness()?;
+        self.sync_ring()?;
+        self.sync()
     }
 
     /// Begins an operation: hangs or fails where it was told to.
@@ -299,15 +316,14 @@ impl Store for SimStore {
     fn write_witness(&self, slot: Slot, bytes: &[u8; WITNESS_LEN]) -> Result<(), StoreError> {
         let mut state = self.alive("write the witness")?;
         *state.present.slot(slot) = bytes.to_vec();
-        state.witness_dirty = Some(slot);
+        state.witness_dirty.insert(slot);
         state.count();
         Ok(())
     }
 
     fn sync_witness(&self) -> Result<(), StoreError> {
-        let mut state = self.alive("sync the witness")?;
-        state.save_witness();
-        state.witness_dirty = None;
+        let mut state = self.begin(Operation::SyncWitness, "sync the witness")?;
+        state.sync_witness();
         state.witness_syncs += 1;
         state.count();
         Ok(())

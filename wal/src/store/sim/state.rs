@@ -16,7 +16,8 @@ pub(super) struct State {
     /// As a process sees it.
     pub(super) present: Image,
     pub(super) unsynced: Vec<Change>,
-    pub(super) witness_dirty: Option<Slot>,
+    /// Slots of the witness that were written since its last sync.
+    pub(super) witness_dirty: BTreeSet<Slot>,
     /// Pages of the ring that were written since its last sync.
     pub(super) ring_dirty: BTreeSet<u64>,
     pub(super) node: Option<u32>,
@@ -64,7 +65,7 @@ impl State {
             durable: image.clone(),
             present: image,
             unsynced: Vec::new(),
-            witness_dirty: None,
+            witness_dirty: BTreeSet::new(),
             ring_dirty: BTreeSet::new(),
             node: None,
             fails: None,
@@ -84,7 +85,7 @@ impl State {
         for change in unsynced.into_iter().take(kept) {
             self.durable.apply(change);
         }
-        if let Some(slot) = self.witness_dirty.take() {
+        for slot in std::mem::take(&mut self.witness_dirty) {
             let (mut kept, new) = (self.durable.slot(slot).clone(), self.present.slot(slot).clone());
             self.tear(&mut kept, new);
             *self.durable.slot(slot) = kept;
@@ -94,6 +95,7 @@ impl State {
             self.tear(&mut kept, new);
             *self.durable.page(page) = kept;
         }
+        self.present = self.durable.clone();
     }
 
     /// Makes of the old bytes the new ones, or some first part of them, or nothing.
@@ -106,6 +108,16 @@ impl State {
                 let (first, _) = old.split_at_mut(torn);
                 first.copy_from_slice(new.split_at(torn).0);
             }
+        }
+    }
+
+    pub(super) fn is_synced(&self) -> bool {
+        self.unsynced.is_empty() && self.witness_dirty.is_empty() && self.ring_dirty.is_empty()
+    }
+
+    pub(super) fn sync_witness(&mut self) {
+        for slot in std::mem::take(&mut self.witness_dirty) {
+            self.durable.slot(slot).clone_from(self.present.slot(slot));
         }
     }
 
@@ -148,6 +160,7 @@ impl State {
         match (operation, *failure) {
             (Operation::Sync, Failure::Passed) => self.unsynced.clear(),
             (Operation::SyncRing, Failure::Passed) => self.ring_dirty.clear(),
+            (Operation::SyncWitness, Failure::Passed) => self.witness_dirty.clear(),
             _ => {}
         }
         self.failure = Some(*failure);
@@ -155,21 +168,25 @@ impl State {
         Err(StoreError::new(doing, io::Error::other("the simulated disk was told to fail")))
     }
 
+    /// The process is gone.
     pub(super) fn restart(&mut self) {
         self.life += 1;
-        self.present = self.durable.clone();
-        self.unsynced.clear();
-        self.witness_dirty = None;
-        self.ring_dirty.clear();
         (self.fails, self.failure, self.hangs, self.changes_left) = (None, None, None, None);
     }
 
     pub(super) fn save_blocks(&mut self) {
+        self.unsynced.clear();
         self.durable.blocks.clone_from(&self.present.blocks);
     }
 
     pub(super) fn save_witness(&mut self) {
+        self.witness_dirty.clear();
         self.durable.witness.clone_from(&self.present.witness);
+    }
+
+    pub(super) fn save_ring(&mut self) {
+        self.ring_dirty.clear();
+        self.durable.ring.clone_from(&self.present.ring);
     }
 
     /// A number from 0 to `end - 1`.
@@ -192,6 +209,10 @@ impl Image {
             Change::Put(key, block) => self.blocks.insert(key, block),
             Change::Remove(key) => self.blocks.remove(&key),
         };
+    }
+
+    pub(super) fn from(&self, from: BlockKey) -> Vec<(BlockKey, Vec<u8>)> {
+        self.blocks.range(from..).map(|(key, block)| (*key, block.clone())).collect()
     }
 
     pub(super) fn page(&mut self, page: u64) -> &mut Vec<u8> {
