@@ -16,10 +16,19 @@ const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_failed_sync_answers_every_waiter_and_every_later_one() {
-    for operation in [Operation::Put, Operation::Sync, Operation::SyncRing] {
+    for operation in [
+        Operation::Put,
+        Operation::Sync,
+        Operation::WriteRing,
+        Operation::SyncRing,
+        Operation::WriteWitness,
+        Operation::SyncWitness,
+    ] {
         let disk = SimDisk::new(3);
         let (wal, _) = start_sim(&disk);
         wal.append(payload(1, 10), ()).await.unwrap();
+        // So long that the next commit syncs the witness too.
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let (_, synced) = {
             disk.fail(operation, 1);
             wal.append_lazily(payload(2, 10), ()).await.unwrap()

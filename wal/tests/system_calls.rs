@@ -3,8 +3,9 @@
 //! A child appends and writes a line for each acknowledgement, while this process watches every system call of all
 //! of its threads. For each line there must have been, in this order: the return of the write that carried the
 //! record to sled's data file; an `fdatasync` of that file, begun after that through another descriptor than
-//! sled's, which returned 0; and only then the line. The same of the mirror ring, meanwhile. In further runs one of these
-//! syncs is made to fail on its way back from the kernel. In the last one the child opens a log that sled makes a snapshot of.
+//! sled's, which returned 0; and only then the line. The same of the mirror ring, meanwhile; and a write of the witness that says
+//! so. In further runs one of these syncs, or of these writes of the witness, is made to fail on its way back from the kernel. In
+//! the last one the child opens a log that sled makes a snapshot of.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,17 +24,19 @@ use nix::libc;
 use tracer::{Entry, Exit, Watcher, say, wait_until_watched};
 
 const RECORDS: u64 = 25;
-/// Which sync fails where one does: the log is well under way, and would go on for a while.
+/// Which sync fails, or which write of the witness, where one does: the log is well under way, and would go on for a while.
 const FAILING: u64 = 10;
 const DIRECTORY: &str = "UNANIMOUS_WAL_SYSTEM_CALL_TEST_DIRECTORY";
 
-/// Each record is in two of them.
+/// Each record is in two of them, and the last one says up to which they are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum File {
     /// sled's data file.
     Store = 0,
     /// The mirror ring.
     Ring = 1,
+    /// The witness, which is synced only now and then.
+    Witness = 2,
 }
 
 /// What a thread asked of the kernel.
@@ -62,8 +65,8 @@ struct Copy {
 /// What is known at some moment.
 #[derive(Default)]
 struct Observer {
-    copies: [Copy; 2],
-    /// Of which file which sync fails.
+    copies: [Copy; 3],
+    /// Of which file which sync fails; of the witness which write.
     failing: Option<(File, u64)>,
     lines: Vec<u64>,
 }
@@ -80,8 +83,8 @@ fn every_acknowledgement_follows_a_real_sync_of_both_copies_of_its_record() {
 }
 
 #[test]
-fn after_a_sync_that_failed_nothing_is_acknowledged_any_more() {
-    for file in [File::Store, File::Ring] {
+fn after_a_sync_that_failed_or_a_write_of_the_witness_nothing_is_acknowledged_any_more() {
+    for file in [File::Store, File::Ring, File::Witness] {
         let observer = run(Some((file, FAILING)));
         let acknowledged = u64::try_from(observer.lines.len()).unwrap();
         assert_eq!(observer.lines, (1..=acknowledged).collect::<Vec<_>>());
@@ -101,7 +104,8 @@ fn the_name_of_a_snapshot_is_synced_before_sled_relies_on_it() {
     assert!(!names.is_open, "the last one was not synced");
 }
 
-/// Watches a child from its first record to its end; of the syncs of this file the one of this number fails.
+/// Watches a child from its first record to its end; of the syncs of this file, or the writes of the witness, the one of this
+/// number fails.
 fn run(failing: Option<(File, u64)>) -> Observer {
     let directory = tempfile::tempdir().unwrap();
     let mut observer = Observer { failing, ..Observer::default() };
@@ -131,6 +135,7 @@ impl Watcher for Observer {
         let file = || match std::fs::read_link(call.descriptor(0)) {
             Ok(path) if path.ends_with("store/db") => Some(File::Store),
             Ok(path) if path.ends_with("ring") => Some(File::Ring),
+            Ok(path) if path.ends_with("witness") => Some(File::Witness),
             Ok(_) | Err(_) => None,
         };
         match call.number {
@@ -138,15 +143,22 @@ impl Watcher for Observer {
                 Call::Sync(file, call.argument(0), self.copies[file as usize].writes)
             }),
             libc::SYS_pwrite64 => file().map_or(Call::Other, |file| {
-                Call::Write(file, call.argument(0), numbers(&call.bytes(1, 2), b"payload-"))
+                let bytes = call.bytes(1, 2);
+                let records = match file {
+                    File::Store | File::Ring => numbers(&bytes, b"payload-"),
+                    File::Witness => (1..=high(&bytes)).collect(),
+                };
+                Call::Write(file, call.argument(0), records)
             }),
             libc::SYS_write => {
                 if let Some(n) = numbers(&call.bytes(1, 2), b"line ").first() {
-                    for copy in &self.copies {
+                    let [store, ring, witness] = &self.copies;
+                    for copy in [store, ring] {
                         let write = copy.written.get(n);
                         let is_synced = write.is_some_and(|write| *write <= copy.synced);
                         assert!(is_synced, "record {n} was acknowledged too early");
                     }
+                    assert!(witness.written.contains_key(n), "record {n} was acknowledged without a witness");
                     self.lines.push(*n);
                 }
                 Call::Other
@@ -161,6 +173,9 @@ impl Watcher for Observer {
                 let copy = &mut self.copies[file as usize];
                 copy.theirs = Some(descriptor);
                 copy.writes += 1;
+                if file == File::Witness && self.failing == Some((file, copy.writes)) {
+                    return exit.fail();
+                }
                 for record in records {
                     copy.written.entry(record).or_insert(copy.writes);
                 }
@@ -172,7 +187,7 @@ impl Watcher for Observer {
                     return;
                 }
                 copy.syncs += 1;
-                if self.failing == Some((file, copy.syncs)) {
+                if file != File::Witness && self.failing == Some((file, copy.syncs)) {
                     exit.fail();
                 } else if exit.result() == 0 {
                     copy.synced = copy.synced.max(writes);
@@ -227,6 +242,11 @@ impl Watcher for Names {
             NameCall::SyncOfDirectory | NameCall::Other => {}
         }
     }
+}
+
+/// The last record that is acknowledged, as the witness says it.
+fn high(witness: &[u8]) -> u64 {
+    witness.get(24..32).map_or(0, |high| u64::from_le_bytes(high.try_into().unwrap()))
 }
 
 /// The numbers of eight digits that follow `word`, wherever it stands.

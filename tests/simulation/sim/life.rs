@@ -127,7 +127,7 @@ async fn start(sim: &Sim, purpose: Purpose, skew: i64, tasks: &mut JoinSet<()>) 
             }
             Some((journal, found))
         }
-        Err(_) if disk.is_dark() || disk.has_failed() => None,
+        Err(_) if disk.is_dark() || disk.failed().is_some() => None,
         Err(error) => {
             let what = format!("a log that nobody damaged cannot be opened: {error}");
             sim.expect(Err(invariants::Broken { promise: "G6", what }));
@@ -261,7 +261,7 @@ async fn died(sim: &Sim) {
 /// The disk has failed, and the node has not stopped.
 async fn failed_long_ago(sim: &Sim) {
     let disk = sim.world().disk.clone();
-    while !disk.has_failed() {
+    while disk.failed().is_none() {
         sleep(Duration::from_millis(500)).await;
     }
     sleep(Duration::from_secs(1)).await;
@@ -270,7 +270,7 @@ async fn failed_long_ago(sim: &Sim) {
 /// What is between two lives: the power goes, or only the process; and somebody may harm the disk.
 pub fn between(sim: &Sim) {
     let mut world = sim.world();
-    let (was_killed, has_failed) = (world.is_over(), world.disk.has_failed());
+    let (was_killed, failed) = (world.is_over(), world.disk.failed());
     if world.broken.is_some() {
         return;
     }
@@ -282,7 +282,9 @@ pub fn between(sim: &Sim) {
         Crash::Never | Crash::At(_) | Crash::AfterChange(_) | Crash::AtCall(..) | Crash::AtAnswer(_) => {}
     }
     world.summary.lives += 1;
-    if has_failed || world.chance.hits(600) {
+    world.summary.failed(failed);
+    let is_cut = failed.is_some() || world.chance.hits(600);
+    if is_cut {
         world.summary.power_cuts += 1;
         world.note(|| "== the power goes".to_owned());
         world.disk.crash();
@@ -309,6 +311,16 @@ pub fn ends_torn(disk: &SimDisk) -> bool {
     })
 }
 
+/// What fails of a disk that fails.
+const FAILING: [Operation; 6] = [
+    Operation::Put,
+    Operation::Sync,
+    Operation::WriteRing,
+    Operation::SyncRing,
+    Operation::WriteWitness,
+    Operation::SyncWitness,
+];
+
 /// Now and then the disk fails in a life.
 pub fn maybe_fail_disk(sim: &Sim) {
     let mut world = sim.world();
@@ -316,15 +328,7 @@ pub fn maybe_fail_disk(sim: &Sim) {
         return;
     }
     let nth = world.chance.within(1..60);
-    let (operation, passes) = (
-        world.chance.one_of(&[Operation::Put, Operation::Sync, Operation::SyncRing]),
-        world.chance.hits(500),
-    );
-    if operation == Operation::Put {
-        world.summary.failed_puts += 1;
-    } else {
-        world.summary.failed_syncs += 1;
-    }
+    let (operation, passes) = (world.chance.one_of(&FAILING), world.chance.hits(500));
     if passes {
         world.disk.fail_once(operation, nth);
     } else {

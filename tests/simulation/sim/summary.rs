@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use unanimous_wal::sim::Operation;
+
 macro_rules! summary {
     ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
         /// Counts over one run, or over many.
@@ -46,8 +48,13 @@ summary! {
     power_cuts,
     /// The process died and the machine lived on.
     kills,
+    /// What failed of a disk, once or for ever.
     failed_puts,
     failed_syncs,
+    failed_ring_writes,
+    failed_ring_syncs,
+    failed_witness_writes,
+    failed_witness_syncs,
     /// Records of several blocks of which a power cut left the first.
     torn_records,
     /// Damage to a block that a start refused, because the ring did not have it either.
@@ -76,6 +83,21 @@ summary! {
     expired,
     /// Transactions that ended while a service that they did not need was dead.
     isolated,
+}
+
+impl Summary {
+    /// The disk failed in this, if it did.
+    pub fn failed(&mut self, operation: Option<Operation>) {
+        match operation {
+            Some(Operation::Put) => self.failed_puts += 1,
+            Some(Operation::Sync) => self.failed_syncs += 1,
+            Some(Operation::WriteRing) => self.failed_ring_writes += 1,
+            Some(Operation::SyncRing) => self.failed_ring_syncs += 1,
+            Some(Operation::WriteWitness) => self.failed_witness_writes += 1,
+            Some(Operation::SyncWitness) => self.failed_witness_syncs += 1,
+            Some(Operation::Read | Operation::Remove | Operation::Close) | None => {}
+        }
+    }
 }
 
 impl fmt::Display for Summary {

@@ -41,6 +41,8 @@ pub enum Operation {
     Put,
     /// [`Store::sync`].
     Sync,
+    /// [`Store::write_ring`].
+    WriteRing,
     /// [`Store::sync_ring`].
     SyncRing,
     /// [`Store::write_witness`].
@@ -117,10 +119,10 @@ impl SimDisk {
         self.state().changes_left == Some(0)
     }
 
-    /// Whether an operation has failed as it was told to.
+    /// The operation that has failed as it was told to.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.state().failure.is_some()
+    pub fn failed(&self) -> Option<Operation> {
+        self.state().failure.map(|(operation, _)| operation)
     }
 
     /// From now on no such operation returns before [`release`](Self::release), and any other does.
@@ -239,7 +241,7 @@ impl SimStore {
         if state.changes_left == Some(0) {
             return Err(StoreError::new(doing, io::Error::other("the simulated power is gone")));
         }
-        if state.failure == Some(Failure::Lasting) {
+        if matches!(state.failure, Some((_, Failure::Lasting))) {
             return Err(StoreError::new(doing, io::Error::other("the simulated disk has failed")));
         }
         Ok(state)
@@ -314,7 +316,7 @@ impl Store for SimStore {
     }
 
     fn write_witness(&self, slot: Slot, bytes: &[u8; WITNESS_LEN]) -> Result<(), StoreError> {
-        let mut state = self.alive("write the witness")?;
+        let mut state = self.begin(Operation::WriteWitness, "write the witness")?;
         *state.present.slot(slot) = bytes.to_vec();
         state.witness_dirty.insert(slot);
         state.count();
@@ -345,7 +347,7 @@ impl Store for SimStore {
     }
 
     fn write_ring(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut state = self.alive("write the mirror ring")?;
+        let mut state = self.begin(Operation::WriteRing, "write the mirror ring")?;
         for (page, bytes) in (at / PAGE..).zip(bytes.chunks(PAGE_LEN)) {
             if let Some(there) = state.present.page(page).get_mut(..bytes.len()) {
                 there.copy_from_slice(bytes);

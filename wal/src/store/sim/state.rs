@@ -23,7 +23,7 @@ pub(super) struct State {
     pub(super) node: Option<u32>,
     /// Which operation is to fail, how many of them are left until then, and for how long.
     pub(super) fails: Option<(Operation, u64, Failure)>,
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<(Operation, Failure)>,
     /// How many changes the power lasts for, if it is to go; 0 when it is gone.
     pub(super) changes_left: Option<u64>,
     pub(super) hangs: Option<Operation>,
@@ -163,7 +163,7 @@ impl State {
             (Operation::SyncWitness, Failure::Passed) => self.witness_dirty.clear(),
             _ => {}
         }
-        self.failure = Some(*failure);
+        self.failure = Some((operation, *failure));
         self.fails = None;
         Err(StoreError::new(doing, io::Error::other("the simulated disk was told to fail")))
     }
