@@ -7,8 +7,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use unanimous::clock::{Clock, Timestamp};
 use unanimous::coordinator::Coordinator;
-use unanimous::journal::Journal;
 use unanimous::journal::replay::Found;
+use unanimous::journal::{Journal, Poisoned};
 use unanimous::recovery;
 use unanimous::recovery::table::Verdict;
 use unanimous_wal::block;
@@ -62,14 +62,16 @@ pub fn live(sim: &Sim, purpose: Purpose, crash: Crash) {
     runtime.block_on(async {
         sim.world().begin_life(crash);
         sim.note(|| format!("== the node starts: {purpose:?}, {crash:?}, its clock is off by {skew} ms"));
-        node(sim, purpose, skew).await;
+        let is_served = node(sim, purpose, skew).await;
+        sim.expect(g3::in_life(purpose, is_served));
         sim.world().end_life();
     });
 }
 
-async fn node(sim: &Sim, purpose: Purpose, skew: i64) {
+/// Whether it came to the end of its purpose.
+async fn node(sim: &Sim, purpose: Purpose, skew: i64) -> bool {
     let mut tasks = JoinSet::new();
-    let Some((journal, mut found)) = start(sim, purpose, skew, &mut tasks).await else { return };
+    let Some((journal, mut found)) = start(sim, purpose, skew, &mut tasks).await else { return false };
     let network = Network::new(sim);
     let options = sim.world().settings.coordinator;
     let node = Coordinator::new(journal.clone(), network, options, Arc::new(|_| {}), &mut found);
@@ -79,7 +81,7 @@ async fn node(sim: &Sim, purpose: Purpose, skew: i64) {
     tasks.spawn(async move { upkeep.keep_up().await });
     tasks.spawn(people::operator(sim.clone(), node.clone()));
     tasks.spawn(people::inquirer(sim.clone(), node.clone()));
-    let purpose = async {
+    let serve = async {
         match purpose {
             Purpose::Storm(until) => storm(sim, &node, until).await,
             Purpose::Isolation(dead) => isolation(sim, &node, dead).await,
@@ -87,18 +89,28 @@ async fn node(sim: &Sim, purpose: Purpose, skew: i64) {
             Purpose::Look => {}
         }
     };
+    let mut is_served = false;
     tokio::select! {
         biased;
         () = died(sim) => sim.note(|| "== the node dies".to_owned()),
-        poisoned = journal.failed() => {
-            sim.note(|| format!("== the log failed, and the node stops: {poisoned}"));
-        }
+        poisoned = journal.failed() => log_failed(sim, &poisoned),
         () = failed_long_ago(sim) => sim.expect(g5::after_failure(false)),
-        () = purpose => sim.note(|| "== the node has served its purpose".to_owned()),
+        () = serve => is_served = true,
+    }
+    if is_served {
+        sim.note(|| "== the node has served its purpose".to_owned());
     }
     if journal.wal().low() > unanimous_wal::Lsn::FIRST {
         sim.world().summary.retired += 1;
     }
+    is_served
+}
+
+/// The log gave up, and the node stops.
+fn log_failed(sim: &Sim, why: &Poisoned) {
+    sim.note(|| format!("== the log failed, and the node stops: {why}"));
+    let result = g5::failed(&sim.world(), why);
+    sim.expect(result);
 }
 
 async fn start(sim: &Sim, purpose: Purpose, skew: i64, tasks: &mut JoinSet<()>) -> Option<(Journal, Found)> {
@@ -163,7 +175,13 @@ async fn storm(sim: &Sim, node: &Coordinator<Network>, millis: u64) {
         node.drain();
         let _ = timeout(Duration::from_secs(1), node.finished()).await;
         clients.shutdown().await;
-        let _ = node.journal().clone().close().await;
+        close(sim, node).await;
+    }
+}
+
+async fn close(sim: &Sim, node: &Coordinator<Network>) {
+    if let Err(why) = node.journal().clone().close().await {
+        log_failed(sim, &why);
     }
 }
 
@@ -217,7 +235,7 @@ async fn calm(sim: &Sim, node: &Coordinator<Network>) {
     let is_in_time = timeout(CALM, everything).await.is_ok();
     let open = node.open_transactions().len();
     if is_in_time && sim.is_alive() {
-        let _ = node.journal().clone().close().await;
+        close(sim, node).await;
     }
     let mut world = sim.world();
     let result = invariants::on_disk(&mut world)

@@ -21,6 +21,7 @@
 //! | [`people`] | clients, participants that ask, an operator |
 //! | [`ledger`] | what the disk holds, read without the program's opinion |
 //! | [`invariants`] | the promises, one file each |
+//! | [`panics`] | panics, of which none is a way to go on |
 //! | [`history`], [`summary`] | what happened, for people |
 
 pub mod chance;
@@ -29,6 +30,7 @@ pub mod invariants;
 pub mod ledger;
 pub mod life;
 pub mod network;
+pub mod panics;
 pub mod participant;
 pub mod people;
 pub mod scenario;
@@ -52,7 +54,11 @@ pub struct Run {
 /// Runs one seed.
 pub fn run(seed: u64, with_history: bool) -> Run {
     let sim = Sim::new(World::new(seed, with_history));
-    story(&sim);
+    if let Some(what) = panics::during(|| story(&sim)) {
+        // Whatever else was noticed may follow from it.
+        sim.world().broken = None;
+        sim.expect(Err(Broken { promise: "a panic", what }));
+    }
     let mut world = sim.world();
     world.count();
     let history = world.history.to_string();

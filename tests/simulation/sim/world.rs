@@ -1,7 +1,7 @@
 //! All that outlives a node: the disk, the services, what is on the wire, what clients were told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
@@ -93,7 +93,8 @@ impl Sim {
     }
 
     pub fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().expect("no code panics while it holds this lock")
+        // A panic is told of by itself.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn note(&self, line: impl FnOnce() -> String) {

@@ -3,6 +3,7 @@
 use unanimous::journal::replay::Found;
 
 use super::{Kept, kept};
+use crate::sim::life::Purpose;
 use crate::sim::world::World;
 
 /// A node has read its log: it must know of all that is unfinished.
@@ -30,6 +31,13 @@ pub fn at_rest(found: &Found) -> Kept {
     let unfinished = found.unfinished.first().map(|logged| logged.get().id);
     kept("G3", unfinished.is_none(), || {
         format!("{unfinished:?} had ended, and the next start goes on with it")
+    })
+}
+
+/// A life is over: only a storm may end it before its time, or no end would be looked at.
+pub fn in_life(purpose: Purpose, is_served: bool) -> Kept {
+    kept("G3", is_served || matches!(purpose, Purpose::Storm(_)), || {
+        format!("nothing fails any more, and the node did not come to the end of {purpose:?}")
     })
 }
 

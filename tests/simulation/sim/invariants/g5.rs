@@ -1,5 +1,7 @@
 //! G5: a failed write or sync is never taken for a success.
 
+use std::fmt::Display;
+
 use super::{Kept, kept};
 use crate::sim::world::World;
 
@@ -15,4 +17,11 @@ pub fn acknowledged(world: &World) -> Kept {
 /// The disk failed, and the node had time to notice.
 pub fn after_failure(has_stopped: bool) -> Kept {
     kept("G5", has_stopped, || "the disk failed, and the node goes on".to_owned())
+}
+
+/// Something failed: nothing but the disk, or the end of the process, may be the cause.
+pub fn failed(world: &World, why: &impl Display) -> Kept {
+    kept("G5", world.disk.failed().is_some() || world.is_over(), || {
+        format!("nothing was told to fail, and yet: {why}")
+    })
 }
