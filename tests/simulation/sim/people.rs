@@ -204,14 +204,19 @@ impl World {
 
     fn begin(&mut self, number: usize, now: unanimous::clock::Timestamp) -> Begin {
         let request = self.requests[number].clone();
-        self.note(|| format!("request {number} asks for {:?}, key {:?}", request.branches, request.key));
+        self.note(|| {
+            format!(
+                "request {number} asks for {}, {:?}, key {:?}",
+                request.route, request.branches, request.key
+            )
+        });
         let bodies = if request.body == 0 { Vec::new() } else { vec![body(request.body)] };
         let branches: Vec<_> =
             request.branches.iter().map(|service| self.branch(*service, &request)).collect();
         let works = branches.iter().map(|_| Work::default()).collect();
         let fingerprint = [request.fingerprint; 32];
         let plan = Plan {
-            route: "transfer".to_owned(),
+            route: request.route.to_owned(),
             deadline: now.plus(self.settings.deadline),
             branches,
             bodies,

@@ -34,6 +34,8 @@ pub struct Request {
     pub at: u64,
     /// Which service each branch is at.
     pub branches: Vec<usize>,
+    /// The scope of its key.
+    pub route: &'static str,
     pub key: Option<String>,
     /// Which of the requests that its key stands for.
     pub fingerprint: u8,
@@ -92,6 +94,7 @@ impl Request {
         Self {
             at: chance.within(0..until),
             branches,
+            route: chance.one_of(&["transfer", "transfer", "order"]),
             key,
             fingerprint: u8::from(chance.hits(100)),
             body: if chance.hits(60) { 150_000 } else { 0 },

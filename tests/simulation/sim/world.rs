@@ -40,8 +40,8 @@ pub struct World {
     pub silent: Vec<oneshot::Sender<Response>>,
     pub ledger: Ledger,
     pub seen: BTreeMap<TransactionId, Seen>,
-    /// Which transaction each idempotency key began last.
-    pub keys: BTreeMap<String, TransactionId>,
+    /// Which transaction each idempotency key of a route began last.
+    pub keys: BTreeMap<(String, String), TransactionId>,
     /// Transactions of which work left before their beginning was durable.
     pub ahead: BTreeSet<TransactionId>,
     /// Up to which record the node says that it has everything for good.

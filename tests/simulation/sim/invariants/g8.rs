@@ -1,5 +1,5 @@
-//! G8: the same `Idempotency-Key` never begins two transactions, for as long as the log keeps the first; so no work leaves for
-//! one with a key before its beginning is durable.
+//! G8: the same `Idempotency-Key` never begins two transactions of a route, for as long as the log keeps the first; so no work
+//! leaves for one with a key before its beginning is durable.
 
 use unanimous::clock::Timestamp;
 use unanimous::plan::{Plan, TransactionId};
@@ -19,11 +19,15 @@ pub fn before_work(world: &mut World, id: TransactionId) {
 pub fn answered(world: &mut World, request: &Request, id: TransactionId, is_same: bool) -> Kept {
     let Some(plan) = world.ledger.of(id).plan else { return Ok(()) };
     let Some(first) = &plan.key else { return kept("G8", false, || format!("{id} has no key")) };
-    let is_its = request.key.as_ref() == Some(&first.key);
+    let is_its = request.route == plan.route && request.key.as_ref() == Some(&first.key);
     let is_as_said = (first.fingerprint == [request.fingerprint; 32]) == is_same;
     kept("G8", is_its && is_as_said, || {
         let said = if is_same { "is answered with" } else { "is refused because of" };
-        format!("a request with key {:?} {said} {id}, which {} began", request.key, first.key)
+        let (route, key) = (request.route, &request.key);
+        format!(
+            "a request for {route} with key {key:?} {said} {id}, which {} of {} began",
+            first.key, plan.route
+        )
     })
 }
 
@@ -33,7 +37,8 @@ pub fn begun(world: &mut World, id: TransactionId, plan: &Plan, at: Timestamp) -
     kept("G8", !world.ahead.contains(&id), || {
         format!("work of {id} left, and a crash would have lost {}", key.key)
     })?;
-    let earlier = world.keys.insert(key.key.clone(), id).filter(|earlier| *earlier != id);
+    let scoped = (plan.route.clone(), key.key.clone());
+    let earlier = world.keys.insert(scoped, id).filter(|earlier| *earlier != id);
     let Some(earlier) = earlier else { return Ok(()) };
     let is_over =
         world.ledger.of(earlier).ended.is_some_and(|ended| ended.plus(world.settings.log.retention) <= at);
