@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use unanimous::clock::Timestamp;
 use unanimous::journal::codec;
@@ -29,6 +30,8 @@ pub struct Ledger {
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     pub plan: Option<Arc<Plan>>,
+    /// The record that it is found by: all that is known of it is there and after it.
+    pub found_by: Option<Lsn>,
     pub begun: Option<Timestamp>,
     pub preparing: bool,
     /// The decisions that are written: never two different ones.
@@ -63,6 +66,12 @@ impl Ledger {
         self.partial.clear();
     }
 
+    /// The first record that must be kept, where so long a retention is not over at this time.
+    pub fn needed(&self, retention: Duration, at: Timestamp) -> Option<Lsn> {
+        let is_needed = |facts: &&Facts| facts.ended.is_none_or(|ended| ended.plus(retention) > at);
+        self.facts.values().filter(is_needed).filter_map(|facts| facts.found_by).min()
+    }
+
     /// What is known of a transaction.
     pub fn of(&self, id: TransactionId) -> Facts {
         self.facts.get(&id).cloned().unwrap_or_default()
@@ -73,20 +82,23 @@ impl Ledger {
         // What is there a second time is what a restart left in place.
         let is_known = self.records.insert(lsn, (entry.transaction, bytes)).is_some();
         if !is_known && entry.transaction != TransactionId::NONE {
-            self.facts.entry(entry.transaction).or_default().take(&entry);
+            self.facts.entry(entry.transaction).or_default().take(lsn, &entry);
         }
         (!is_known).then_some(entry)
     }
 }
 
 impl Facts {
-    fn take(&mut self, entry: &Entry) {
+    fn take(&mut self, lsn: Lsn, entry: &Entry) {
         match &entry.record {
-            Record::Begun(plan) => (self.plan, self.begun) = (Some(plan.clone()), Some(entry.time)),
+            Record::Begun(plan) => {
+                (self.plan, self.begun) = (Some(plan.clone()), Some(entry.time));
+                self.found_by = Some(lsn);
+            }
             Record::Preparing { .. } => self.preparing = true,
             Record::Decided { decision, .. } => self.decisions.push(*decision),
             Record::Carried(carried) | Record::CarriedResolved(carried, _) => {
-                self.plan = Some(carried.plan.clone());
+                (self.plan, self.found_by) = (Some(carried.plan.clone()), Some(lsn));
                 self.decisions.extend(carried.txn.decision());
             }
             Record::Parked { .. } => self.parked = true,

@@ -24,6 +24,9 @@ use super::world::{Sim, World};
 /// The time of day when a run begins: some day in 2027.
 const EPOCH_MS: u64 = 1_800_000_000_000;
 
+/// Now and then somebody sets the clock, by so much.
+const SKEW_MS: i64 = 2_000;
+
 /// What a life is for.
 #[derive(Debug, Clone, Copy)]
 pub enum Purpose {
@@ -56,8 +59,7 @@ pub fn live(sim: &Sim, purpose: Purpose, crash: Crash) {
     let skew = {
         let mut world = sim.world();
         fastrand::seed(world.chance.within(0..u64::MAX));
-        // Now and then somebody sets the clock.
-        world.chance.one_of(&[0, 0, 0, -2_000_i64, 2_000])
+        world.chance.one_of(&[0, 0, 0, -SKEW_MS, SKEW_MS])
     };
     runtime.block_on(async {
         sim.world().begin_life(crash);
@@ -313,7 +315,7 @@ pub fn between(sim: &Sim) {
         world.disk.kill();
     }
     let is_harmed = world.chance.hits(100);
-    let result = if is_harmed { g6::damaged(&mut world) } else { Ok(()) };
+    let result = if is_harmed { g6::damaged(&mut world, is_cut) } else { Ok(()) };
     drop(world);
     sim.expect(result);
 }
@@ -354,6 +356,11 @@ pub fn maybe_fail_disk(sim: &Sim) {
     }
     let how_long = if passes { "once" } else { "for ever" };
     world.note(|| format!("-- the {nth}th {operation:?} will fail, {how_long}"));
+}
+
+/// No clock was ever further ahead.
+pub fn latest(world: &World) -> Timestamp {
+    Timestamp((EPOCH_MS + world.now()).saturating_add_signed(SKEW_MS))
 }
 
 /// The clock of the machine.

@@ -46,6 +46,8 @@ pub struct World {
     pub ahead: BTreeSet<TransactionId>,
     /// Up to which record the node says that it has everything for good.
     pub acknowledged: Option<watch::Receiver<u64>>,
+    /// The last record that any node said so of.
+    pub high: u64,
     pub history: History,
     pub summary: Summary,
     pub broken: Option<Broken>,
@@ -155,6 +157,7 @@ impl World {
             keys: BTreeMap::new(),
             ahead: BTreeSet::new(),
             acknowledged: None,
+            high: 0,
             history: History::new(with_history),
             summary: Summary::default(),
             broken: None,
@@ -180,7 +183,8 @@ impl World {
     /// The runtime of this life is about to go.
     pub fn end_life(&mut self) {
         self.began = (self.now(), None);
-        self.acknowledged = None;
+        let said = self.acknowledged.take().map_or(0, |said| *said.borrow());
+        self.high = self.high.max(said);
         self.silent.clear();
     }
 

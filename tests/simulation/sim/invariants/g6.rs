@@ -8,7 +8,13 @@ use unanimous_wal::block::BlockKey;
 use unanimous_wal::{Lsn, Readable, RingState};
 
 use super::{Kept, kept};
+use crate::sim::life;
 use crate::sim::world::World;
+
+/// The ring of a simulated disk, and what an entry in it has before its block (docs/FORMAT.md).
+const RING_PAGES: usize = 64;
+const PAGE_LEN: usize = 4096;
+const ENTRY_LEN: usize = 40;
 
 /// A node has started: every record that was durable and not let go must be read back as it was.
 pub fn at_start(world: &World, journal: &Journal) -> Kept {
@@ -25,19 +31,28 @@ pub fn at_start(world: &World, journal: &Journal) -> Kept {
     all_there(world, low, &records)
 }
 
-/// Harms one of the two copies, or both: a start must refuse that, or miss nothing. What one copy can mend by the other is
-/// left to the next start.
-pub fn damaged(world: &mut World) -> Kept {
+/// Harms one of the two copies, or both, after the power or only the process was gone: a start must refuse that, or miss nothing.
+/// What one copy can mend by the other is left to the next start.
+pub fn damaged(world: &mut World, is_cut: bool) -> Kept {
+    // What a killed process left is durable with the next start, which this is.
+    let is_twofold = open(world, &mut BTreeMap::new()).is_ok_and(|log| log.copies().ring == RingState::Whole);
     // What is damaged cannot be looked at any more.
     super::on_disk(world)?;
-    let keys = world.disk.keys();
     let (store, ring) = world.chance.one_of(&[(true, false), (false, true), (true, true)]);
-    // Of the last blocks the witness may not know yet: without both copies they look as if they had never been. What only one
-    // copy got was never acknowledged.
-    let is_twofold = open(world, &mut BTreeMap::new()).is_ok_and(|log| log.copies().ring == RingState::Whole);
-    let unwitnessed = if (store && ring) || !is_twofold { 3 } else { 0 };
-    let Some(count) = keys.len().checked_sub(unwitnessed).filter(|count| *count > 0) else { return Ok(()) };
-    let key = keys[usize::try_from(world.chance.within(0..count as u64)).expect("it is an index")];
+    let mut keys = world.disk.keys();
+    // Without both copies it is as if a block had never been, unless the witness knows of it. What only one copy got was never
+    // acknowledged.
+    if (store && ring) || !is_twofold {
+        // After a power cut it may be older than the last of them; a process that is gone leaves what was acknowledged.
+        let witnessed = keys.len().saturating_sub(3);
+        keys.retain(|key| is_cut || key.first.get() <= world.high);
+        keys.truncate(if is_cut { witnessed } else { keys.len() });
+    }
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let key = keys[usize::try_from(world.chance.within(0..keys.len() as u64)).expect("it is an index")];
+    let can_mend = !ring && is_twofold && is_in_ring(world, key);
     // A start that failed may not have mended what was harmed before it.
     let is_store_harmed =
         store || open(world, &mut BTreeMap::new()).is_ok_and(|log| log.copies().is_store_damaged);
@@ -60,6 +75,9 @@ pub fn damaged(world: &mut World) -> Kept {
     kept("G6", is_store_harmed, || {
         format!("a start refused a log of which only the mirror ring was harmed: {why}")
     })?;
+    kept("G6", !can_mend, || {
+        format!("a start refused a log of which the mirror ring has all that was harmed: {why}")
+    })?;
     world.summary.damage_refused += 1;
     if let Some(saved) = block {
         world.disk.damage(key, |bytes| *bytes = saved);
@@ -68,6 +86,13 @@ pub fn damaged(world: &mut World) -> Kept {
         world.disk.damage_ring(|page, bytes| bytes.clone_from(&saved[&page]));
     }
     Ok(())
+}
+
+/// Whether the ring has all from this block on. Never more than half of it is written anew before both copies are synced.
+fn is_in_ring(world: &World, key: BlockKey) -> bool {
+    let pages = |block: &[u8]| (block.len() + ENTRY_LEN).div_ceil(PAGE_LEN);
+    let blocks = world.disk.durable(key);
+    blocks.iter().map(|(_, block)| pages(block)).sum::<usize>() <= RING_PAGES / 2
 }
 
 /// Reads the log as a start would.
@@ -113,7 +138,12 @@ fn harm(world: &mut World, key: BlockKey) -> Vec<u8> {
     saved
 }
 
+/// Everything from `low` on, which must not be further than what the retention and the unfinished need.
 fn all_there(world: &World, low: Lsn, records: &BTreeMap<Lsn, Vec<u8>>) -> Kept {
+    let needed = world.ledger.needed(world.settings.log.retention, life::latest(world));
+    kept("G6", needed.is_none_or(|needed| low <= needed), || {
+        format!("the log begins at record {low}, and {needed:?} is needed")
+    })?;
     for (lsn, (_, bytes)) in world.ledger.records.range(low..) {
         kept("G6", records.get(lsn) == Some(bytes), || {
             format!("record {lsn} was durable, and the start did not read it as it was")
