@@ -8,7 +8,7 @@ use unanimous::clock::Timestamp;
 use unanimous::journal::codec;
 use unanimous::journal::record::{Entry, Record};
 use unanimous::plan::{Plan, TransactionId};
-use unanimous::txn::Decision;
+use unanimous::txn::{Branch, Decision};
 use unanimous_wal::Lsn;
 use unanimous_wal::block::{self, BlockKey};
 use unanimous_wal::frame::Kind;
@@ -37,6 +37,8 @@ pub struct Facts {
     /// The decisions that are written: never two different ones.
     pub decisions: Vec<Decision>,
     pub parked: bool,
+    /// Branches that an operator settled.
+    pub resolved: Vec<Branch>,
     pub ended: Option<Timestamp>,
 }
 
@@ -102,12 +104,9 @@ impl Facts {
                 self.decisions.extend(carried.txn.decision());
             }
             Record::Parked { .. } => self.parked = true,
+            Record::Resolved { branch, .. } => self.resolved.push(*branch),
             Record::Ended(_) => self.ended = Some(entry.time),
-            Record::Acked(_)
-            | Record::Resolved { .. }
-            | Record::Settled
-            | Record::Opened { .. }
-            | Record::GaveUp { .. } => {}
+            Record::Acked(_) | Record::Settled | Record::Opened { .. } | Record::GaveUp { .. } => {}
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use unanimous::coordinator::{Begin, Coordinator, Fate, Handle, Refused, Start};
 use unanimous::participant::Work;
 use unanimous::plan::{Body, ClientKey, Plan, PlannedBranch, Trace, TransactionId};
 use unanimous::txn::{Branch, Decision, Operation};
 
 use super::chance::Faults;
-use super::invariants::{Broken, g4, g8};
+use super::invariants::{Broken, g4, g5, g8};
 use super::network::Network;
 use super::participant::{ShareId, State};
 use super::scenario::{Crash, Request};
@@ -42,6 +42,10 @@ async fn ask(sim: &Sim, node: &Node, number: usize) {
     };
     if let Some((id, is_same)) = by_key.filter(|_| sim.is_alive()) {
         let mut world = sim.world();
+        if !is_same {
+            // It will not be told, however often it asks.
+            world.requests[number].tries = 0;
+        }
         let request = world.requests[number].clone();
         let result = g8::answered(&mut world, &request, id, is_same);
         drop(world);
@@ -70,13 +74,18 @@ async fn ask(sim: &Sim, node: &Node, number: usize) {
             | Refused::Plan(_)
             | Refused::Read(_)
             | Refused::DiskNearlyFull),
-        ) => sim.note(|| format!("request {number} is refused: {error}")),
+        ) => {
+            let result = g5::failed(&sim.world(), &format!("request {number} is refused: {error}"));
+            sim.expect(result);
+        }
     }
 }
 
 async fn hear(sim: &Sim, number: usize, mut handle: Handle, reply_within: Duration) {
     sim.world().requests[number].id = Some(handle.id);
+    let began = Instant::now();
     let told = handle.outcome(reply_within).await.and_then(|view| view.told);
+    sim.world().requests[number].took = Some(began.elapsed());
     if let Some(decision) = told {
         // Of those who wait for the same transaction tokio wakes some one first, and no seed decides which.
         sleep(Duration::from_millis(1 + number as u64)).await;
@@ -125,15 +134,17 @@ async fn question(sim: &Sim, node: &Node, id: TransactionId) -> Option<(Fate, Op
     if !sim.is_alive() {
         return None;
     }
-    let fate = fate.ok()?;
     let told = {
         let mut world = sim.world();
         world.summary.asked += 1;
-        g4::asked(&mut world, id, &fate, node.journal().now())
+        match &fate {
+            Ok(fate) => g4::asked(&mut world, id, fate, node.journal().now()),
+            Err(error) => g5::failed(&world, error).map(|()| None),
+        }
     };
     let decision = told.as_ref().ok().copied().flatten();
     sim.expect(told.map(drop));
-    Some((fate, decision))
+    Some((fate.ok()?, decision))
 }
 
 /// Asks for one share.
@@ -184,7 +195,12 @@ pub async fn operator(sim: Sim, node: Node) {
                         // Asked is enough: the node may die just when it has written it down.
                         sim.world().settle(view.id, branch);
                         let (who, why) = ("an operator".to_owned(), "looked".to_owned());
-                        drop(node.resolve(view.id, branch, decision, who, why).await);
+                        let done = node.resolve(view.id, branch, decision, who, why).await;
+                        if sim.is_alive() {
+                            let open = node.open_transactions();
+                            let result = g4::settled(&mut sim.world(), view.id, branch, done.is_ok(), &open);
+                            sim.expect(result);
+                        }
                     }
                 }
             }

@@ -44,6 +44,8 @@ pub struct Request {
     /// How often it is sent at most.
     pub tries: u32,
     pub told: Option<Decision>,
+    /// How long it took from when it was taken until its outcome was there.
+    pub took: Option<Duration>,
     /// The transaction that it began, or found begun.
     pub id: Option<TransactionId>,
 }
@@ -100,6 +102,7 @@ impl Request {
             body: if chance.hits(60) { 150_000 } else { 0 },
             tries: if with_key { 12 } else { 1 },
             told: None,
+            took: None,
             id: None,
         }
     }

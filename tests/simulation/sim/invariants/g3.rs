@@ -42,7 +42,11 @@ pub fn in_life(purpose: Purpose, is_served: bool) -> Kept {
 }
 
 /// Nothing fails any more, and there was time enough.
-pub fn at_end(world: &World, open: usize) -> Kept {
+pub fn at_end(world: &World, is_in_time: bool, open: usize) -> Kept {
+    kept("G3", is_in_time, || {
+        let untold = world.requests.iter().find(|request| request.tries > 0);
+        format!("nothing fails any more, and this is not told what it asks: {untold:?}")
+    })?;
     kept("G3", open == 0, || format!("{open} transactions are still open although nothing fails any more"))?;
     let unfinished =
         world.ledger.facts.iter().find(|(_, facts)| facts.plan.is_some() && facts.ended.is_none());

@@ -1,10 +1,10 @@
 //! G4: a client that was told `committed` or `aborted` was told the truth, for ever. So is a participant that asks.
 
 use unanimous::clock::Timestamp;
-use unanimous::coordinator::Fate;
+use unanimous::coordinator::{Fate, View};
 use unanimous::journal::options::Sync;
 use unanimous::plan::TransactionId;
-use unanimous::txn::Decision;
+use unanimous::txn::{Branch, Decision};
 
 use super::{Kept, g2, kept, on_disk};
 use crate::sim::world::World;
@@ -25,6 +25,21 @@ pub fn shown_parked(world: &mut World, id: TransactionId) -> Kept {
     on_disk(world)?;
     let is_durable = world.ledger.of(id).parked;
     kept("G4", is_durable, || format!("{id} is shown as parked before that is durable"))
+}
+
+/// An operator has said what became of a parked branch: that is durable, or the branch is not parked any more.
+pub fn settled(world: &mut World, id: TransactionId, branch: Branch, is_done: bool, open: &[View]) -> Kept {
+    on_disk(world)?;
+    let is_durable = world.ledger.of(id).resolved.contains(&branch);
+    let mut parked =
+        open.iter().filter(|view| view.id == id).flat_map(|view| view.txn.telling().parked.iter());
+    let is_parked = parked.any(|parked| parked == branch);
+    kept("G4", if is_done { is_durable } else { !is_parked || world.disk.failed().is_some() }, || {
+        let said = if is_done { "accepted" } else { "refused" };
+        format!(
+            "an operator's word on branch {branch} of {id} is {said}; durable: {is_durable}, parked: {is_parked}"
+        )
+    })
 }
 
 /// Somebody asked what became of a transaction, and was answered `at` this time or a little before; gives the decision, if
@@ -71,7 +86,10 @@ pub fn asked(
             kept("G4", !is_too_early, || format!("{id} is said to be expired before the retention is over"))?;
         }
         Fate::OtherNode => kept("G4", false, || format!("{id} is said to be another node's"))?,
-        Fate::Open(_) | Fate::Done(_) | Fate::Unsettled => {}
+        Fate::Unsettled => kept("G4", facts.ended.is_none(), || {
+            format!("{id} is said to be undecided, and its end is durable")
+        })?,
+        Fate::Open(_) | Fate::Done(_) => {}
     }
     Ok(decision)
 }
