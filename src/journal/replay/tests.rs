@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::plan::{PlannedBranch, Reply, Trace};
+use crate::plan::{ClientKey, PlannedBranch, Reply, Trace};
 use crate::txn::{Reason, Shape, Votes};
 
 fn plan() -> Arc<Plan> {
@@ -123,6 +123,31 @@ fn an_end_is_one_behind_a_gap_and_not_behind_what_no_run_can_have_written() {
         }
         assert_eq!(replay.open(TransactionId::NONE).is_none(), is_over);
     }
+}
+
+/// As every one is that is carried from the beginning of the log to its end.
+#[test]
+fn a_transaction_that_is_carried_as_it_was_goes_on() {
+    let (plan, mut replay) = (plan(), Replay::default());
+    let txn = Txn::begin(plan.shape().unwrap());
+    replay.take(Lsn::FIRST, entry(Record::Begun(plan.clone())));
+    replay
+        .take(Lsn::FIRST, entry(Record::Carried(Box::new(Carried { plan, txn, kept: None, parked: None }))));
+    assert_eq!(replay.open(TransactionId::NONE).unwrap().fault, None);
+}
+
+#[test]
+fn a_transaction_that_has_ended_is_counted_and_its_key_remembered() {
+    let key = Some(ClientKey { key: "once".to_owned(), fingerprint: [7; 32] });
+    let (plan, mut replay) = (Arc::new(Plan { key, ..Plan::clone(&plan()) }), Replay::default());
+    let (votes, reason, kept) = (Votes::default(), Some(Reason::Restarted), None);
+    let abort = Record::Decided { decision: Decision::Abort, votes, reason, kept };
+    for record in [Record::Begun(plan), abort, Record::Ended(Decision::Abort)] {
+        replay.take(Lsn::FIRST, entry(record));
+    }
+    let (_, unfinished, found) = replay.into_parts();
+    assert_eq!((unfinished.len(), found.records, found.finished), (0, 3, 1));
+    assert_eq!(found.keys, [(key_hash("transfer", "once"), TransactionId::NONE)].into());
 }
 
 #[test]
