@@ -81,6 +81,10 @@ async fn a_participant_that_runs_out_of_what_it_is_asked_for_breaks_no_rule_by_t
     let run = stubbed(&stub, &["--rule=commit-again"]).await;
     run.is_incomplete();
     run.cannot_judge("commit-again", "has it run out of what --body asks for?");
+    stub.next("/debit", [&[Answer::ok()][..], &vec![Answer::status(409); 8]].concat());
+    let run = stubbed(&stub, &["--rule=work-at-once"]).await;
+    run.is_incomplete();
+    run.cannot_judge("work-at-once", "has it run out of what --body asks for?");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,6 +144,19 @@ async fn a_command_that_is_written_wrongly_is_said_what_is_wrong_with_it() {
     let listen = format!("--listen={}", taken.local_addr().unwrap());
     let said = refused(&[&[url, listen.as_str()], STUB].concat(), 1).await;
     assert!(said.contains("cannot listen on"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_participant_that_does_one_piece_of_work_at_a_time_breaks_no_rule() {
+    for fault in [Fault::HasOneSeat, Fault::HasOneSeatToWaitFor] {
+        let counter = Counter::start(fault).await;
+        let restart = counter.restart();
+        let more = ["--timeout=20s", "--look=/", "--restart-command", &restart];
+        let run = conformance(&[&[counter.url.as_str()], PATHS, &more].concat()).await;
+        run.breaks(&[]);
+        assert_eq!(run.of("unjudged"), ["two-branches", "two-transactions"], "{}", run.told("unjudged"));
+        run.cannot_judge("two-transactions", "takes on no other work");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,7 +266,7 @@ async fn what_a_rule_leaves_open_is_settled_in_the_life_of_the_node_that_asked_f
         let calls = stub.calls().into_iter().filter(|call| call.operation() == operation);
         calls.map(|call| call.header("transaction-epoch").parse().unwrap()).collect()
     };
-    assert_eq!(epochs("abort")[1..], [1], "a later first life would be fenced off by a greater one");
+    assert_eq!(epochs("abort"), [1], "a later first life would be fenced off by a greater one");
 
     stub.forget();
     stub.next("/tx/commit", [Answer::ok(), Answer::status(409), Answer::status(409)]);

@@ -118,6 +118,10 @@ pub enum Fault {
     ComesUpLate,
     /// Nothing is wrong: it is asked again before it answers.
     PutsOff,
+    /// Nothing is wrong: while it has promised something it refuses all other work.
+    HasOneSeat,
+    /// Nothing is wrong: while it has promised something it answers 503 to all other work.
+    HasOneSeatToWaitFor,
     /// The first repeat of a prepare is answered 503 for ever, and every call is asked again before it answers.
     RestsOnce,
 }
@@ -137,6 +141,12 @@ enum Known {
     Committed,
     Aborted,
     AbortedTwice,
+}
+
+impl Known {
+    fn is_promise(&self) -> bool {
+        matches!(self, Self::Promised { .. } | Self::Prepared { .. })
+    }
 }
 
 type Piece = (String, String);
@@ -283,10 +293,9 @@ impl Inner {
         }
         let mut memory = self.memory.lock().unwrap();
         memory.up = Some(Instant::now() + COMING_UP);
-        let is_promise = |known: &Known| matches!(known, Known::Promised { .. } | Known::Prepared { .. });
         match self.fault {
-            Fault::ForgetsPromises => memory.known.retain(|_, known| !is_promise(known)),
-            Fault::ForgetsEndsAtRestart => memory.known.retain(|_, known| is_promise(known)),
+            Fault::ForgetsPromises => memory.known.retain(|_, known| !known.is_promise()),
+            Fault::ForgetsEndsAtRestart => memory.known.retain(|_, known| known.is_promise()),
             Fault::ForgetsEffects => memory.counter = 0,
             _ => {}
         }
@@ -349,15 +358,17 @@ impl Memory {
             }
             seen => seen,
         };
+        let is_taken = seen.is_none() && self.known.values().any(Known::is_promise);
         let (status, known) = match operation {
+            "work" if is_taken && fault == Fault::HasOneSeat => (409, Some(Known::Refused)),
+            "work" if is_taken && fault == Fault::HasOneSeatToWaitFor => (503, None),
             "work" => work(fault, seen, self.known.get(&piece).copied(), epoch, body),
             "prepare" => prepare(fault, seen),
             "commit" => self.commit(fault, seen),
             _ => {
                 if fault == Fault::AbortsAll {
-                    let is_promise =
-                        |known: &&mut Known| matches!(known, Known::Promised { .. } | Known::Prepared { .. });
-                    self.known.values_mut().filter(is_promise).for_each(|known| *known = Known::Aborted);
+                    let promises = self.known.values_mut().filter(|known| known.is_promise());
+                    promises.for_each(|known| *known = Known::Aborted);
                 }
                 self.abort(fault, seen)
             }

@@ -92,24 +92,14 @@ impl Attack {
             let rules = rules.iter().filter(|rule| rule.kind() == kind);
             rules.map(|rule| Play::new(rule, attack.obstacle(rule, works))).collect()
         };
-        let mut held = plays(&self, Kind::Held);
-        go_on(&mut held, &mut self).await;
-        let promised = Instant::now();
         for mut play in plays(&self, Kind::Plain) {
             play.go_on(&mut self).await;
             report.add(&play.finish(&self))?;
         }
-        if works && !held.is_empty() {
-            sleep(self.limits.hold.saturating_sub(promised.elapsed())).await;
-        }
-        go_on(&mut held, &mut self).await;
-        for play in held {
-            report.add(&play.finish(&self))?;
-        }
         let restarted = plays(&self, Kind::Restarted);
         let shown = rules.iter().copied().find(|rule| rule.kind() == Kind::Shown);
-        self.through_a_restart(restarted, shown.map(|rule| (rule, self.obstacle(rule, works))), report)
-            .await?;
+        let shown = shown.map(|rule| (rule, self.obstacle(rule, works).unwrap_or(Verdict::Kept)));
+        self.through_restarts(restarted, shown, report).await?;
         for rule in rules.iter().filter(|rule| rule.kind() == Kind::Every) {
             report.add(&self.every(rule))?;
         }
@@ -179,15 +169,45 @@ impl Attack {
         }
     }
 
-    /// Plays every script up to its restart, restarts once, and plays the rest.
-    async fn through_a_restart(
+    /// Plays scripts with a restart; what is shown is kept over all restarts, or over one it is not.
+    async fn through_restarts(
         &mut self,
         mut plays: Vec<Play>,
-        shown: Option<(&'static Rule, Option<Verdict>)>,
+        mut shown: Option<(&'static Rule, Verdict)>,
         report: &mut Report<'_>,
     ) -> Result<(), ConformanceError> {
-        go_on(&mut plays, self).await;
-        let is_needed = plays.iter().any(Play::goes_on) || matches!(shown, Some((_, None)));
+        loop {
+            let verdict = shown.as_mut().map(|(_, verdict)| verdict);
+            plays = self.through_a_restart(plays, verdict, report).await?;
+            if plays.is_empty() {
+                break;
+            }
+        }
+        if let Some((rule, verdict)) = shown {
+            report.add(&Finding { rule, verdict, exchanges: Vec::new() })?;
+        }
+        Ok(())
+    }
+
+    /// Plays every script up to its restart, restarts once, and plays the rest. Where a promise of one is in the way of
+    /// another one, the other one is left for the next restart.
+    async fn through_a_restart(
+        &mut self,
+        scripts: Vec<Play>,
+        shown: Option<&mut Verdict>,
+        report: &mut Report<'_>,
+    ) -> Result<Vec<Play>, ConformanceError> {
+        let (mut plays, mut left): (Vec<Play>, _) = (Vec::new(), Vec::new());
+        for mut play in scripts {
+            play.go_on(self).await;
+            if play.is_turned_away() && plays.iter().any(Play::holds) {
+                left.push(play.anew());
+            } else {
+                plays.push(play);
+            }
+        }
+        let shown = shown.filter(|verdict| **verdict == Verdict::Kept);
+        let is_needed = plays.iter().any(Play::goes_on) || shown.is_some();
         let before = self.see().await;
         let restarted = if is_needed {
             self.restarter.restart(&self.target.endpoints, self.limits.restart).await
@@ -205,12 +225,10 @@ impl Attack {
             play.go_on(self).await;
             report.add(&play.finish(self))?;
         }
-        if let Some((rule, obstacle)) = shown {
-            let unjudged = obstacle.or(restarted.err().map(Verdict::Unjudged));
-            let verdict = unjudged.unwrap_or_else(|| self.same(before, after));
-            report.add(&Finding { rule, verdict, exchanges: Vec::new() })?;
+        if let Some(verdict) = shown {
+            *verdict = restarted.map_or_else(Verdict::Unjudged, |()| self.same(before, after));
         }
-        Ok(())
+        Ok(left)
     }
 
     fn same(&self, before: Result<Shown, String>, after: Result<Shown, String>) -> Verdict {
@@ -254,6 +272,11 @@ impl Attack {
 
     pub(super) fn decided(&self, id: TransactionId, decision: Decision) {
         self.coordinator.decided(id, decision);
+    }
+
+    /// Lets a promise wait.
+    pub(super) async fn hold(&self) {
+        sleep(self.limits.hold).await;
     }
 
     /// From now on the node is in its next life.
@@ -359,12 +382,6 @@ impl Attack {
                 Verdict::Broken(format!("{confirmed}, and {blame}"))
             }
         }
-    }
-}
-
-async fn go_on(plays: &mut [Play], attack: &mut Attack) {
-    for play in plays {
-        play.go_on(attack).await;
     }
 }
 

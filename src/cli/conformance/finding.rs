@@ -23,7 +23,7 @@ pub(super) enum Verdict {
     Broken(String),
     /// It could not be judged, and why not.
     Unjudged(String),
-    /// It could not be judged without an option that was left out.
+    /// It could not be judged, and need not be: an option was left out, or the participant may say no there.
     LeftOut(&'static str),
 }
 

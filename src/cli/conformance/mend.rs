@@ -26,7 +26,7 @@ pub(super) fn mend(rule: &Rule) -> Option<&'static str> {
     match rule.kind() {
         Kind::Usual | Kind::Every => None,
         Kind::Restarted | Kind::Shown => Some(TO_THE_DISK),
-        Kind::Held => Some(FOR_EVER),
+        Kind::Plain if rule.is_held() => Some(FOR_EVER),
         Kind::Plain if rule.is_at_once() => Some(ONE_AT_A_TIME),
         Kind::Plain if has(|call| call.epoch != Epoch::Now) => Some(BY_NODE),
         Kind::Plain if has(|call| call.share.transaction > 0 || call.share.branch > 0) => Some(BY_NAME),

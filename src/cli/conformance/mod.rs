@@ -140,8 +140,8 @@ pub struct Args {
     /// How long a call is tried again where the answer is 425, 5xx or none.
     #[arg(long, value_name = "TIME", default_value = "5s")]
     pub patience: Span,
-    /// How long a promise has to hold at least.
-    #[arg(long, value_name = "TIME", default_value = "0s")]
+    /// How long a promise has to hold, with nothing else done meanwhile; the run takes so much longer.
+    #[arg(long, value_name = "TIME", default_value = "2s")]
     pub hold: Span,
     /// Where the URL in Transaction-Coordinator is answered. The other node of the rule `another-node` takes any port beside it.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]

@@ -13,6 +13,9 @@ use crate::participant::{self, Answer, Work};
 use crate::plan::{Plan, TransactionId};
 use crate::txn::{Branch, Decision, Operation};
 
+/// A no to work is always allowed; where nothing else is promised it says that there is nothing left to ask for.
+const ONE_AT_A_TIME: &str = "it takes on no other work while it has promised some, which it may do";
+
 /// A script that was begun.
 #[derive(Debug)]
 pub(super) struct Play {
@@ -27,6 +30,8 @@ pub(super) struct Play {
     attempts: BTreeMap<(Share, &'static str), u32>,
     exchanges: Vec<Exchange>,
     stopped: Option<Verdict>,
+    /// Its work was not taken on.
+    is_turned_away: bool,
     /// What it has changed of what is shown.
     change: Result<Shown, String>,
 }
@@ -60,11 +65,12 @@ impl Play {
             attempts: BTreeMap::new(),
             exchanges: Vec::new(),
             stopped: obstacle,
+            is_turned_away: false,
             change: Ok(Shown::default()),
         }
     }
 
-    /// Plays on to the next restart or hold, or to the end, which is cleaned up after.
+    /// Plays on to the restart, or to the end, which is cleaned up after.
     pub(super) async fn go_on(&mut self, attack: &mut Attack) {
         if self.stopped.is_some() && self.next == 0 {
             return;
@@ -75,7 +81,8 @@ impl Play {
             match step {
                 Step::Call(call) => self.call(attack, std::slice::from_ref(call)).await,
                 Step::AtOnce(calls) => self.call(attack, calls).await,
-                Step::Restart | Step::Hold => return self.looked(attack, before).await,
+                Step::Hold => attack.hold().await,
+                Step::Restart => return self.looked(attack, before).await,
             }
         }
         self.clean_up(attack).await;
@@ -88,6 +95,21 @@ impl Play {
     /// Whether there is more to play.
     pub(super) fn goes_on(&self) -> bool {
         self.stopped.is_none() && self.next < self.rule.steps().len()
+    }
+
+    /// The same, as if nothing had been played.
+    pub(super) fn anew(&self) -> Self {
+        Self::new(self.rule, None)
+    }
+
+    /// Whether its work was not taken on, so that it does not go on.
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.is_turned_away
+    }
+
+    /// Whether it may hold something that nobody has settled.
+    pub(super) fn holds(&self) -> bool {
+        self.shares.values().any(|share| share.is_open)
     }
 
     /// The rule cannot be judged any more.
@@ -131,23 +153,38 @@ impl Play {
         }
         let asked: Vec<_> = prepared.iter().map(|(call, _)| *call).collect();
         let answers = attack.ask_all(prepared).await;
+        let is_work_refused = |tries: &Vec<Exchange>| {
+            let last = tries.last().expect("a call is tried at least once");
+            last.operation == Operation::Work && matches!(last.meaning(), Answer::No(_))
+        };
+        // A no to every copy is a no.
+        let is_nothing_done = calls.len() > 1 && answers.iter().all(is_work_refused);
         for (call, exchanges) in asked.into_iter().zip(answers) {
             let last = exchanges.last().expect("a call is tried at least once").clone();
             self.note(call.share, &last);
             let found = blame(call.expected, &last);
             self.exchanges.extend(exchanges);
+            let is_work = call.operation == Operation::Work && !call.is_impossible;
             match found {
                 None => self.judged += usize::from(call.is_judged),
-                Some(found) if call.is_judged => {
+                Some(found) if call.is_judged && !is_nothing_done => {
                     self.stopped = self.stopped.take().or(Some(Verdict::Broken(found)));
                 }
+                Some(_) if is_work && self.holds_beside(call.share) => {
+                    self.stopped.get_or_insert(Verdict::LeftOut(ONE_AT_A_TIME));
+                }
                 Some(found) => {
+                    self.is_turned_away = is_work;
                     let is_refused = matches!(last.meaning(), Answer::No(_)) && !call.is_impossible;
                     let hint = if is_refused { "; has it run out of what --body asks for?" } else { "" };
                     self.give_up(&format!("before it can be judged: {found}{hint}"));
                 }
             }
         }
+    }
+
+    fn holds_beside(&self, share: Share) -> bool {
+        self.shares.iter().any(|(other, standing)| *other != share && standing.is_open)
     }
 
     /// The call as the node makes it.

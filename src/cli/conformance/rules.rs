@@ -48,8 +48,6 @@ pub(super) enum Kind {
     Restarted,
     /// At the restart.
     Shown,
-    /// At the beginning and at the end.
-    Held,
     /// All the time.
     Every,
 }
@@ -75,7 +73,6 @@ impl Rule {
         match self.trial {
             Trial::Script(_) if self.id == USUAL => Kind::Usual,
             Trial::Script(_) if has(|step| matches!(step, Step::Restart)) => Kind::Restarted,
-            Trial::Script(_) if has(|step| matches!(step, Step::Hold)) => Kind::Held,
             Trial::Script(_) => Kind::Plain,
             Trial::Shown => Kind::Shown,
             Trial::Every(_) => Kind::Every,
@@ -94,6 +91,11 @@ impl Rule {
     /// Whether calls of its script are made at the same time.
     pub(super) fn is_at_once(&self) -> bool {
         self.steps().iter().any(|step| matches!(step, Step::AtOnce(_)))
+    }
+
+    /// Whether a promise is held in its script while nothing is done.
+    pub(super) fn is_held(&self) -> bool {
+        self.steps().iter().any(|step| matches!(step, Step::Hold))
     }
 
     /// The life in which the node of this share is when the script has been played.

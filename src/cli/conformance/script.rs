@@ -14,7 +14,7 @@ pub enum Step {
     AtOnce(&'static [Call]),
     /// The participant is killed and started again.
     Restart,
-    /// The rest is done when everything else has been done.
+    /// Nothing is done for a while.
     Hold,
 }
 

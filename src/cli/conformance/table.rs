@@ -210,7 +210,7 @@ pub const RULES: &[Rule] = &[
         why: "Taken for a repeat, the second one is answered 2xx and never done.",
         trial: Trial::Script(&[
             One(given(Work)),
-            One(yes(Work).of_branch_1()),
+            One(given(Work).of_branch_1()),
             One(given(Prepare)),
             One(yes(Prepare).of_branch_1()),
             One(yes(Commit)),
@@ -223,7 +223,7 @@ pub const RULES: &[Rule] = &[
         why: "Many are under way at the same time, and two clients may ask for the same.",
         trial: Trial::Script(&[
             One(given(Work)),
-            One(yes(Work).of_another()),
+            One(given(Work).of_another()),
             One(given(Prepare)),
             One(yes(Prepare).of_another()),
             One(yes(Abort)),
@@ -256,10 +256,10 @@ pub const RULES: &[Rule] = &[
         trial: Trial::Script(&[
             One(given(Work)),
             One(given(Prepare)),
+            One(given(Commit)),
             One(yes(Work).of_another_node()),
             One(yes(Prepare).of_another_node()),
             One(yes(Commit).of_another_node()),
-            One(yes(Commit)),
         ]),
     },
     // Time.
