@@ -7,7 +7,7 @@
     reason = "most faults change one arm of one table"
 )]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -96,6 +96,14 @@ pub enum Fault {
     ForgetsEndsAtRestart,
     /// A restart takes what is shown.
     ForgetsEffects,
+    /// A restart takes all that is known of what was promised and aborted.
+    TidiesAbortsAtStart,
+    /// What was promised before a restart is committed again by every repeat.
+    CommitsTheRecoveredAgain,
+    /// What was promised before a restart is forgotten when it is aborted.
+    ForgetsTheRecoveredAborted,
+    /// An abort of what was committed before a restart is answered 200.
+    AbortsTheCommittedOfBefore,
     /// A promise ends by itself.
     LosesPatience,
     /// A repeat of the commit is never answered.
@@ -168,6 +176,10 @@ struct Inner {
 struct Memory {
     known: HashMap<Piece, Known>,
     counter: i64,
+    /// What was known of what when it was restarted.
+    before: HashMap<Piece, Known>,
+    /// What was ever promised.
+    promised: HashSet<Piece>,
     epoch: u64,
     /// The greatest epoch by node.
     epochs: HashMap<String, u64>,
@@ -291,12 +303,17 @@ impl Inner {
         if std::fs::remove_file(&self.restart).is_err() {
             return;
         }
-        let mut memory = self.memory.lock().unwrap();
+        let memory = &mut *self.memory.lock().unwrap();
         memory.up = Some(Instant::now() + COMING_UP);
+        memory.before.clone_from(&memory.known);
         match self.fault {
             Fault::ForgetsPromises => memory.known.retain(|_, known| !known.is_promise()),
             Fault::ForgetsEndsAtRestart => memory.known.retain(|_, known| known.is_promise()),
             Fault::ForgetsEffects => memory.counter = 0,
+            Fault::TidiesAbortsAtStart => {
+                let promised = memory.promised.clone();
+                memory.known.retain(|piece, known| *known != Known::Aborted || !promised.contains(piece));
+            }
             _ => {}
         }
     }
@@ -358,21 +375,19 @@ impl Memory {
             }
             seen => seen,
         };
+        let before = self.before.get(&piece).copied();
         let is_taken = seen.is_none() && self.known.values().any(Known::is_promise);
         let (status, known) = match operation {
             "work" if is_taken && fault == Fault::HasOneSeat => (409, Some(Known::Refused)),
             "work" if is_taken && fault == Fault::HasOneSeatToWaitFor => (503, None),
             "work" => work(fault, seen, self.known.get(&piece).copied(), epoch, body),
             "prepare" => prepare(fault, seen),
-            "commit" => self.commit(fault, seen),
-            _ => {
-                if fault == Fault::AbortsAll {
-                    let promises = self.known.values_mut().filter(|known| known.is_promise());
-                    promises.for_each(|known| *known = Known::Aborted);
-                }
-                self.abort(fault, seen)
-            }
+            "commit" => self.commit(fault, seen, before),
+            _ => self.abort(fault, seen, before),
         };
+        if (operation, status) == ("work", 200) {
+            self.promised.insert(piece.clone());
+        }
         match known {
             Some(known) => self.known.insert(piece, known),
             None => self.known.remove(&piece),
@@ -380,7 +395,7 @@ impl Memory {
         status
     }
 
-    fn commit(&mut self, fault: Fault, seen: Option<Known>) -> (u16, Option<Known>) {
+    fn commit(&mut self, fault: Fault, seen: Option<Known>, before: Option<Known>) -> (u16, Option<Known>) {
         match seen {
             Some(Known::Promised { times, .. } | Known::Prepared { times, .. }) => {
                 self.counter += i64::from(times);
@@ -388,7 +403,9 @@ impl Memory {
                 (200, is_kept.then_some(Known::Committed))
             }
             Some(Known::Committed) => {
-                self.counter += i64::from(fault == Fault::CommitsAgain);
+                let is_recovered = before.is_some_and(|known| known.is_promise());
+                let is_again = fault == Fault::CommitsTheRecoveredAgain && is_recovered;
+                self.counter += i64::from(fault == Fault::CommitsAgain || is_again);
                 let status = match fault {
                     Fault::RefusesCommitAgain => 409,
                     Fault::Hangs => 299,
@@ -403,7 +420,12 @@ impl Memory {
         }
     }
 
-    fn abort(&mut self, fault: Fault, seen: Option<Known>) -> (u16, Option<Known>) {
+    fn abort(&mut self, fault: Fault, seen: Option<Known>, before: Option<Known>) -> (u16, Option<Known>) {
+        if fault == Fault::AbortsAll {
+            let promises = self.known.values_mut().filter(|known| known.is_promise());
+            promises.for_each(|known| *known = Known::Aborted);
+        }
+        let is_recovered = before.is_some_and(|known| known.is_promise());
         if fault == Fault::UndoesTooMuch && !matches!(seen, Some(Known::Committed)) {
             self.counter -= i64::from(matches!(seen, Some(Known::Aborted)));
         }
@@ -412,6 +434,11 @@ impl Memory {
                 (409, seen)
             }
             Some(Known::Promised { .. } | Known::Prepared { .. }) if fault == Fault::ForgetsAborts => {
+                (200, None)
+            }
+            Some(Known::Promised { .. } | Known::Prepared { .. })
+                if fault == Fault::ForgetsTheRecoveredAborted && is_recovered =>
+            {
                 (200, None)
             }
             Some(Known::Promised { .. } | Known::Prepared { .. }) => (200, Some(Known::Aborted)),
@@ -427,6 +454,7 @@ impl Memory {
             Some(Known::Committed) => match fault {
                 Fault::AbortsTheCommitted => (200, seen),
                 Fault::MissesTheCommitted => (404, seen),
+                Fault::AbortsTheCommittedOfBefore if before == Some(Known::Committed) => (200, seen),
                 _ => (409, seen),
             },
         }

@@ -272,9 +272,16 @@ pub const RULES: &[Rule] = &[
     // Through a restart.
     Rule {
         id: "promise-survives",
-        says: "What was promised before a restart is committed after it.",
-        why: "Somebody else may have committed already. A promise that a crash can take is none.",
-        trial: Trial::Script(&[One(given(Work)), One(given(Prepare)), Restart, One(yes(Commit))]),
+        says: "What was promised before a restart is committed after it; a repeat of that commit is answered 2xx, and changes nothing more.",
+        why: "Somebody else may have committed already. A promise that a crash can take is none, and what is found again has to \
+              end as any other.",
+        trial: Trial::Script(&[
+            One(given(Work)),
+            One(given(Prepare)),
+            Restart,
+            One(yes(Commit)),
+            One(yes(Commit)),
+        ]),
     },
     Rule {
         id: "prepare-survives",
@@ -284,9 +291,35 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "abort-of-what-survived",
-        says: "What was promised before a restart can be aborted after it.",
-        why: "What it reserved has to be found again, or it is reserved for ever.",
-        trial: Trial::Script(&[One(given(Work)), One(given(Prepare)), Restart, One(yes(Abort))]),
+        says: "What was promised before a restart can be aborted after it; a repeat of the work is then refused, and one of that abort answered 2xx.",
+        why: "What it reserved has to be found again, or it is reserved for ever; and what is forgotten at the abort is promised \
+              again.",
+        trial: Trial::Script(&[
+            One(given(Work)),
+            One(given(Prepare)),
+            Restart,
+            One(yes(Abort)),
+            One(no(Work)),
+            One(yes(Abort)),
+        ]),
+    },
+    Rule {
+        id: "abort-survives",
+        says: "Work that arrives after its abort is refused, also when there was a restart between them.",
+        why: "An abort that is remembered only until the process ends lets late work in.",
+        trial: Trial::Script(&[One(given(Abort)), Restart, One(no(Work))]),
+    },
+    Rule {
+        id: "work-survives-abort",
+        says: "A repeat of work that was done and then aborted is refused, also when there was a restart after the abort.",
+        why: "Whoever tidies up what was aborted when it starts promises it again, and holds it for ever.",
+        trial: Trial::Script(&[
+            One(given(Work)),
+            One(given(Prepare)),
+            One(given(Abort)),
+            Restart,
+            One(no(Work)),
+        ]),
     },
     Rule {
         id: "commit-survives",
@@ -313,10 +346,17 @@ pub const RULES: &[Rule] = &[
         ]),
     },
     Rule {
-        id: "abort-survives",
-        says: "Work that arrives after its abort is refused, also when there was a restart between them.",
-        why: "An abort that is remembered only until the process ends lets late work in.",
-        trial: Trial::Script(&[One(given(Abort)), Restart, One(no(Work))]),
+        id: "abort-survives-commit",
+        says: "An abort of what was committed before a restart is refused, and not with 404 or 410.",
+        why: "What is answered from memory alone says after a restart that nothing is left to undo, while the work was done and \
+              stays done.",
+        trial: Trial::Script(&[
+            One(given(Work)),
+            One(given(Prepare)),
+            One(given(Commit)),
+            Restart,
+            One(no(Abort)),
+        ]),
     },
     Rule {
         id: "effects-survive",
