@@ -225,6 +225,17 @@ const FAULTS: &[(Fault, &[&str])] = &[
     (Fault::CommitsTheRecoveredAgain, &["promise-survives"]),
     (Fault::ForgetsTheRecoveredAborted, &["abort-of-what-survived"]),
     (Fault::AbortsTheCommittedOfBefore, &["abort-survives-commit"]),
+    (
+        Fault::WritesLate,
+        &[
+            "abort-survives",
+            "work-survives-abort",
+            "commit-survives",
+            "work-survives-commit",
+            "abort-survives-commit",
+            "effects-survive",
+        ],
+    ),
     (Fault::LosesPatience, &["promise-holds"]),
     (Fault::Hangs, &["commit-again", "in-time"]),
     (

@@ -104,6 +104,8 @@ pub enum Fault {
     ForgetsTheRecoveredAborted,
     /// An abort of what was committed before a restart is answered 200.
     AbortsTheCommittedOfBefore,
+    /// What it answers is on its disk only when somebody has looked at it.
+    WritesLate,
     /// A promise ends by itself.
     LosesPatience,
     /// A repeat of the commit is never answered.
@@ -180,6 +182,8 @@ struct Memory {
     before: HashMap<Piece, Known>,
     /// What was ever promised.
     promised: HashSet<Piece>,
+    /// What is known, and the counter, on a disk that is written late.
+    disk: (HashMap<Piece, Known>, i64),
     epoch: u64,
     /// The greatest epoch by node.
     epochs: HashMap<String, u64>,
@@ -217,6 +221,10 @@ impl Counter {
 
 async fn show(State(inner): State<Arc<Inner>>) -> Response {
     inner.restart_if_asked();
+    {
+        let mut memory = inner.memory.lock().unwrap();
+        memory.disk = (memory.known.clone(), memory.counter);
+    }
     match inner.fault {
         Fault::ComesUpLate if inner.comes_up() => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Fault::ShowsLate if inner.comes_up() => "starting".into_response(),
@@ -314,6 +322,7 @@ impl Inner {
                 let promised = memory.promised.clone();
                 memory.known.retain(|piece, known| *known != Known::Aborted || !promised.contains(piece));
             }
+            Fault::WritesLate => (memory.known, memory.counter) = memory.disk.clone(),
             _ => {}
         }
     }

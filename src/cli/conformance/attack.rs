@@ -146,7 +146,8 @@ impl Attack {
                 aborted.go_on(self).await;
                 sleep(TICK).await;
                 let after = self.see().await;
-                unit(one, other.change(), before.and_then(|before| Ok(after?.since(&before))))
+                let aborted = before.and_then(|before| Ok(after?.since(&before)));
+                one.and_then(|one| Unit::of(&one, &other.change()?, &aborted?))
             }
         };
         Ok(works)
@@ -197,18 +198,22 @@ impl Attack {
         shown: Option<&mut Verdict>,
         report: &mut Report<'_>,
     ) -> Result<Vec<Play>, ConformanceError> {
-        let (mut plays, mut left): (Vec<Play>, _) = (Vec::new(), Vec::new());
-        for mut play in scripts {
+        let (settled, mut plays): (Vec<_>, Vec<_>) = scripts.into_iter().partition(Play::is_settled_early);
+        for play in &mut plays {
             play.go_on(self).await;
-            if play.is_turned_away() && plays.iter().any(Play::holds) {
-                left.push(play.anew());
-            } else {
-                plays.push(play);
-            }
         }
+        // A promise may be shown; from here on only commits change anything.
+        let before = self.see().await;
+        for mut play in settled {
+            play.go_on_unseen(self).await;
+            plays.push(play);
+        }
+        let is_held = plays.iter().any(|play| play.holds() && !play.is_turned_away());
+        let (left, mut plays): (Vec<_>, Vec<_>) =
+            plays.into_iter().partition(|play| is_held && play.is_turned_away());
         let shown = shown.filter(|verdict| **verdict == Verdict::Kept);
         let is_needed = plays.iter().any(Play::goes_on) || shown.is_some();
-        let before = self.see().await;
+        let commits = plays.iter().map(Play::commits).sum();
         let restarted = if is_needed {
             self.restarter.restart(&self.target.endpoints, self.limits.restart).await
         } else {
@@ -226,23 +231,20 @@ impl Attack {
             report.add(&play.finish(self))?;
         }
         if let Some(verdict) = shown {
-            *verdict = restarted.map_or_else(Verdict::Unjudged, |()| self.same(before, after));
+            *verdict = restarted.map_or_else(Verdict::Unjudged, |()| self.same(before, after, commits));
         }
-        Ok(left)
+        Ok(left.iter().map(Play::anew).collect())
     }
 
-    fn same(&self, before: Result<Shown, String>, after: Result<Shown, String>) -> Verdict {
-        let unit = match (&self.unit, &before) {
-            (Err(reason), _) | (_, Err(reason)) => return Verdict::Unjudged(reason.clone()),
-            (Ok(unit), Ok(_)) => unit,
-        };
-        match before.and_then(|before| Ok(after?.since(&before))) {
-            // It does not say that anything is lost.
-            Err(reason) => Verdict::Unjudged(reason),
-            Ok(change) => match unit.blame(&change, 0) {
-                Some(blame) => Verdict::Broken(format!("over the restart {blame}")),
-                None => Verdict::Kept,
-            },
+    fn same(&self, before: Result<Shown, String>, after: Result<Shown, String>, commits: u32) -> Verdict {
+        if let Err(reason) = &self.unit {
+            return Verdict::Unjudged(reason.clone());
+        }
+        match self.effects(before.and_then(|before| Ok(after?.since(&before))), commits) {
+            Verdict::Broken(blame) => {
+                Verdict::Broken(format!("over the restart and the calls before it {blame}"))
+            }
+            verdict @ (Verdict::Kept | Verdict::Unjudged(_) | Verdict::LeftOut(_)) => verdict,
         }
     }
 
@@ -367,6 +369,11 @@ impl Attack {
         }
     }
 
+    /// What so many commits have to change of what is shown.
+    pub(super) fn changed_by(&self, commits: u32) -> Shown {
+        self.unit.as_ref().map_or_else(|_| Shown::default(), |unit| unit.of_commits(commits))
+    }
+
     /// Whether what was confirmed is what is shown.
     pub(super) fn effects(&self, change: Result<Shown, String>, commits: u32) -> Verdict {
         let Ok(unit) = &self.unit else { return Verdict::Kept };
@@ -388,12 +395,4 @@ impl Attack {
 /// Whether a node would ask again.
 fn is_open(exchange: &Exchange) -> bool {
     matches!(exchange.meaning(), Answer::AskAgain(_))
-}
-
-fn unit(
-    one: Result<Shown, String>,
-    other: Result<Shown, String>,
-    aborted: Result<Shown, String>,
-) -> Result<Unit, String> {
-    Unit::of(&one?, &other?, &aborted?)
 }

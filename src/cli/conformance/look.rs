@@ -109,6 +109,11 @@ impl Unit {
         Err(why_not.to_owned())
     }
 
+    /// The change by so many transactions.
+    pub(super) fn of_commits(&self, times: u32) -> Shown {
+        Shown(self.0.iter().map(|(place, unit)| (place.clone(), unit.times(times))).collect())
+    }
+
     /// What is wrong with `change` where `times` transactions were committed.
     pub(super) fn blame(&self, change: &Shown, times: u32) -> Option<String> {
         self.0.iter().find_map(|(place, unit)| {

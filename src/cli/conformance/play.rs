@@ -70,26 +70,48 @@ impl Play {
         }
     }
 
-    /// Plays on to the restart, or to the end, which is cleaned up after.
+    /// Whether it leaves no promise open at its restart.
+    pub(super) fn is_settled_early(&self) -> bool {
+        let mut before = self.rule.steps().iter().take_while(|step| !matches!(step, Step::Restart));
+        before.any(|step| {
+            matches!(step, Step::Call(Call { operation: Operation::Commit | Operation::Abort, .. }))
+        })
+    }
+
+    /// Plays on to the restart, or to the end. Nothing is looked at, so that the kill can come straight after the last answer:
+    /// each confirmed commit is taken to have changed what it has to.
+    pub(super) async fn go_on_unseen(&mut self, attack: &mut Attack) {
+        self.play(attack).await;
+        self.change = Ok(attack.changed_by(self.commits()));
+    }
+
+    /// Plays on to the restart, or to the end.
     pub(super) async fn go_on(&mut self, attack: &mut Attack) {
         if self.stopped.is_some() && self.next == 0 {
             return;
         }
         let before = attack.see().await;
+        self.play(attack).await;
+        let after = attack.see().await;
+        let change = before.and_then(|before| Ok(after?.since(&before)));
+        self.change = self.change.clone().and_then(|so_far| Ok(so_far.and(&change?)));
+    }
+
+    /// The end is cleaned up after.
+    async fn play(&mut self, attack: &mut Attack) {
         while let (None, Some(step)) = (&self.stopped, self.rule.steps().get(self.next)) {
             self.next += 1;
             match step {
                 Step::Call(call) => self.call(attack, std::slice::from_ref(call)).await,
                 Step::AtOnce(calls) => self.call(attack, calls).await,
                 Step::Hold => attack.hold().await,
-                Step::Restart => return self.looked(attack, before).await,
+                Step::Restart => return,
             }
         }
         self.clean_up(attack).await;
         if self.rule.calls().any(|call| call.epoch == Epoch::Next) {
             attack.next_life();
         }
-        self.looked(attack, before).await;
     }
 
     /// Whether there is more to play.
@@ -119,13 +141,18 @@ impl Play {
 
     /// What was found, when the script has been played.
     pub(super) fn finish(self, attack: &Attack) -> Finding {
-        let commits = self.shares.values().filter(|share| share.is_committed).count();
+        let commits = self.commits();
         let verdict = match self.stopped {
             Some(verdict) => verdict,
             None if self.judged == 0 => Verdict::LeftOut("it is asked for no prepare (--prepare)"),
-            None => attack.effects(self.change, u32::try_from(commits).unwrap_or(u32::MAX)),
+            None => attack.effects(self.change, commits),
         };
         Finding { rule: self.rule, verdict, exchanges: self.exchanges }
+    }
+
+    /// How many commits were confirmed.
+    pub(super) fn commits(&self) -> u32 {
+        self.shares.values().map(|share| u32::from(share.is_committed)).sum()
     }
 
     /// The first call of all.
@@ -250,11 +277,5 @@ impl Play {
                 self.note(share, last);
             }
         }
-    }
-
-    async fn looked(&mut self, attack: &Attack, before: Result<Shown, String>) {
-        let after = attack.see().await;
-        let change = before.and_then(|before| Ok(after?.since(&before)));
-        self.change = self.change.clone().and_then(|so_far| Ok(so_far.and(&change?)));
     }
 }

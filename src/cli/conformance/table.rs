@@ -269,7 +269,7 @@ pub const RULES: &[Rule] = &[
         why: "The node may be down for days. A promise that ends by itself leaves this branch undone while the others are done.",
         trial: Trial::Script(&[One(given(Work)), One(given(Prepare)), Hold, One(yes(Commit))]),
     },
-    // Through a restart.
+    // Through a restart. The kill comes straight after the last answer of the last script: what is written later is lost.
     Rule {
         id: "promise-survives",
         says: "What was promised before a restart is committed after it; a repeat of that commit is answered 2xx, and changes nothing more.",
@@ -360,7 +360,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "effects-survive",
-        says: "What the participant shows after a restart is what it showed before.",
+        says: "What the participant shows after a restart is all that was committed before it.",
         why: "A commit that was confirmed is done for good.",
         trial: Trial::Shown,
     },
