@@ -1,8 +1,8 @@
 //! Those who are not to suffer: clients of healthy participants, one who is refused, and the operator's probe.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -18,17 +18,28 @@ use crate::kit::wire::Wire;
 /// Clients of the healthy participants, each in a closed loop on a connection of its own.
 const CLIENTS: usize = 8;
 
+/// Clients who are to be refused: some of them wait for an answer while the others ask.
+const REFUSED: usize = 4;
+
+/// Longer than anything takes that the node may have taken on: whoever is not answered by then is answered too late.
+const LONGEST: Duration = Duration::from_secs(10);
+
 /// What was seen while it lasted.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) done: AtomicU64,
     /// Answers of healthy clients other than 200.
     pub(crate) failed: AtomicU64,
-    pub(crate) refusals: std::sync::Mutex<Vec<Duration>>,
+    /// How long each took, and [`LONGEST`] for each who was told nothing.
+    pub(crate) refusals: Mutex<Vec<Duration>>,
     /// Refusals without `Retry-After`.
     pub(crate) bare: AtomicU64,
-    /// The longest that `/readyz` took, in microseconds.
-    pub(crate) probe: AtomicU64,
+    /// Connections of those to be refused that ended without an answer.
+    pub(crate) cut: AtomicU64,
+    /// How long each `/readyz` took.
+    pub(crate) probes: Mutex<Vec<Duration>>,
+    /// Of these, those that were not 200.
+    pub(crate) unready: AtomicU64,
 }
 
 /// All of them, until this value goes.
@@ -36,14 +47,17 @@ pub(crate) struct Watch {
     pub(crate) seen: Arc<Seen>,
     /// Whether what happens now counts.
     counts: Arc<AtomicBool>,
-    _tasks: JoinSet<()>,
+    /// Set at the end: who waits for an answer then still gets it.
+    ends: Arc<AtomicBool>,
+    waiting: JoinSet<()>,
+    _healthy: JoinSet<()>,
 }
 
 impl Watch {
     /// `refused` is what the attack makes the node refuse: a path, and the length of a body.
     pub(crate) fn begin(listen: SocketAddr, admin: SocketAddr, refused: (&'static str, usize)) -> Self {
-        let (seen, counts, mut tasks) =
-            (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)), JoinSet::new());
+        let (seen, counts, ends) = <(Arc<Seen>, Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let (mut tasks, mut waiting) = (JoinSet::new(), JoinSet::new());
         for _ in 0..CLIENTS {
             let (seen, counts) = (seen.clone(), counts.clone());
             tasks.spawn(async move {
@@ -56,26 +70,30 @@ impl Watch {
                 }
             });
         }
-        let also = (seen.clone(), counts.clone());
-        tasks.spawn(async move {
-            loop {
-                ask_for_a_refusal(listen, refused, &also.0, &also.1).await;
-                sleep(Duration::from_millis(20)).await;
-            }
-        });
-        let also = (seen.clone(), counts.clone());
-        tasks.spawn(async move {
-            loop {
-                let began = Instant::now();
-                let told = timeout(Duration::from_secs(10), get(admin, "/readyz")).await;
-                if also.1.load(Relaxed) && matches!(told, Ok(Ok((200, _))) | Err(_)) {
-                    let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    also.0.probe.fetch_max(took, Relaxed);
+        for _ in 0..REFUSED {
+            let (seen, counts, ends) = (seen.clone(), counts.clone(), ends.clone());
+            waiting.spawn(async move {
+                while !ends.load(Relaxed) {
+                    ask_for_a_refusal(listen, refused, &seen, &counts).await;
+                    sleep(Duration::from_millis(80)).await;
                 }
+            });
+        }
+        let also = (seen.clone(), counts.clone(), ends.clone());
+        waiting.spawn(async move {
+            while !also.2.load(Relaxed) {
+                probe(admin, &also.0, &also.1).await;
                 sleep(Duration::from_millis(50)).await;
             }
         });
-        Self { seen, counts, _tasks: tasks }
+        Self { seen, counts, ends, waiting, _healthy: tasks }
+    }
+
+    /// What was seen, once everybody who waits has been told something.
+    pub(crate) async fn end(self) -> Arc<Seen> {
+        self.ends.store(true, Relaxed);
+        self.waiting.join_all().await;
+        self.seen
     }
 
     /// Healthy transactions a second over `span`; the rest is noted where it is `under_attack`.
@@ -108,20 +126,36 @@ async fn healthy(listen: SocketAddr, seen: &Seen, counts: &AtomicBool) -> Result
     }
 }
 
+/// Counts what begins or ends while it counts, however long it takes: the slow ones most of all.
 async fn ask_for_a_refusal(
     listen: SocketAddr,
     (path, length): (&str, usize),
     seen: &Seen,
     counts: &AtomicBool,
 ) {
-    let began = Instant::now();
+    let (counted, began) = (counts.load(Relaxed), Instant::now());
     // From the first try to connect to the head of the answer.
-    let told = timeout(Duration::from_secs(2), one(listen, path, length)).await;
-    if !counts.load(Relaxed) {
+    let told = timeout(LONGEST, one(listen, path, length)).await;
+    if !counted && !counts.load(Relaxed) {
         return;
     }
-    if let Ok(Ok((503, again))) = told {
-        seen.refusals.lock().expect("nobody panics with it").push(began.elapsed());
-        seen.bare.fetch_add(u64::from(again.is_none()), Relaxed);
+    match told {
+        Ok(Ok((503, again))) => {
+            seen.refusals.lock().expect("nobody panics with it").push(began.elapsed());
+            seen.bare.fetch_add(u64::from(again.is_none()), Relaxed);
+        }
+        // It was not refused.
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) => drop(seen.cut.fetch_add(1, Relaxed)),
+        Err(_) => seen.refusals.lock().expect("nobody panics with it").push(LONGEST),
+    }
+}
+
+async fn probe(admin: SocketAddr, seen: &Seen, counts: &AtomicBool) {
+    let (counted, began) = (counts.load(Relaxed), Instant::now());
+    let told = timeout(LONGEST, get(admin, "/readyz")).await;
+    if counted || counts.load(Relaxed) {
+        seen.probes.lock().expect("nobody panics with it").push(began.elapsed());
+        seen.unready.fetch_add(u64::from(!matches!(told, Ok(Ok((200, _))))), Relaxed);
     }
 }
