@@ -9,15 +9,17 @@ use unanimous::clock::Timestamp;
 use unanimous::journal::LogPosition;
 use unanimous::journal::record::{Carried, Entry, Record};
 use unanimous::journal::replay::Replay;
-use unanimous::plan::{Plan, PlannedBranch, Trace, TransactionId};
+use unanimous::plan::{ClientKey, Plan, PlannedBranch, Trace, TransactionId};
 use unanimous::txn::{Branch, Branches, Decision, Reason, Txn, Votes};
 
 #[derive(Debug, Arbitrary)]
 enum Act {
     Opened,
-    Begun { branches: u8, prepare: u8 },
-    Carried { steps: Vec<Step> },
+    Begun { branches: u8, prepare: u8, key: Option<u8> },
+    Carried { key: Option<u8>, steps: Vec<Step>, resolved: Option<Vec<(u8, bool)>> },
     Step(Step),
+    GaveUp,
+    Settled,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -35,9 +37,11 @@ fuzz_target!(|acts: Vec<(u8, u16, Act)>| {
     for (who, time, act) in acts {
         let record = match act {
             Act::Opened => Record::Opened { epoch: 1, version: String::new() },
-            Act::Begun { branches, prepare } => Record::Begun(Arc::new(plan(branches, prepare))),
-            Act::Carried { steps } => carried(who, &steps),
+            Act::Begun { branches, prepare, key } => Record::Begun(Arc::new(plan(branches, prepare, key))),
+            Act::Carried { key, steps, resolved } => carried(who, key, &steps, resolved),
             Act::Step(step) => record(&step),
+            Act::GaveUp => Record::GaveUp { damage: String::new() },
+            Act::Settled => Record::Settled,
         };
         let transaction = format!("{:032x}", who % 4).parse::<TransactionId>().expect("a number is an id");
         replay.take(lsn, Entry { time: Timestamp(time.into()), transaction, record });
@@ -52,7 +56,7 @@ fuzz_target!(|acts: Vec<(u8, u16, Act)>| {
     assert_eq!(found.records, lsn.get() - 1);
 });
 
-fn plan(branches: u8, prepare: u8) -> Plan {
+fn plan(branches: u8, prepare: u8, key: Option<u8>) -> Plan {
     let one = |number: u8| PlannedBranch {
         service: "a".to_owned(),
         method: "POST".to_owned(),
@@ -70,17 +74,25 @@ fn plan(branches: u8, prepare: u8) -> Plan {
         deadline: Timestamp(1),
         branches,
         bodies: vec![],
-        key: None,
+        // Few enough that transactions share them, with the same request and with another one.
+        key: key.map(|key| ClientKey { key: (key % 2).to_string(), fingerprint: [key % 4; 32] }),
         trace: Trace::begin(1),
     }
 }
 
-fn carried(who: u8, steps: &[Step]) -> Record {
-    let plan = plan(1 + who % 3, who >> 4);
+fn carried(who: u8, key: Option<u8>, steps: &[Step], resolved: Option<Vec<(u8, bool)>>) -> Record {
+    let plan = plan(1 + who % 3, who >> 4, key);
     let begun = Txn::begin(plan.shape().expect("at most three branches"));
     let taken = steps.iter().filter_map(|step| record(step).transition());
     let txn = taken.fold(begun, |txn, step| txn.apply(step).unwrap_or(txn));
-    Record::Carried(Box::new(Carried { plan: Arc::new(plan), txn, kept: None, parked: None }))
+    let carried = Box::new(Carried { plan: Arc::new(plan), txn, kept: None, parked: None });
+    match resolved {
+        Some(resolved) => {
+            let resolved = resolved.into_iter().map(|(number, commits)| (branch(number), decision(commits)));
+            Record::CarriedResolved(carried, resolved.collect())
+        }
+        None => Record::Carried(carried),
+    }
 }
 
 fn record(step: &Step) -> Record {
