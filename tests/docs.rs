@@ -24,16 +24,16 @@ fn every_command_that_needs_no_node_prints_what_the_pages_say() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readme_goes_as_it_is_told() {
-    goes_as_it_is_told("README.md", "the_readme_goes_as_it_is_told").await;
+    goes_as_it_is_told("README.md").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_for_participants_goes_as_it_is_told() {
-    goes_as_it_is_told("docs/PARTICIPANTS.md", "the_page_for_participants_goes_as_it_is_told").await;
+    goes_as_it_is_told("docs/PARTICIPANTS.md").await;
 }
 
-async fn goes_as_it_is_told(name: &str, test: &str) {
-    if kit::missing("python3", test) || kit::missing("curl", test) {
+async fn goes_as_it_is_told(name: &str) {
+    if kit::missing("python3") || kit::missing("curl") {
         return;
     }
     let mut session = Session::new();

@@ -13,7 +13,7 @@ async fn bank(port: u16, file: &str) -> Process {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bank_py_does_each_thing_once_however_often_it_is_called_and_killed() {
-    if kit::missing("python3", "bank_py_does_each_thing_once_however_often_it_is_called_and_killed") {
+    if kit::missing("python3") {
         return;
     }
     let (directory, port) = (tempfile::tempdir().unwrap(), kit::free_port());
@@ -42,7 +42,7 @@ async fn bank_py_does_each_thing_once_however_often_it_is_called_and_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bank_py_refuses_work_that_comes_after_its_abort() {
-    if kit::missing("python3", "bank_py_refuses_work_that_comes_after_its_abort") {
+    if kit::missing("python3") {
         return;
     }
     let (directory, port) = (tempfile::tempdir().unwrap(), kit::free_port());
@@ -70,7 +70,7 @@ async fn bank_py_refuses_work_that_comes_after_its_abort() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readme_moves_money_between_two_banks_through_the_gateway() {
-    if kit::missing("python3", "the_readme_moves_money_between_two_banks_through_the_gateway") {
+    if kit::missing("python3") {
         return;
     }
     let (directory, north, south) = (tempfile::tempdir().unwrap(), kit::free_port(), kit::free_port());

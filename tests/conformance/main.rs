@@ -80,7 +80,7 @@ async fn the_bank_of_the_demo_breaks_no_rule() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bank_py_breaks_no_rule() {
-    if kit::missing("python3", "bank_py_breaks_no_rule") {
+    if kit::missing("python3") {
         return;
     }
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bank.py");

@@ -52,10 +52,10 @@ pub fn example(name: &str) -> String {
 }
 
 /// Whether a program is not on PATH, after saying clearly that this test has tested nothing.
-pub fn missing(program: &str, test: &str) -> bool {
+pub fn missing(program: &str) -> bool {
     let found = std::process::Command::new(program).arg("--version").output().is_ok();
     if !found {
-        skipped(&format!("{test}: there is no {program} on PATH"));
+        skipped(&format!("there is no {program} on PATH"));
     }
     !found
 }
