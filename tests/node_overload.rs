@@ -287,7 +287,8 @@ async fn a_service_for_which_more_comes_than_it_can_do_goes_on_doing_what_it_can
     }
     let sums = |all: Vec<(usize, usize)>| all.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     let (done, begun_in_vain) = sums(clients.join_all().await);
-    assert!(done >= 35, "{done} were done, {begun_in_vain} were begun and aborted");
+    // A quarter of what it can do: on a busy machine it is less than on an idle one, and before it was next to nothing.
+    assert!(done >= 20, "{done} were done, {begun_in_vain} were begun and aborted");
     // The first hundred come before anybody waits.
     assert!(begun_in_vain <= 100 + done, "{done} were done, {begun_in_vain} were begun and aborted");
 }

@@ -202,7 +202,7 @@ async fn a_copy_without_the_file_that_cannot_be_copied_is_noticed_too_and_so_is_
     let copy = copy_of(directory.path());
     let path = copy.path().join("start-2.1");
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.replace("born 1", "born 2")).unwrap();
+    fs::write(&path, text.replace("inode ", "inode 1")).unwrap();
     assert_eq!(refused(copy.path(), Copied::Refuse), ("`start-2.1` cannot be read".to_owned(), false));
     fs::write(&path, [0xff, 0xfe]).unwrap();
     assert_eq!(refused(copy.path(), Copied::Refuse), ("`start-2.1` cannot be read".to_owned(), false));

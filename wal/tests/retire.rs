@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use common::{lsn, payload, start, start_sim};
 use unanimous_wal::Lsn;
 use unanimous_wal::block::BlockKey;
@@ -94,14 +97,20 @@ async fn a_reader_that_is_overtaken_again_and_again_meets_no_gap() {
     for n in 1..=2_000 {
         wal.append(payload(n, 10), ()).await.unwrap();
     }
-    let reading = wal.clone();
+    let (reading, reads) = (wal.clone(), Arc::new(AtomicU64::new(0)));
+    let counted = reads.clone();
     let reader = tokio::task::spawn_blocking(move || {
         while reading.low() < lsn(2_000) {
             let first = reading.read(Lsn::FIRST).next().expect("the newest stays").unwrap().0;
             assert!(first <= lsn(2_000));
+            counted.fetch_add(1, Relaxed);
         }
     });
     for n in 2..=2_000 {
+        // The one who reads has begun, and is never left far behind.
+        while reads.load(Relaxed) <= n / 100 && !reader.is_finished() {
+            tokio::task::yield_now().await;
+        }
         wal.retire(lsn(n)).await.unwrap();
     }
     reader.await.unwrap();
