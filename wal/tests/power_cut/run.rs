@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -97,7 +97,7 @@ fn produce(recording: &Recording, plan: &Plan, tasks: &SyncSender<Task>, tally: 
     let mut world = World::new(recording);
     let mut seen = HashSet::new();
     let mut said = Instant::now();
-    while let Some((moment, _)) = world.advance() {
+    while let Some(moment) = world.advance() {
         let is_close = !world.renames.is_empty() || world.promises.count() <= 3 || has_long_write(&world);
         if !is_close && chance(&(plan.seed, moment), plan.one_of) != 0 {
             continue;
@@ -107,7 +107,7 @@ fn produce(recording: &Recording, plan: &Plan, tasks: &SyncSender<Task>, tally: 
             let tree = spec.build(&world, false);
             let is_new = seen.insert((tree.digest(), world.promises.count()));
             if is_new && chance(&(tree.digest(), spec.moment), plan.share) == 0 {
-                tasks.send(Task { spec, tree, promises: world.promises.clone() }).unwrap();
+                hand_over(Task { spec, tree, promises: world.promises.clone() }, tasks, tally);
             }
         }
         let mut tally = lock(tally);
@@ -126,6 +126,16 @@ fn produce(recording: &Recording, plan: &Plan, tasks: &SyncSender<Task>, tally: 
                 tally.wrong.len()
             );
         }
+    }
+}
+
+/// Waits for somebody who takes it, and looks meanwhile whether all of them hang.
+fn hand_over(mut task: Task, tasks: &SyncSender<Task>, tally: &Mutex<Tally>) {
+    while let Err(refused) = tasks.try_send(task) {
+        let TrySendError::Full(back) = refused else { panic!("nobody takes a task any more") };
+        task = back;
+        lock(tally).abort_if_one_hangs();
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -30,15 +30,6 @@ pub(crate) struct World<'a> {
     seen: BTreeMap<Place, Node>,
 }
 
-/// What became possible, or necessary, at a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
-    Write,
-    Name,
-    Promise,
-    Synced,
-}
-
 impl<'a> World<'a> {
     /// The moment before everything.
     pub(crate) fn new(recording: &'a Recording) -> Self {
@@ -59,13 +50,13 @@ impl<'a> World<'a> {
     }
 
     /// Goes on to the next moment at which a power cut may leave something else than at the one before.
-    pub(crate) fn advance(&mut self) -> Option<(u64, Change)> {
+    pub(crate) fn advance(&mut self) -> Option<u64> {
         loop {
             let (moment, is_return, n) = self.events.next()?;
             let op = &self.recording.ops[n];
-            let change = if is_return { self.returned(op) } else { self.began(op) };
-            if let Some(change) = change.filter(|_| moment >= self.recording.first) {
-                return Some((moment, change));
+            let is_other = if is_return { self.returned(op) } else { self.began(op) };
+            if is_other && moment >= self.recording.first {
+                return Some(moment);
             }
         }
     }
@@ -73,7 +64,7 @@ impl<'a> World<'a> {
     /// The moment of that number.
     pub(crate) fn at(recording: &'a Recording, moment: u64) -> Self {
         let mut world = Self::new(recording);
-        while world.advance().is_some_and(|(now, _)| now < moment) {}
+        while world.advance().is_some_and(|now| now < moment) {}
         world
     }
 
@@ -87,18 +78,18 @@ impl<'a> World<'a> {
         Some(if directory.is_empty() { name.clone() } else { format!("{directory}/{name}") })
     }
 
-    /// From the moment on when it is asked for it may be on the disk.
-    fn began(&mut self, op: &'a Op) -> Option<Change> {
+    /// From the moment on when it is asked for it may be on the disk; whether something may be there then.
+    fn began(&mut self, op: &'a Op) -> bool {
         let node = match &op.kind {
             Kind::Write { .. } | Kind::Length { .. } | Kind::Reserve { .. } => {
                 self.writes.push(op);
-                return Some(Change::Write);
+                return true;
             }
             Kind::Said(words) => {
                 self.promises.hear(words);
-                return Some(Change::Promise);
+                return true;
             }
-            Kind::Sync { .. } => return None,
+            Kind::Sync { .. } => return false,
             Kind::Make { place, node, is_directory } => {
                 if *is_directory {
                     self.directories.insert(*node);
@@ -114,12 +105,12 @@ impl<'a> World<'a> {
             Kind::Remove { place } => self.seen.remove(place).expect("a name that is removed was there"),
         };
         self.renames.push((op, node));
-        Some(Change::Name)
+        true
     }
 
-    /// What had returned before a sync began is certain when the sync returns.
-    fn returned(&mut self, op: &Op) -> Option<Change> {
-        let Kind::Sync { node } = &op.kind else { return None };
+    /// What had returned before a sync began is certain when the sync returns; whether there is such a thing.
+    fn returned(&mut self, op: &Op) -> bool {
+        let Kind::Sync { node } = &op.kind else { return false };
         let before = self.writes.len() + self.renames.len();
         let (certain, open): (Vec<_>, Vec<_>) =
             self.writes.drain(..).partition(|write| file_of(&write.kind) == *node && write.end < op.begin);
@@ -135,7 +126,7 @@ impl<'a> World<'a> {
         for (rename, node) in certain {
             rename_in(&mut self.names, &rename.kind, node);
         }
-        (self.writes.len() + self.renames.len() < before).then_some(Change::Synced)
+        self.writes.len() + self.renames.len() < before
     }
 }
 
