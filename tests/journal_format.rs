@@ -4,11 +4,13 @@
 //! format version: what is written here is on the disks of users.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "kit/files.rs"]
+mod files;
 mod journal;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -18,6 +20,7 @@ use unanimous::journal::inspect::{Wanted, audit, records};
 use unanimous::journal::options::LogOptions;
 use unanimous::journal::{Journal, line};
 
+use files::copy_tree;
 use journal::every_record;
 
 const GOLDEN: &str = "tests/journal/golden-v1.txt";
@@ -82,7 +85,7 @@ proptest! {
 #[tokio::test]
 async fn a_log_of_version_1_is_read_and_gone_on_with() {
     let directory = tempfile::tempdir().unwrap();
-    copy(Path::new(LOG), directory.path());
+    copy_tree(Path::new(LOG), directory.path());
 
     let mut lines = String::new();
     records(directory.path(), Wanted::default(), |lsn, entry| {
@@ -113,7 +116,7 @@ async fn a_mirror_ring_of_version_1_is_enough_to_read_the_log_and_go_on() {
         write_ring(Path::new(RING)).await;
     }
     let directory = tempfile::tempdir().unwrap();
-    copy(Path::new(RING), directory.path());
+    copy_tree(Path::new(RING), directory.path());
 
     let mut lines = String::new();
     records(directory.path(), Wanted::default(), |lsn, entry| {
@@ -174,17 +177,4 @@ fn assert_golden(path: &str, found: &str) {
     }
     let expected = fs::read_to_string(path).unwrap();
     assert_eq!(found, expected, "the format has changed; see {path}");
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path: PathBuf = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
-        }
-    }
 }

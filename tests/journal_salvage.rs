@@ -1,6 +1,8 @@
 //! What a rescue says of a damaged log, and what it writes in place of what is missing.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 
+#[path = "kit/files.rs"]
+mod files;
 #[path = "journal/made.rs"]
 mod made;
 
@@ -17,6 +19,7 @@ use unanimous::txn::{Branch, Decision, Transition, Txn, Votes};
 use unanimous_wal::salvage::look;
 use unanimous_wal::{Lsn, Options, open};
 
+use files::damage;
 use made::{begun, decided, id};
 
 const NOBODY: TransactionId = TransactionId::NONE;
@@ -61,16 +64,7 @@ impl Log {
 
     /// Flips a bit in every copy of a record.
     fn lose(&self, number: usize) {
-        let payload = &self.payloads[number - 1];
-        for file in ["store/db", "ring"].map(|file| self.directory.path().join(file)) {
-            let mut bytes = std::fs::read(&file).unwrap();
-            let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(payload)).collect();
-            assert!(!places.is_empty(), "it is in {}", file.display());
-            for place in places {
-                bytes[place] ^= 1;
-            }
-            std::fs::write(file, bytes).unwrap();
-        }
+        damage(self.directory.path(), &self.payloads[number - 1]);
     }
 
     fn remove(&self, file: &str) {

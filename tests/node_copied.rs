@@ -5,7 +5,6 @@
 mod kit;
 
 use std::fs;
-use std::path::Path;
 
 use kit::{Answer, Node, Stub};
 use serde_json::json;
@@ -34,33 +33,24 @@ async fn killed_with_one_undecided() -> (Node, Stub, Stub, String, String) {
     (node, accounts, ledger, committed, undecided)
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy(&path, &target) } else { assert!(fs::copy(&path, &target).is_ok()) }
-    }
-}
-
 /// Puts a copy of the data directory in its place.
 fn move_by_copying(node: &Node) {
     let (place, away) = (node.data_dir(), node.data_dir().with_extension("away"));
     fs::rename(&place, &away).unwrap();
-    copy(&away, &place);
+    kit::copy_tree(&away, &place);
     fs::remove_dir_all(&away).unwrap();
 }
 
 /// Makes another transaction, and puts the directory back as it was before. The id of that transaction.
 async fn one_more_that_is_forgotten(node: &mut Node) -> String {
     let backup = tempfile::tempdir().unwrap();
-    copy(&node.data_dir(), backup.path());
+    kit::copy_tree(&node.data_dir(), backup.path());
     node.start().await;
     let later = node.post("/transfers", &json!({})).await.expect(200).transaction().to_owned();
     node.settled().await;
     node.terminate().await;
     fs::remove_dir_all(node.data_dir()).unwrap();
-    copy(backup.path(), &node.data_dir());
+    kit::copy_tree(backup.path(), &node.data_dir());
     later
 }
 

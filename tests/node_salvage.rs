@@ -4,25 +4,12 @@
 
 mod kit;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::Duration;
 
-use kit::{Answer, Node, Stub};
+use kit::{Answer, Node, Stub, damage};
 use serde_json::{Value, json};
-
-/// Flips a bit in every copy of these words on the disk.
-fn damage(directory: &Path, words: &[u8]) {
-    for file in ["store/db", "ring"].map(|file| directory.join(file)) {
-        let mut bytes = std::fs::read(&file).unwrap();
-        let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(words)).collect();
-        assert!(!places.is_empty(), "it is in {}", file.display());
-        for place in places {
-            bytes[place] ^= 1;
-        }
-        std::fs::write(&file, bytes).unwrap();
-    }
-}
 
 struct Rescue {
     to: PathBuf,

@@ -34,6 +34,7 @@ mod asked;
 mod asking;
 mod caller;
 mod disk;
+mod files;
 mod node;
 mod process;
 mod skipped;
@@ -47,6 +48,7 @@ pub use answer::{Answer, Gate};
 pub use asked::{Asked, ask_until_one_fails, calls_are_true};
 pub use caller::Caller;
 pub use disk::{Kind, SmallDisk};
+pub(crate) use files::{copy_tree, damage};
 pub use node::Node;
 pub use skipped::skipped;
 

@@ -8,19 +8,11 @@
 
 mod common;
 
-use common::{lose_ring, lsn, payload, read, start_sim};
+use common::{ACCEPT, lose_ring, lsn, payload, read, start_sim};
 use unanimous_wal::block::BlockKey;
 use unanimous_wal::sim::{self, SimDisk};
 use unanimous_wal::store::Slot;
 use unanimous_wal::{Damage, DamageKind, OpenError, Options, PAYLOAD_MAX, ReadAllError};
-
-const ACCEPT: Options = Options {
-    queue_max: 64,
-    commit_limit: std::time::Duration::from_secs(5),
-    accept_damage: true,
-    copied: unanimous_wal::Copied::Refuse,
-    mirror: true,
-};
 
 /// A log of five blocks, one record in each, and no other copy of them.
 async fn five_records() -> SimDisk {

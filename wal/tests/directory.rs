@@ -4,7 +4,7 @@ mod common;
 
 use std::os::unix::fs::FileExt;
 
-use common::{a_copy, copy_tree, files_below, lsn, payload, start, try_read};
+use common::{a_copy, copy_tree, files_below, flip, lsn, payload, start, try_read};
 use unanimous_wal::verify::verify;
 use unanimous_wal::{DamageKind, Lsn, OpenError, Options};
 
@@ -134,11 +134,7 @@ async fn a_damaged_end_that_was_given_up_is_known_until_another_record_is_there(
     }
     wal.close().await.unwrap();
     std::fs::remove_file(directory.path().join("ring")).unwrap();
-    let data = directory.path().join("store/db");
-    let mut bytes = std::fs::read(&data).unwrap();
-    let place = bytes.windows(16).position(|bytes| bytes == b"payload-00000003").unwrap();
-    bytes[place] ^= 1;
-    std::fs::write(&data, bytes).unwrap();
+    assert!(flip(&directory.path().join("store/db"), b"payload-00000003") > 0);
     let accepting = Options { accept_damage: true, ..Options::default() };
     // It ends after the cut, before anything was appended.
     let (readable, records) = try_read(directory.path(), accepting).unwrap();
@@ -404,16 +400,8 @@ async fn verify_changes_nothing_and_tells_what_there_is() {
     assert_eq!(try_read(directory.path(), Options::default()).unwrap().0.node(), node);
 
     // Of a damaged one it says how far it can be read.
-    let damage = |record: &[u8], file: &str| {
-        let mut bytes = std::fs::read(directory.path().join(file)).unwrap();
-        let starts = bytes.windows(16).enumerate().filter(|(_, seen)| *seen == record);
-        let places: Vec<_> = starts.map(|(at, _)| at).collect();
-        assert!(!places.is_empty(), "{file}");
-        for at in places {
-            bytes[at] ^= 1;
-        }
-        std::fs::write(directory.path().join(file), bytes).unwrap();
-    };
+    let damage =
+        |record: &[u8], file: &str| assert!(flip(&directory.path().join(file), record) > 0, "{file}");
     let aside = |number| directory.path().join(format!("aside-{number}")).exists();
     damage(b"payload-00000002", "store/db");
     assert!(verify(directory.path()).unwrap().copies.unwrap().is_store_damaged);

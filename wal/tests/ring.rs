@@ -10,19 +10,11 @@
 
 mod common;
 
-use common::{a_copy, copy_tree, lose_ring, lsn, payload, read, start, start_sim, try_read};
+use common::{ACCEPT, a_copy, copy_tree, flip, lose_ring, lsn, payload, read, start, start_sim, try_read};
 use unanimous_wal::block::BlockKey;
 use unanimous_wal::sim::{self, Operation, SimDisk};
 use unanimous_wal::verify::verify;
 use unanimous_wal::{Copies, DamageKind, Lsn, Options, PAYLOAD_MAX, ReadAllError, RingState};
-
-const ACCEPT: Options = Options {
-    queue_max: 64,
-    commit_limit: std::time::Duration::from_secs(5),
-    accept_damage: true,
-    copied: unanimous_wal::Copied::Refuse,
-    mirror: true,
-};
 
 /// Pages of the head of a ring, which come before its entries.
 const HEAD_PAGES: u64 = 2;
@@ -433,10 +425,8 @@ async fn directory(records: u64, length: usize) -> tempfile::TempDir {
 async fn what_sled_cannot_read_any_more_is_read_from_the_ring_and_the_old_files_are_kept() {
     let directory = directory(200, 300).await;
     let data = directory.path().join("store/db");
-    let mut bytes = std::fs::read(&data).unwrap();
-    let place = bytes.windows(16).position(|bytes| bytes == b"payload-00000090").unwrap();
-    bytes[place] ^= 1;
-    std::fs::write(&data, &bytes).unwrap();
+    assert!(flip(&data, b"payload-00000090") > 0);
+    let bytes = std::fs::read(&data).unwrap();
     let report = verify(directory.path()).unwrap();
     assert!(!report.is_sound() && report.damage.is_none(), "{report:?}");
     assert!(report.copies.unwrap().is_store_damaged);

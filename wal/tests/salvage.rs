@@ -10,7 +10,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Records, copy_tree, files_below, lsn, payload, start, try_read};
+use common::{Records, copy_tree, files_below, flip, lsn, payload, start, try_read};
 use unanimous_wal::salvage::{self, Findings, Item, Rebuild};
 use unanimous_wal::{Copied, Lsn, OpenError, Options, PAYLOAD_MAX};
 
@@ -67,23 +67,7 @@ async fn a_log(directory: &Path) -> Records {
 
 /// Flips a bit in every copy of these bytes.
 fn damage(directory: &Path, pattern: &[u8]) -> usize {
-    ["store/db", "ring"].iter().map(|file| damage_in(&directory.join(file), pattern)).sum()
-}
-
-/// The same in one file.
-fn damage_in(file: &Path, pattern: &[u8]) -> usize {
-    let mut bytes = std::fs::read(file).unwrap();
-    let places: Vec<usize> = bytes
-        .windows(pattern.len())
-        .enumerate()
-        .filter(|(_, seen)| *seen == pattern)
-        .map(|(at, _)| at)
-        .collect();
-    for place in &places {
-        bytes[*place] ^= 1;
-    }
-    std::fs::write(file, bytes).unwrap();
-    places.len()
+    ["store/db", "ring"].iter().map(|file| flip(&directory.join(file), pattern)).sum()
 }
 
 #[tokio::test]
@@ -200,8 +184,8 @@ async fn a_long_record_of_which_a_part_is_damaged_is_missing_as_a_whole() {
 async fn either_copy_of_a_record_is_enough() {
     let from = tempfile::tempdir().unwrap();
     let records = a_log(from.path()).await;
-    assert!(damage_in(&from.path().join("store/db"), b"payload-00003022-") > 0);
-    assert!(damage_in(&from.path().join("ring"), b"payload-00003023-") > 0);
+    assert!(flip(&from.path().join("store/db"), b"payload-00003022-") > 0);
+    assert!(flip(&from.path().join("ring"), b"payload-00003023-") > 0);
     let (findings, found) = rescued(from.path());
     assert!(findings.is_whole() && found == records, "{findings:?}");
     std::fs::remove_file(from.path().join("ring")).unwrap();

@@ -1,13 +1,17 @@
 //! What the tests of the log share.
 
 #![allow(dead_code, reason = "every test file uses its own part of this")]
-#![allow(clippy::unwrap_used, reason = "what goes wrong in a helper ends the test that called it")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what goes wrong in a helper ends the test that called it"
+)]
 
 use std::convert::Infallible;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use unanimous_wal::sim::SimDisk;
 use unanimous_wal::{Copied, Log, Lsn, OpenError, Options, ReadAllError, Readable, Wal};
@@ -48,6 +52,15 @@ pub(crate) fn a_copy() -> Options {
     Options { copied: Copied::Complete, ..Options::default() }
 }
 
+/// Starts with what is left of a damaged log.
+pub(crate) const ACCEPT: Options = Options {
+    queue_max: 64,
+    commit_limit: Duration::from_secs(5),
+    accept_damage: true,
+    copied: Copied::Refuse,
+    mirror: true,
+};
+
 /// Makes a copy the original: its `start-N` names itself, in the form that `docs/FORMAT.md` gives.
 pub(crate) fn at_home(directory: &Path) {
     let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -59,6 +72,17 @@ pub(crate) fn at_home(directory: &Path) {
     let words = was.lines().next().unwrap();
     let text = format!("{words}\ninode {}\nborn {born}\n", meta.ino());
     fs::write(&start, format!("{text}checksum {:08x}\n", crc32fast::hash(text.as_bytes()))).unwrap();
+}
+
+/// Flips a bit of these bytes wherever they are in a file; how often that is.
+pub(crate) fn flip(file: &Path, wanted: &[u8]) -> usize {
+    let mut bytes = fs::read(file).unwrap();
+    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(wanted)).collect();
+    for place in &places {
+        bytes[*place] ^= 1;
+    }
+    fs::write(file, bytes).unwrap();
+    places.len()
 }
 
 /// Takes the second copy of the last blocks away.
