@@ -88,7 +88,7 @@ impl Verdict<'_> {
             let ended = spread(partitions.iter().filter_map(ended_behind));
             writeln!(
                 f,
-                "partitions    {}, together {lasted:.1?}; {waited} transactions in doubt when they healed, \
+                "partitions    {}, together {lasted:.1?}; {waited} transactions waited behind them, \
                  all ended after {ended}",
                 partitions.len()
             )?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
@@ -20,6 +21,26 @@ pub(super) struct Addresses {
     client: reqwest::Client,
 }
 
+/// A transaction that is in doubt.
+#[derive(Debug, Deserialize)]
+pub(super) struct Open {
+    pub(super) id: Uuid,
+    branches: Vec<OpenBranch>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OpenBranch {
+    service: String,
+    state: String,
+}
+
+impl Open {
+    /// Whether an answer of this bank is outstanding.
+    pub(super) fn waits_for(&self, bank: &str) -> bool {
+        self.branches.iter().any(|branch| branch.service == bank && branch.state == "waiting")
+    }
+}
+
 impl Addresses {
     pub(super) fn new(public_url: &str, admin_url: String) -> Result<Self, HarnessError> {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build();
@@ -28,14 +49,13 @@ impl Addresses {
     }
 
     /// What is in doubt now, by the admin listener.
-    pub(super) async fn in_doubt(&self) -> Result<Vec<Uuid>, HarnessError> {
+    pub(super) async fn in_doubt(&self) -> Result<Vec<Open>, HarnessError> {
+        #[derive(Deserialize)]
+        struct Listed {
+            transactions: Vec<Open>,
+        }
         let url = format!("{}/v1/transactions?in_doubt=true", self.admin_url);
-        let listed: Value = self.get(&url).await?;
-        let id = |item: &Value| item.get("id").or_else(|| item.get("transaction"))?.as_str()?.parse().ok();
-        let items = listed.as_array().or_else(|| listed.get("transactions")?.as_array());
-        let ids: Option<Vec<Uuid>> = items.and_then(|items| items.iter().map(id).collect());
-        let why = || "it is no list of transactions with ids".to_owned();
-        ids.ok_or_else(|| HarnessError::Unclear { url, why: why(), text: listed.to_string() })
+        Ok(self.get::<Listed>(&url).await?.transactions)
     }
 
     /// The log from this LSN on, as JSON lines.

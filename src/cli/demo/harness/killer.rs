@@ -159,24 +159,26 @@ impl<'a> Killer<'a> {
     }
 }
 
-/// All kills of banks of the plan, one after the other.
+/// All kills of banks of the plan, one after the other; how many there were.
 pub(super) async fn kill_banks(
     banks: &mut [Process],
     kills: &[BankKill],
     clients: &Clients<'_>,
     watcher: Watcher<'_>,
-) -> Result<(), HarnessError> {
+) -> Result<usize, HarnessError> {
+    let mut killed = 0;
     for (kill, left) in kills.iter().zip((1..=kills.len()).rev()) {
         wait_for(kill.when, left, 1, clients).await;
         let Some(bank) = banks.get_mut(kill.bank) else { continue };
         bank.kill().await?;
+        killed += 1;
         watcher(Event::BankKilled(bank.name()));
         tokio::time::sleep(kill.down).await;
         bank.spawn()?;
         bank.ready().await?;
     }
     clients.a_plan_is_done();
-    Ok(())
+    Ok(killed)
 }
 
 /// Waits for the instant of a fault that is to fall into the first of so many `parts` of the run, as `left` faults are.

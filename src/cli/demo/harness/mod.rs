@@ -231,7 +231,7 @@ pub async fn run(options: &Options, watcher: Watcher<'_>) -> Result<Report, Harn
     let mut cutter = Cutter::new(cluster.addresses(), &clients, options, watcher);
     let others = Others::new(&cluster.gateway_url, &clients);
     let (gateway, banks) = cluster.processes();
-    tokio::select! {
+    let bank_kills = tokio::select! {
         done = async {
             let clients_and_others =
                 async { Ok(tokio::join!(clients.run(options.clients), others.run(options.others))) };
@@ -241,9 +241,9 @@ pub async fn run(options: &Options, watcher: Watcher<'_>) -> Result<Report, Harn
                 killer::kill_banks(banks, &plan.bank_kills, &clients, watcher),
                 cutter.cut_off(&plan.cuts),
             )
-        } => { done?; }
+        } => { let (_, (), bank_kills, ()) = done?; bank_kills }
         stuck = stalled(clients.settled(), options.patience) => return Err(stuck),
-    }
+    };
 
     watcher(Event::Waiting);
     cluster.wait_until_nothing_is_in_doubt(options.patience).await?;
@@ -259,7 +259,7 @@ pub async fn run(options: &Options, watcher: Watcher<'_>) -> Result<Report, Harn
     proof.problems.extend(cluster.verify().await?);
     let (others, odd) = others.into_findings();
     proof.problems.extend(odd);
-    Ok(Report { crashes, bank_kills: plan.bank_kills.len(), partitions, others, proof, took })
+    Ok(Report { crashes, bank_kills, partitions, others, proof, took })
 }
 
 /// Returns when the number of settled transfers has not changed for `patience`.

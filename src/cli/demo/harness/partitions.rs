@@ -1,5 +1,5 @@
-//! Partitions: a bank is cut off from the gateway at the instants of the plan, and healed again. What was in doubt then has to
-//! end without anyone's help.
+//! Partitions: a bank is cut off from the gateway at the instants of the plan, and healed again. What waited for it has to end
+//! without anyone's help.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,6 +15,10 @@ use super::network::Network;
 use super::plan::{BANKS, Cut};
 use super::{Event, HarnessError, Options, Watcher};
 
+/// After that long, what was under way when it began has ended or waits for the one that was cut off. The shortest partition is
+/// twice as long.
+const SOON: Duration = Duration::from_millis(100);
+
 /// One partition.
 #[derive(Debug, Clone)]
 pub struct Partition {
@@ -22,7 +26,8 @@ pub struct Partition {
     pub bank: &'static str,
     /// For how long.
     pub lasted: Duration,
-    /// How many transactions were in doubt when it healed. 0 also where the gateway was down just then.
+    /// How many transactions waited for that bank from soon after it was cut off until it healed. 0 also where the gateway was
+    /// down at either moment.
     pub in_doubt: usize,
     /// From the healing until the last of them had ended.
     pub ended_after: Duration,
@@ -56,8 +61,11 @@ impl<'a> Cutter<'a> {
             let Some(bank) = BANKS.get(cut.bank) else { continue };
             let failed = |source| HarnessError::Machine { doing: format!("cut off bank {bank}"), source };
             self.network.cut(cut.bank).map_err(failed)?;
-            sleep(cut.lasts).await;
-            let waiting = self.in_doubt().await;
+            sleep(SOON).await;
+            let soon = self.waiting_for(bank).await;
+            sleep(cut.lasts.saturating_sub(SOON)).await;
+            let mut waiting = self.waiting_for(bank).await;
+            waiting.retain(|id| soon.contains(id));
             self.network.heal(cut.bank).map_err(failed)?;
             let ended_after = self.until_ended(&waiting).await?;
             let partition = Partition { bank, lasted: cut.lasts, in_doubt: waiting.len(), ended_after };
@@ -73,25 +81,24 @@ impl<'a> Cutter<'a> {
         self.partitions
     }
 
-    /// What is in doubt now; nothing where the gateway is down.
-    async fn in_doubt(&self) -> Vec<Uuid> {
-        self.addresses.in_doubt().await.unwrap_or_default()
+    /// What waits for an answer of this bank; nothing where the gateway is down.
+    async fn waiting_for(&self, bank: &str) -> HashSet<Uuid> {
+        let open = self.addresses.in_doubt().await.unwrap_or_default();
+        open.into_iter().filter(|open| open.waits_for(bank)).map(|open| open.id).collect()
     }
 
     /// How long it took until none of these was in doubt any more.
-    async fn until_ended(&self, these: &[Uuid]) -> Result<Duration, HarnessError> {
+    async fn until_ended(&self, these: &HashSet<Uuid>) -> Result<Duration, HarnessError> {
         let began = Instant::now();
         while began.elapsed() < self.patience {
             // Where the gateway is down, nothing has ended.
-            if let Ok(open) = self.addresses.in_doubt().await {
-                let open: HashSet<Uuid> = open.into_iter().collect();
-                if !these.iter().any(|id| open.contains(id)) {
-                    return Ok(began.elapsed());
-                }
+            let open = self.addresses.in_doubt().await;
+            if open.is_ok_and(|open| !open.iter().any(|open| these.contains(&open.id))) {
+                return Ok(began.elapsed());
             }
             sleep(Duration::from_millis(10)).await;
         }
-        let what = "what was in doubt when a partition healed to end".to_owned();
+        let what = "what waited behind a partition to end".to_owned();
         Err(HarnessError::Stuck { what, patience: self.patience })
     }
 }
