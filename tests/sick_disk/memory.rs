@@ -30,7 +30,7 @@ pub(super) struct Contents {
     is_removed: bool,
 }
 
-/// What was there before a write.
+/// What was there before a write, or before the file was cut off at this place.
 struct Write {
     at: usize,
     bytes: Vec<u8>,
@@ -107,14 +107,22 @@ impl Memory {
         Ok(())
     }
 
-    /// Durable at once, with all that was written before.
+    /// As little durable as a write, until it is synced.
     pub(super) fn set_len(&mut self, number: u64, len: u64) -> Result<()> {
         self.may_change()?;
         self.may_grow(number, len)?;
-        let file = self.file(number)?;
-        file.bytes.resize(place(len)?, 0);
-        file.unsynced.clear();
+        let (file, wanted) = (self.file(number)?, place(len)?);
+        let len = file.bytes.len();
+        let at = wanted.min(len);
+        file.unsynced.push(Write { at, bytes: file.bytes[at..].to_vec(), len });
+        file.bytes.resize(wanted, 0);
         Ok(())
+    }
+
+    /// Makes room up to here; a file that is longer stays so.
+    pub(super) fn reserve(&mut self, number: u64, end: u64) -> Result<()> {
+        let len = self.file(number)?.len();
+        self.set_len(number, len.max(end))
     }
 
     pub(super) fn sync(&mut self, number: u64) -> Result<()> {
@@ -181,6 +189,7 @@ impl Contents {
 
     fn lose_unsynced(&mut self) {
         while let Some(Write { at, bytes, len }) = self.unsynced.pop() {
+            self.bytes.resize(len.max(self.bytes.len()), 0);
             self.bytes[at..at + bytes.len()].copy_from_slice(&bytes);
             self.bytes.truncate(len);
         }

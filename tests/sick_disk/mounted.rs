@@ -219,7 +219,7 @@ impl Filesystem for Mounted {
         _: i32,
         reply: ReplyEmpty,
     ) {
-        empty(reply, self.with(|memory| memory.set_len(number.0, at + len)));
+        empty(reply, self.with(|memory| memory.reserve(number.0, at + len)));
     }
 }
 
