@@ -21,8 +21,8 @@ const CLIENTS: usize = 8;
 /// Clients who are to be refused: some of them wait for an answer while the others ask.
 const REFUSED: usize = 4;
 
-/// Longer than anything takes that the node may have taken on: whoever is not answered by then is answered too late.
-const LONGEST: Duration = Duration::from_secs(10);
+/// Longer than a service that hangs is waited for: whoever has no answer by then was not let in either.
+const LONGEST: Duration = Duration::from_secs(35);
 
 /// What was seen while it lasted.
 #[derive(Debug, Default)]
@@ -74,7 +74,10 @@ impl Watch {
             let (seen, counts, ends) = (seen.clone(), counts.clone(), ends.clone());
             waiting.spawn(async move {
                 while !ends.load(Relaxed) {
-                    ask_for_a_refusal(listen, refused, &seen, &counts).await;
+                    // Only then: a service that hangs would keep whoever it was asked for before.
+                    if counts.load(Relaxed) {
+                        ask_for_a_refusal(listen, refused, &seen).await;
+                    }
                     sleep(Duration::from_millis(80)).await;
                 }
             });
@@ -82,7 +85,9 @@ impl Watch {
         let also = (seen.clone(), counts.clone(), ends.clone());
         waiting.spawn(async move {
             while !also.2.load(Relaxed) {
-                probe(admin, &also.0, &also.1).await;
+                if also.1.load(Relaxed) {
+                    probe(admin, &also.0).await;
+                }
                 sleep(Duration::from_millis(50)).await;
             }
         });
@@ -126,36 +131,25 @@ async fn healthy(listen: SocketAddr, seen: &Seen, counts: &AtomicBool) -> Result
     }
 }
 
-/// Counts what begins or ends while it counts, however long it takes: the slow ones most of all.
-async fn ask_for_a_refusal(
-    listen: SocketAddr,
-    (path, length): (&str, usize),
-    seen: &Seen,
-    counts: &AtomicBool,
-) {
-    let (counted, began) = (counts.load(Relaxed), Instant::now());
+/// However long it takes: the slow ones count most of all.
+async fn ask_for_a_refusal(listen: SocketAddr, (path, length): (&str, usize), seen: &Seen) {
+    let began = Instant::now();
     // From the first try to connect to the head of the answer.
-    let told = timeout(LONGEST, one(listen, path, length)).await;
-    if !counted && !counts.load(Relaxed) {
-        return;
-    }
-    match told {
+    match timeout(LONGEST, one(listen, path, length)).await {
         Ok(Ok((503, again))) => {
             seen.refusals.lock().expect("nobody panics with it").push(began.elapsed());
             seen.bare.fetch_add(u64::from(again.is_none()), Relaxed);
         }
-        // It was not refused.
+        // It was let in.
         Ok(Ok(_)) => {}
         Ok(Err(_)) => drop(seen.cut.fetch_add(1, Relaxed)),
         Err(_) => seen.refusals.lock().expect("nobody panics with it").push(LONGEST),
     }
 }
 
-async fn probe(admin: SocketAddr, seen: &Seen, counts: &AtomicBool) {
-    let (counted, began) = (counts.load(Relaxed), Instant::now());
+async fn probe(admin: SocketAddr, seen: &Seen) {
+    let began = Instant::now();
     let told = timeout(LONGEST, get(admin, "/readyz")).await;
-    if counted || counts.load(Relaxed) {
-        seen.probes.lock().expect("nobody panics with it").push(began.elapsed());
-        seen.unready.fetch_add(u64::from(!matches!(told, Ok(Ok((200, _))))), Relaxed);
-    }
+    seen.probes.lock().expect("nobody panics with it").push(began.elapsed());
+    seen.unready.fetch_add(u64::from(!matches!(told, Ok(Ok((200, _))))), Relaxed);
 }
