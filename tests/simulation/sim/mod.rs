@@ -76,8 +76,9 @@ fn story(sim: &Sim) {
             let mut world = sim.world();
             let (crash, millis) = (Crash::any(&mut world.chance, longest), world.chance.within(500..longest));
             // A second crash in the middle of what the first one made necessary.
-            let again = life::ends_torn(&world.disk) && world.chance.hits(500);
-            (if again { Crash::AfterChange(1) } else { crash }, millis)
+            let is_whole = world.disk.is_synced() && !life::ends_torn(&world.disk);
+            let again = (!is_whole && world.chance.hits(500)).then(|| world.chance.within(1..12));
+            (again.map_or(crash, Crash::AfterChange), millis)
         };
         life::maybe_fail_disk(sim);
         if !step(sim, Purpose::Storm(millis), crash) {

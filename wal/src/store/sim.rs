@@ -143,6 +143,12 @@ impl SimDisk {
         self.0.released.notify_all();
     }
 
+    /// Whether a power cut would take nothing.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.state().is_synced()
+    }
+
     /// How often the witness was synced.
     #[must_use]
     pub fn witness_syncs(&self) -> u64 {
@@ -250,7 +256,7 @@ impl SimStore {
     /// As where a log is opened in a directory: what a process that was killed left unsynced is believed only when it is synced.
     /// Where there is nothing of that, nothing is changed that the power could go after.
     pub(crate) fn sync_all(&self) -> Result<(), StoreError> {
-        if self.disk.state().is_synced() {
+        if self.disk.is_synced() {
             return Ok(());
         }
         self.sync_witness()?;
