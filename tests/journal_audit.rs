@@ -11,10 +11,10 @@ use unanimous::clock::{SystemClock, Timestamp};
 use unanimous::journal::codec;
 use unanimous::journal::inspect::{Audit, Wanted, audit, records};
 use unanimous::journal::options::LogOptions;
-use unanimous::journal::record::{Entry, Record};
+use unanimous::journal::record::{Carried, Entry, Record};
 use unanimous::journal::{Journal, LogPosition as Lsn};
 use unanimous::plan::TransactionId;
-use unanimous::txn::Decision;
+use unanimous::txn::{Decision, Txn};
 use unanimous_wal::salvage::Rebuild;
 use unanimous_wal::{Options, open};
 
@@ -93,6 +93,12 @@ async fn records_of_another_node_are_no_part_of_this_log_and_no_node_starts_with
     // A log whose number was lost to damage says that something was given up.
     let gave_up = (TransactionId::NONE, Record::GaveUp { damage: "all of it".to_owned() });
     let log = [(id(1), begun()), gave_up, (id(1), decided()), (id(1), Record::Ended(Decision::Commit))];
+    assert_eq!(audit(a_log_of(7, 1, &log).await.path()).unwrap().faults, [""; 0]);
+    // When all of that has been retired, what was open then is carried on.
+    let Record::Begun(plan) = begun() else { unreachable!("it begins") };
+    let txn = Txn::begin(plan.shape().unwrap());
+    let carried = Carried { plan, txn, kept: None, parked: None };
+    let log = [(id(1), Record::Carried(Box::new(carried)))];
     assert_eq!(audit(a_log_of(7, 1, &log).await.path()).unwrap().faults, [""; 0]);
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use unanimous::clock::Timestamp;
 use unanimous::journal::OpenError;
 use unanimous::journal::codec;
-use unanimous::journal::inspect::{Wanted, records};
+use unanimous::journal::inspect::{Wanted, audit, records};
 use unanimous::journal::record::{Carried, Entry, Record};
 use unanimous::journal::salvage::{Copied, Doubt, Question, Report, SalvageError, salvage};
 use unanimous::plan::{Issuer, TransactionId};
@@ -323,7 +323,13 @@ async fn one_record_of_another_node_does_not_hide_whose_log_it_is() {
     wal.append(codec::encode(&strange).unwrap(), ()).await.unwrap();
     wal.close().await.unwrap();
     let log = Log { directory: own.to, payloads: Vec::new() };
-    assert_eq!((log.node(), log.rescue().node()), (Some(1), Some(1)));
+    let rescue = log.rescue();
+    assert_eq!((log.node(), rescue.node()), (Some(1), Some(1)));
+    let left_out: Vec<_> = rescue.report.not_records.iter().map(|(lsn, _)| lsn.get()).collect();
+    assert_eq!((left_out, rescue.report.findings.records), (vec![2], 1));
+    // So that a node starts with it.
+    let audited = audit(rescue.to.path()).unwrap();
+    assert!(!audited.faults.iter().any(|fault| fault.contains("are mixed")), "{audited:?}");
 }
 
 #[tokio::test]

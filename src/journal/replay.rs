@@ -79,7 +79,8 @@ pub struct Found {
     pub records: u64,
     /// Records of transactions whose beginning is not in the log.
     pub strays: u64,
-    /// The nodes that began the transactions, with the first record of each.
+    /// The nodes that began transactions here, with the first record that says so. What was only carried may be of a node that lost
+    /// its number to damage.
     pub nodes: BTreeMap<u32, Lsn>,
 }
 
@@ -121,9 +122,6 @@ impl Replay {
         }
         self.index.note(entry.time, lsn);
         let id = entry.transaction;
-        if let Some(node) = id.node() {
-            self.found.nodes.entry(node).or_insert(lsn);
-        }
         match entry.record {
             Record::Opened { .. } | Record::GaveUp { .. } => {}
             Record::Begun(plan) => self.begin(lsn, id, plan),
@@ -186,6 +184,9 @@ impl Replay {
     }
 
     fn begin(&mut self, lsn: Lsn, id: TransactionId, plan: Arc<Plan>) {
+        if let Some(node) = id.node() {
+            self.found.nodes.entry(node).or_insert(lsn);
+        }
         self.index.note_begun(id, lsn);
         self.remember_key(id, &plan);
         let Ok(shape) = plan.shape() else { return self.stray(lsn, id, None) };

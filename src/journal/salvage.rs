@@ -114,8 +114,13 @@ pub fn salvage(directory: &Path, to: &Path, copied: Copied, now: Timestamp) -> R
     let salvage = look(directory, copied).map_err(OpenError::Log)?;
     let mut draft = Draft::default();
     salvage.each(|item| draft.take(item))?;
-    draft.end(salvage.findings(), now);
     let node = draft.node(salvage.findings())?;
+    // A log that lost its number to damage says so, and has transactions under both.
+    if draft.given_up == 0 && draft.nodes.iter().any(|other| *other != node) {
+        draft = Draft { own: Some(node), ..Draft::default() };
+        salvage.each(|item| draft.take(item))?;
+    }
+    draft.end(salvage.findings(), now);
     let records = write(&salvage, &draft, to, node)?;
     let report = draft.report(salvage.findings().clone());
     let audited = match audit(to) {
@@ -175,6 +180,8 @@ impl From<unanimous_wal::OpenError> for SalvageError {
 /// What is known of the new log before it is written.
 #[derive(Default)]
 struct Draft {
+    /// Records of another node than this are left out.
+    own: Option<u32>,
     replay: Replay,
     gaps: Vec<Gap>,
     /// Gaps after which no record came yet.
@@ -209,7 +216,7 @@ impl Draft {
                 };
                 self.waiting.push((first, last, why));
             }
-            Item::Record(lsn, payload) => match codec::decode(payload) {
+            Item::Record(lsn, payload) => match codec::decode(payload).and_then(|entry| self.of_own(entry)) {
                 Ok(entry) => self.record(lsn, entry),
                 Err(newer @ CodecError::Newer(_)) => return Err(SalvageError::Newer(lsn, newer)),
                 Err(error) => {
@@ -219,6 +226,13 @@ impl Draft {
             },
         }
         Ok(())
+    }
+
+    fn of_own(&self, entry: Entry) -> Result<Entry, CodecError> {
+        match entry.transaction.node().filter(|node| self.own.is_some_and(|own| own != *node)) {
+            Some(node) => Err(CodecError::Malformed(format!("it is of node {node}, and no other here is"))),
+            None => Ok(entry),
+        }
     }
 
     fn record(&mut self, lsn: Lsn, entry: Entry) {
