@@ -369,7 +369,17 @@ async fn connections_of_clients_leave_open_files_for_calls_and_the_log() {
         }
     }
     for _ in 0..5 {
-        visit(&node, "/transfers", &json!({})).await.0.expect(200);
+        // On a busy machine the one who has to leave may take too long; whoever comes again has a seat.
+        kit::until("somebody leaves", async || {
+            let reply = visit(&node, "/transfers", &json!({})).await.0;
+            if reply.status != 503 {
+                reply.expect(200);
+                return true;
+            }
+            assert!(reply.text.contains("everybody who is connected"), "{reply:?}");
+            false
+        })
+        .await;
     }
     assert!(node.stderr().contains("allows 200 open files"), "{}", node.stderr());
 }
