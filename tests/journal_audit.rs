@@ -16,7 +16,7 @@ use unanimous::journal::{Journal, LogPosition as Lsn};
 use unanimous::plan::TransactionId;
 use unanimous::txn::{Decision, Txn};
 use unanimous_wal::salvage::Rebuild;
-use unanimous_wal::{Options, open};
+use unanimous_wal::{Options, SALVAGE, open};
 
 use made::{begun, decided, id};
 
@@ -27,18 +27,33 @@ async fn a_log(low: u64, records: &[(TransactionId, Record)]) -> tempfile::TempD
 }
 
 async fn a_log_of(node: u32, low: u64, records: &[(TransactionId, Record)]) -> tempfile::TempDir {
+    a_log_with(node, low, &bytes_of(records)).await
+}
+
+fn bytes_of(records: &[(TransactionId, Record)]) -> Vec<Vec<u8>> {
+    let encoded = |(number, (transaction, record)): (u64, &(TransactionId, Record))| {
+        let entry = Entry { time: Timestamp(number), transaction: *transaction, record: record.clone() };
+        codec::encode(&entry).unwrap()
+    };
+    (1..).zip(records).map(encoded).collect()
+}
+
+async fn a_log_with(node: u32, low: u64, payloads: &[Vec<u8>]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     Rebuild::create(directory.path(), node, 0, Lsn::FIRST).unwrap().finish().unwrap();
     let readable =
         open(directory.path(), Options::default()).unwrap().read_all(|_, _| Ok::<_, ()>(())).unwrap();
     let wal = readable.start().unwrap();
-    for (number, (transaction, record)) in (1..).zip(records) {
-        let entry = Entry { time: Timestamp(number), transaction: *transaction, record: record.clone() };
-        wal.append(codec::encode(&entry).unwrap(), ()).await.unwrap();
+    for payload in payloads {
+        wal.append(payload.clone(), ()).await.unwrap();
     }
     wal.retire(Lsn::new(low).unwrap()).await.unwrap();
     wal.close().await.unwrap();
     directory
+}
+
+fn opened() -> (TransactionId, Record) {
+    (TransactionId::NONE, Record::Opened { epoch: 1, version: "1".to_owned() })
 }
 
 fn counts(directory: &Path) -> (u64, Option<u64>, u64, usize, Vec<String>) {
@@ -77,6 +92,34 @@ async fn whoever_has_neither_a_beginning_nor_an_end_is_in_question_and_both_may_
 }
 
 #[tokio::test]
+async fn what_to_do_is_said_where_something_is_wrong_that_can_be_mended() {
+    let with = async |last: &[u8]| {
+        let payloads = [bytes_of(&[opened()]), vec![last.to_vec()]].concat();
+        let directory = a_log_with(1, 1, &payloads).await;
+        let Audit { faults, advice, .. } = audit(directory.path()).unwrap();
+        assert!(matches!(faults.as_slice(), [fault] if fault.starts_with("record 2 was read")), "{faults:?}");
+        advice
+    };
+    assert_eq!(with(b"\x00nonsense").await, Some(SALVAGE));
+    assert_eq!(with(b"\x02what only the newer program knows").await, None, "a newer program reads it");
+    assert_eq!(audit(a_log(1, &[(id(1), begun())]).await.path()).unwrap().advice, None, "nothing is wrong");
+    let lost = audit(a_log(1, &[(id(1), decided())]).await.path()).unwrap().advice;
+    assert!(lost.is_some_and(|advice| advice.contains("tx resolve")), "{lost:?}");
+}
+
+/// Whose beginning is missing may have ended behind what cannot be read; what was begun twice is wrong whatever comes.
+#[tokio::test]
+async fn of_a_log_that_is_not_read_to_its_end_only_that_is_said_which_its_end_cannot_change() {
+    let log = [opened(), (id(1), decided()), (id(2), begun()), (id(2), begun())];
+    let payloads = [bytes_of(&log), vec![b"\x00nonsense".to_vec()]].concat();
+    let directory = a_log_with(1, 2, &payloads).await;
+    let Audit { records, faults, advice, .. } = audit(directory.path()).unwrap();
+    assert_eq!((records, advice), (3, Some(SALVAGE)));
+    let words = format!("record 4 of {}: it begins a second time", id(2));
+    assert!(matches!(faults.as_slice(), [_, fault] if *fault == words), "{faults:?}");
+}
+
+#[tokio::test]
 async fn records_of_another_node_are_no_part_of_this_log_and_no_node_starts_with_them() {
     let directory = a_log_of(7, 1, &[(id(1), begun()), (id(1), decided())]).await;
     let (.., faults) = counts(directory.path());
@@ -108,12 +151,14 @@ async fn the_records_that_are_asked_for_come_in_order_and_until_it_is_enough() {
     let directory = a_log(
         1,
         &[
-            (TransactionId::NONE, Record::Opened { epoch: 1, version: "1".to_owned() }),
+            opened(),
             (open, begun()),
             (done, begun()),
             (done, decided()),
             (open, decided()),
             (done, Record::Ended(Decision::Commit)),
+            (id(3), begun()),
+            (id(3), Record::Settled),
         ],
     )
     .await;
@@ -127,9 +172,9 @@ async fn the_records_that_are_asked_for_come_in_order_and_until_it_is_enough() {
         told
     };
     let all = Wanted::default();
-    assert_eq!(told(all, 10), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(told(all, 10), [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(told(all, 2), [1, 2]);
-    assert_eq!(told(Wanted { from: Lsn::new(5), ..all }, 10), [5, 6]);
+    assert_eq!(told(Wanted { from: Lsn::new(5), ..all }, 10), [5, 6, 7, 8]);
     assert_eq!(told(Wanted { transaction: Some(done), ..all }, 10), [3, 4, 6]);
     assert_eq!(told(Wanted { transaction: Some(done), from: Lsn::new(4), ..all }, 10), [4, 6]);
     assert_eq!(told(Wanted { in_doubt: true, ..all }, 10), [2, 5]);

@@ -198,6 +198,13 @@ async fn a_gap_that_leaves_nothing_in_question_is_a_gap_all_the_same() {
 }
 
 #[tokio::test]
+async fn what_was_given_up_before_is_counted_and_is_no_new_damage() {
+    let gave_up = || (NOBODY, Record::GaveUp { damage: "a gap".to_owned() });
+    let Rescue { report, .. } = Log::of(&[opened("1"), gave_up(), opened("2"), gave_up()]).await.rescue();
+    assert_eq!((report.given_up, report.is_whole()), (2, true));
+}
+
+#[tokio::test]
 async fn of_what_is_missing_at_the_beginning_one_record_is_enough() {
     let (lost, done, known) = (id(1), id(2), id(3));
     let log = Log::of(&[
