@@ -85,35 +85,29 @@ async fn bank_py_breaks_no_rule() {
     }
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bank.py");
     let bank = Restartable::start(&format!("python3 {examples} PORT DIR/bank.db")).await;
-    let run = conformance(&[
+    let paths = [
         &bank.url,
         "--work=/debit",
         "--prepare=/tx/prepare",
         "--commit=/tx/commit",
         "--abort=/tx/abort",
         r#"--body={"account":"alice","amount":1}"#,
+    ];
+    let restart = bank.restart();
+    let everything = [
         r#"--refused-body={"account":"alice","amount":1000}"#,
         "--look=/accounts",
         "--timeout=20s",
         "--restart-command",
-        &bank.restart(),
-    ])
-    .await;
+        &restart,
+    ];
+    let run = conformance(&[&paths[..], &everything].concat()).await;
     run.keeps_every_rule();
     let doubt = "from before the restart is still open";
     assert!(!run.stderr().contains(doubt), "{}", run.stderr());
     // A command that kills nobody.
-    let run = conformance(&[
-        &bank.url,
-        "--work=/debit",
-        "--prepare=/tx/prepare",
-        "--commit=/tx/commit",
-        "--abort=/tx/abort",
-        r#"--body={"account":"alice","amount":1}"#,
-        "--rule=promise-survives",
-        "--restart-command=true",
-    ])
-    .await;
+    let kills_nobody = ["--rule=promise-survives", "--restart-command=true"];
+    let run = conformance(&[&paths[..], &kills_nobody].concat()).await;
     assert!(run.stderr().contains(doubt), "{}", run.stderr());
 }
 

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{Write, stderr};
 
 /// What was skipped, for `.ci/run`, which says so at its end.
-const LIST: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/skipped.txt");
+const LIST: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/../skipped.txt");
 
 /// Says so past the capture of the test harness, which would hide it.
 pub fn skipped(why: &str) {

@@ -16,14 +16,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_failed_sync_answers_every_waiter_and_every_later_one() {
-    for operation in [
-        Operation::Put,
-        Operation::Sync,
-        Operation::WriteRing,
-        Operation::SyncRing,
-        Operation::WriteWitness,
-        Operation::SyncWitness,
-    ] {
+    for operation in Operation::OF_A_COMMIT {
         let disk = SimDisk::new(3);
         let (wal, _) = start_sim(&disk);
         wal.append(payload(1, 10), ()).await.unwrap();

@@ -331,16 +331,6 @@ pub fn ends_torn(disk: &SimDisk) -> bool {
     })
 }
 
-/// What fails of a disk that fails.
-const FAILING: [Operation; 6] = [
-    Operation::Put,
-    Operation::Sync,
-    Operation::WriteRing,
-    Operation::SyncRing,
-    Operation::WriteWitness,
-    Operation::SyncWitness,
-];
-
 /// Now and then the disk fails in a life.
 pub fn maybe_fail_disk(sim: &Sim) {
     let mut world = sim.world();
@@ -348,7 +338,7 @@ pub fn maybe_fail_disk(sim: &Sim) {
         return;
     }
     let nth = world.chance.within(1..60);
-    let (operation, passes) = (world.chance.one_of(&FAILING), world.chance.hits(500));
+    let (operation, passes) = (world.chance.one_of(&Operation::OF_A_COMMIT), world.chance.hits(500));
     if passes {
         world.disk.fail_once(operation, nth);
     } else {

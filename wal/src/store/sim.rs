@@ -57,6 +57,12 @@ pub enum Operation {
     Close,
 }
 
+impl Operation {
+    /// What a commit asks of the disk.
+    pub const OF_A_COMMIT: [Self; 6] =
+        [Self::Put, Self::Sync, Self::WriteRing, Self::SyncRing, Self::WriteWitness, Self::SyncWitness];
+}
+
 /// A small ring, so that it goes round often.
 const RING_PAGES: u64 = 64;
 
