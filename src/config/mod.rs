@@ -30,7 +30,7 @@ pub use error::{ConfigError, Mistake, Place};
 pub(crate) use services::endpoint;
 
 use crate::coordinator::options::CoordinatorOptions;
-use crate::discovery::{Endpoint, Fixed};
+use crate::discovery::{Fixed, Instance};
 use crate::gateway::{GatewayOptions, RouteTable};
 use crate::journal::options::LogOptions;
 use crate::participant::options::TransactionOptions;
@@ -59,16 +59,16 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// Its instances: at least one.
-    pub endpoints: Vec<Endpoint>,
+    pub instances: Vec<Instance>,
     /// How it takes part in transactions; `None`: it does not.
     pub transaction: Option<TransactionOptions>,
 }
 
 impl Config {
-    /// The endpoints of all services, for those who ask by name.
+    /// The instances of all services, for those who ask by name.
     #[must_use]
     pub fn discovery(&self) -> Fixed {
-        self.services.iter().map(|(name, service)| (name.clone(), service.endpoints.clone())).collect()
+        self.services.iter().map(|(name, service)| (name.clone(), service.instances.clone())).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use super::Service;
 use super::file::{BodyFile, RetryFile, ServiceFile, Text, TransactionFile};
 use super::findings::{Findings, Noted, nearest};
 use super::resolve::{COUNT, WAIT};
-use crate::discovery::Endpoint;
+use crate::discovery::{Endpoint, Instance};
 use crate::gateway::{Params, Template};
 use crate::participant::options::{CallBody, Retry, TransactionOptions};
 
@@ -60,9 +60,9 @@ pub(super) fn services(
     let mut services = BTreeMap::new();
     for (name, file) in files {
         check_name(name, findings);
-        let endpoints = endpoints(name, file, findings);
+        let instances = instances(name, file, findings);
         let transaction = file.transaction.as_ref().map(|file| transaction(file, findings)).transpose();
-        let service = transaction.map(|transaction| Service { endpoints, transaction });
+        let service = transaction.map(|transaction| Service { instances, transaction });
         services.extend(service.ok().map(|service| (name.get_ref().clone(), service)));
     }
     services
@@ -83,7 +83,7 @@ fn check_name(name: &Text, findings: &mut Findings<'_>) {
     }
 }
 
-fn endpoints(name: &Text, file: &ServiceFile, findings: &mut Findings<'_>) -> Vec<Endpoint> {
+fn instances(name: &Text, file: &ServiceFile, findings: &mut Findings<'_>) -> Vec<Instance> {
     let given = file.endpoints.get_ref();
     if given.is_empty() || given.len() > ENDPOINTS_MAX {
         let (name, count) = (name.get_ref(), given.len());
@@ -96,6 +96,7 @@ fn endpoints(name: &Text, file: &ServiceFile, findings: &mut Findings<'_>) -> Ve
     given
         .iter()
         .filter_map(|text| findings.keep(&text.span(), "bad endpoint", endpoint(text.get_ref())).ok())
+        .map(Instance::new)
         .collect()
 }
 

@@ -1,9 +1,10 @@
-//! Which endpoints a service has. One trait; for now the only source is the configuration file.
+//! Which instances a service has, and where. One trait; for now the only source is the configuration file.
 //!
 //! A source answers at once from a snapshot it keeps; it never does I/O on the path of a request.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 /// The base URL of one instance of a service: scheme and authority, no path: `http://127.0.0.1:9001`.
@@ -30,24 +31,41 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A source of endpoints.
-pub trait Discovery: Send + Sync + 'static {
-    /// The endpoints of `service` as last known, in a stable order; empty where it has none.
-    fn endpoints(&self, service: &str) -> Arc<[Endpoint]>;
+/// One instance of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Where it is; its identity too: what is known of its health is known of this.
+    pub endpoint: Endpoint,
+    /// Its share of the calls beside that of the others, at least 1. Default: 1.
+    pub weight: NonZeroU16,
 }
 
-/// Endpoints that never change: what the configuration file lists.
-#[derive(Debug, Clone, Default)]
-pub struct Fixed(BTreeMap<String, Arc<[Endpoint]>>);
+impl Instance {
+    /// An instance with the weight of most.
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, weight: NonZeroU16::MIN }
+    }
+}
 
-impl FromIterator<(String, Vec<Endpoint>)> for Fixed {
-    fn from_iter<I: IntoIterator<Item = (String, Vec<Endpoint>)>>(services: I) -> Self {
+/// A source of instances.
+pub trait Discovery: Send + Sync + 'static {
+    /// The instances of `service` as last known, in a stable order; empty where it has none.
+    fn instances(&self, service: &str) -> Arc<[Instance]>;
+}
+
+/// Instances that never change: what the configuration file lists.
+#[derive(Debug, Clone, Default)]
+pub struct Fixed(BTreeMap<String, Arc<[Instance]>>);
+
+impl FromIterator<(String, Vec<Instance>)> for Fixed {
+    fn from_iter<I: IntoIterator<Item = (String, Vec<Instance>)>>(services: I) -> Self {
         Self(services.into_iter().map(|(name, list)| (name, list.into())).collect())
     }
 }
 
 impl Discovery for Fixed {
-    fn endpoints(&self, service: &str) -> Arc<[Endpoint]> {
+    fn instances(&self, service: &str) -> Arc<[Instance]> {
         self.0.get(service).cloned().unwrap_or_default()
     }
 }

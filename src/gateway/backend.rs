@@ -123,10 +123,11 @@ impl Backends {
 
     /// All endpoints of a service, beginning with the one whose turn it is.
     fn in_turn(&self, service: &str) -> Vec<Endpoint> {
-        let endpoints = self.discovery.endpoints(service);
+        let instances = self.discovery.instances(service);
         let turn = self.turns.get(service).map_or(0, |turns| turns.fetch_add(1, Ordering::Relaxed));
-        let start = turn.checked_rem(endpoints.len()).unwrap_or(0);
-        endpoints.iter().cycle().skip(start).take(endpoints.len()).cloned().collect()
+        let start = turn.checked_rem(instances.len()).unwrap_or(0);
+        let in_turn = instances.iter().cycle().skip(start).take(instances.len());
+        in_turn.map(|instance| instance.endpoint.clone()).collect()
     }
 }
 

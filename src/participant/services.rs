@@ -53,7 +53,8 @@ impl Services {
     /// asked for ever.
     #[must_use]
     pub fn endpoints(&self, call: &Call) -> Vec<Endpoint> {
-        let mut endpoints = self.discovery.endpoints(call.service()).to_vec();
+        let instances = self.discovery.instances(call.service());
+        let mut endpoints: Vec<_> = instances.iter().map(|instance| instance.endpoint.clone()).collect();
         let count = endpoints.len().max(1);
         let later = usize::try_from(call.attempt.saturating_sub(1)).unwrap_or_default();
         let place =

@@ -107,7 +107,8 @@ impl Target {
         let service = config.services.get(&possible.service).expect("the configuration was checked");
         let mut options = service.transaction.clone().expect("the configuration was checked");
         options.timeout = args.timeout.map_or(options.timeout, Into::into);
-        let endpoints = if endpoints.is_empty() { service.endpoints.clone() } else { endpoints };
+        let of_service = || service.instances.iter().map(|instance| instance.endpoint.clone()).collect();
+        let endpoints = if endpoints.is_empty() { of_service() } else { endpoints };
         Ok(Self { endpoints, options, possible, impossible, headers })
     }
 
