@@ -7,8 +7,8 @@
 //! so there is nothing to give back and nothing to forget.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, TryStreamExt as _};
@@ -18,10 +18,13 @@ use futures_util::{Stream, TryStreamExt as _};
 pub struct Budget(Vec<Arc<AtomicUsize>>);
 
 /// A budget of which each service may use half, so that one whose bodies are held for long leaves room for the others.
+/// Clones share it.
 #[derive(Debug, Clone)]
 pub struct Halves {
     whole: Budget,
-    of_service: Arc<HashMap<String, Budget>>,
+    bytes: usize,
+    /// One for each service that was ever asked for. Their names come from configurations, so that they are few.
+    of_service: Arc<RwLock<HashMap<String, Budget>>>,
 }
 
 /// Bytes taken out of a budget; dropping it gives them back.
@@ -134,10 +137,10 @@ impl Budget {
 }
 
 impl Halves {
-    /// A budget of `bytes` for all of `services` together.
-    pub fn new(services: impl IntoIterator<Item: Into<String>>, bytes: usize) -> Self {
-        let half = |service: _| (Into::into(service), Budget::new(bytes.div_ceil(2)));
-        Self { whole: Budget::new(bytes), of_service: Arc::new(services.into_iter().map(half).collect()) }
+    /// A budget of `bytes` for all services together.
+    #[must_use]
+    pub fn new(bytes: usize) -> Self {
+        Self { whole: Budget::new(bytes), bytes, of_service: Arc::default() }
     }
 
     /// What bodies of one service draw from.
@@ -146,11 +149,19 @@ impl Halves {
         self.of_all([service])
     }
 
-    /// What a body for all of `services` draws from. One that is not known has the whole and no half.
+    /// What a body for all of `services` draws from.
     #[must_use]
     pub fn of_all<'a>(&self, services: impl IntoIterator<Item = &'a str>) -> Budget {
-        let halves = services.into_iter().filter_map(|service| self.of_service.get(service));
-        halves.fold(self.whole.clone(), |all, half| all.and(half))
+        services.into_iter().fold(self.whole.clone(), |all, service| all.and(&self.half(service)))
+    }
+
+    fn half(&self, service: &str) -> Budget {
+        let known = self.of_service.read().unwrap_or_else(PoisonError::into_inner).get(service).cloned();
+        known.unwrap_or_else(|| {
+            let mut of_service = self.of_service.write().unwrap_or_else(PoisonError::into_inner);
+            let half = || Budget::new(self.bytes.div_ceil(2));
+            of_service.entry(service.to_owned()).or_insert_with(half).clone()
+        })
     }
 }
 

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Layers, lowest first; a module may use only what stands above it (`tests/tidy.rs` holds this):
-//! - [`txn`], [`plan`], [`clock`], [`discovery`], [`budget`], and the crate `unanimous-wal`
+//! - [`txn`], [`plan`], [`clock`], [`discovery`], [`budget`], [`watched`], and the crate `unanimous-wal`
 //! - [`journal`], [`participant`]
 //! - [`coordinator`]
 //! - [`recovery`], [`gateway`]
@@ -34,3 +34,4 @@ pub mod recovery;
 pub mod server;
 pub mod telemetry;
 pub mod txn;
+pub mod watched;

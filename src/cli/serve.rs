@@ -1,5 +1,6 @@
 //! `unanimous serve`: runs a gateway node.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,9 +10,14 @@ use tokio::sync::mpsc;
 
 use crate::config::{self, Config, ConfigError};
 use crate::server::node::{Setup, Stopped, run as run_node};
+use crate::server::reload::Origin;
 use crate::telemetry;
+use crate::watched::Watched;
 
 /// Run a gateway node until SIGTERM or Ctrl-C; a second signal stops it at once, and loses nothing.
+///
+/// SIGHUP, a change of the configuration file, and `POST /v1/reload` at the admin listener read the file again: all of it is
+/// taken over, without a lost request, or nothing.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The configuration file (TOML).
@@ -45,28 +51,53 @@ pub enum ServeError {
 /// Runs the node.
 pub async fn run(args: Args) -> Result<(), ServeError> {
     telemetry::start();
+    // Before it is read, so that no change falls in between.
+    let file = Watched::new(&args.config);
+    let mut setup = read(&args)?;
+    let again = move || read(&args).map_err(|error| mistakes(&error));
+    setup.origin = Some(Origin { file, read: Arc::new(again), parse });
+    Ok(run_node(setup, signals()?).await?)
+}
+
+/// What the file, the environment and the command line say.
+fn read(args: &Args) -> Result<Setup, ConfigError> {
     let mut config = config::load(&args.config, config::process_env())?;
-    config.node.data_dir = args.data_dir.unwrap_or(config.node.data_dir);
+    config.node.data_dir = args.data_dir.clone().unwrap_or(config.node.data_dir);
     config.node.listen = args.listen.unwrap_or(config.node.listen);
     config.node.admin = args.admin.unwrap_or(config.node.admin);
-    let signals = signals()?;
-    Ok(run_node(setup(config), signals).await?)
+    Ok(setup(config))
+}
+
+fn parse(name: &str, text: &str) -> Result<Setup, Vec<String>> {
+    config::parse(name, text, std::iter::empty()).map(setup).map_err(|error| mistakes(&error))
+}
+
+/// One mistake a line.
+fn mistakes(error: &ConfigError) -> Vec<String> {
+    error.to_string().lines().map(str::to_owned).collect()
 }
 
 /// What the configuration says, as the node wants it.
 #[must_use]
 pub fn setup(config: Config) -> Setup {
     let discovery = Arc::new(config.discovery());
-    let participants =
-        config.services.into_iter().filter_map(|(name, service)| Some((name, service.transaction?)));
+    let (mut participants, mut sections) = (BTreeMap::new(), BTreeMap::new());
+    for (name, service) in config.services {
+        if let Some(transaction) = service.transaction {
+            participants.insert(name.clone(), transaction);
+            sections.insert(name, service.section);
+        }
+    }
     Setup {
-        participants: participants.collect(),
+        participants,
+        sections,
         discovery,
         node: config.node,
         log: config.log,
         coordinator: config.coordinator,
         gateway: config.gateway,
         routes: config.routes,
+        origin: None,
     }
 }
 

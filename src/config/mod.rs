@@ -16,6 +16,7 @@ mod file;
 mod findings;
 mod resolve;
 mod routes;
+mod sections;
 mod services;
 mod source;
 mod syntax;
@@ -62,6 +63,8 @@ pub struct Service {
     pub instances: Vec<Instance>,
     /// How it takes part in transactions; `None`: it does not.
     pub transaction: Option<TransactionOptions>,
+    /// Its section as it is written, with what variables say put in: a configuration of its own, of this service alone.
+    pub section: String,
 }
 
 impl Config {
@@ -95,9 +98,14 @@ pub fn parse(
     let variables = env::collect(env);
     let source = Source::new(name, text, &variables);
     let mut findings = Findings::new(&source);
-    let file = tree(text, &variables, &mut findings).map(toml::de::Deserializer::from);
+    let tree = tree(text, &variables, &mut findings);
+    let sections = tree.as_ref().map(|tree| sections::of(tree.get_ref())).unwrap_or_default();
+    let file = tree.map(toml::de::Deserializer::from);
     let file = file.and_then(|tree| syntax::keep(file::File::deserialize(tree), &mut findings));
-    let config = file.and_then(|file| resolve::resolve(&file, &mut findings));
+    let mut config = file.and_then(|file| resolve::resolve(&file, &mut findings));
+    for (name, service) in config.iter_mut().flat_map(|config| &mut config.services) {
+        service.section = sections.get(name).cloned().unwrap_or_default();
+    }
     let mistakes = findings.into_mistakes();
     match config {
         Some(config) if mistakes.is_empty() => Ok(config),

@@ -62,7 +62,8 @@ pub(super) fn services(
         check_name(name, findings);
         let instances = instances(name, file, findings);
         let transaction = file.transaction.as_ref().map(|file| transaction(file, findings)).transpose();
-        let service = transaction.map(|transaction| Service { instances, transaction });
+        let service =
+            transaction.map(|transaction| Service { instances, transaction, section: String::new() });
         services.extend(service.ok().map(|service| (name.get_ref().clone(), service)));
     }
     services

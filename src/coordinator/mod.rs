@@ -253,6 +253,12 @@ impl<P: Participants> Coordinator<P> {
         self.shared.registry.views()
     }
 
+    /// The services that take part in open transactions.
+    #[must_use]
+    pub fn services_of_open(&self) -> BTreeSet<String> {
+        self.shared.registry.services()
+    }
+
     /// How many transactions are open, and when the oldest of them began.
     #[must_use]
     pub fn in_doubt(&self) -> (usize, Option<crate::clock::Timestamp>) {

@@ -147,6 +147,15 @@ impl Registry {
         self.lock().open.values().map(|open| open.view.borrow().clone()).collect()
     }
 
+    /// The services of all open transactions, also those that need no call any more.
+    pub(crate) fn services(&self) -> BTreeSet<String> {
+        let inner = self.lock();
+        let plans = inner.open.values().map(Open::plan);
+        plans
+            .flat_map(|plan| plan.branches.iter().map(|branch| branch.service.clone()).collect::<Vec<_>>())
+            .collect()
+    }
+
     pub(crate) fn in_doubt(&self) -> (usize, Option<Timestamp>) {
         let inner = self.lock();
         (inner.open.len(), inner.open.keys().next().map(|id| id.time()))

@@ -62,7 +62,7 @@ impl HttpParticipants {
 
     /// Tries the endpoints in turn until one may have received the call.
     async fn attempt(&self, call: &Call, service: &Service) -> (Outcome, Option<Endpoint>) {
-        for endpoint in self.services.endpoints(call) {
+        for endpoint in service.endpoints(call) {
             match timeout(service.options.timeout, self.send(call, &endpoint)).await {
                 Ok(Outcome::NeverSent) => {}
                 Ok(outcome) => return (outcome, Some(endpoint)),
@@ -129,7 +129,7 @@ impl Participants for HttpParticipants {
     }
 
     fn is_crowded(&self, service: &str) -> bool {
-        self.services.get(service).is_some_and(Service::is_crowded)
+        self.services.get(service).is_some_and(|service| service.is_crowded())
     }
 
     async fn deliver(&self, call: Durable<Call>, _permit: Self::Permit) -> (Answer, Option<Endpoint>) {
@@ -142,14 +142,14 @@ impl Participants for HttpParticipants {
             return (meaning(call.operation, Outcome::NeverSent), None);
         };
         let started = tokio::time::Instant::now();
-        let (outcome, asked) = self.attempt(call, service).await;
+        let (outcome, asked) = self.attempt(call, &service).await;
         self.observe(call, &outcome, started.elapsed());
         service.heard(&outcome);
         (meaning(call.operation, outcome), asked)
     }
 
     fn recoveries(&self, service: &str) -> watch::Receiver<u64> {
-        self.services.get(service).map_or_else(|| watch::channel(0).1, Service::recoveries)
+        self.services.get(service).map_or_else(|| watch::channel(0).1, |service| service.recoveries())
     }
 
     fn retry(&self, service: &str) -> Retry {

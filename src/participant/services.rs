@@ -1,8 +1,12 @@
 //! What is known of each service: where it is, how many calls are in flight, whether it answers.
+//!
+//! A new configuration replaces what is said of a service and keeps what was learned of it. A service that is in the
+//! configuration no longer is kept for as long as somebody says that it is needed: transactions that are open with it
+//! are finished where they began.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -13,62 +17,74 @@ use crate::txn::Operation;
 
 /// Every service that takes part in transactions, by name.
 pub struct Services {
-    known: HashMap<String, Service>,
-    discovery: Arc<dyn Discovery>,
+    known: RwLock<HashMap<String, Arc<Service>>>,
 }
 
 /// One service.
 pub struct Service {
     /// What the configuration says of it.
     pub options: TransactionOptions,
+    discovery: Arc<dyn Discovery>,
     /// Work and prepare calls in flight.
     asking: Arc<Semaphore>,
-    /// Those that wait to be.
-    waiting_to_ask: AtomicUsize,
     /// Commit and abort calls in flight: apart, so that new work never holds up what is decided.
     telling: Arc<Semaphore>,
+    learned: Arc<Learned>,
+}
+
+/// What is known of a service, whatever is said of it.
+struct Learned {
+    /// Work and prepare calls that wait to be in flight.
+    waiting_to_ask: AtomicUsize,
     next_endpoint: AtomicUsize,
     is_silent: AtomicBool,
     recoveries: watch::Sender<u64>,
 }
 
 impl Services {
-    /// The services of the configuration, with their endpoints from `discovery`.
+    /// The services of the configuration, with their instances from `discovery`.
     pub fn new(
         services: impl IntoIterator<Item = (String, TransactionOptions)>,
-        discovery: Arc<dyn Discovery>,
+        discovery: &Arc<dyn Discovery>,
     ) -> Self {
-        let known = services.into_iter().map(|(name, options)| (name, Service::new(options))).collect();
-        Self { known, discovery }
+        let known = Self { known: RwLock::default() };
+        known.replace(services, discovery, |_| false);
+        known
     }
 
-    /// The service of this name; `None` where the configuration no longer has it.
+    /// The service of this name; `None` where neither the configuration has it nor an open transaction needs it.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Service> {
-        self.known.get(name)
+    pub fn get(&self, name: &str) -> Option<Arc<Service>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// The endpoints to try for one attempt at `call`, in order. Work goes to each in turn. What follows goes to the one
-    /// that was asked to work, and from attempt to attempt to another, so that one that is gone for good is not
-    /// asked for ever.
-    #[must_use]
-    pub fn endpoints(&self, call: &Call) -> Vec<Endpoint> {
-        let instances = self.discovery.instances(call.service());
-        let mut endpoints: Vec<_> = instances.iter().map(|instance| instance.endpoint.clone()).collect();
-        let count = endpoints.len().max(1);
-        let later = usize::try_from(call.attempt.saturating_sub(1)).unwrap_or_default();
-        let place =
-            call.endpoint.as_ref().and_then(|first| endpoints.iter().position(|other| other == first));
-        let turn = match (call.operation, place) {
-            (Operation::Work, _) => self
-                .get(call.service())
-                .map_or(0, |service| service.next_endpoint.fetch_add(1, Ordering::Relaxed)),
-            (Operation::Prepare | Operation::Commit | Operation::Abort, place) => {
-                place.unwrap_or_default() + later
-            }
-        };
-        endpoints.rotate_left(turn % count);
-        endpoints
+    /// Takes over another configuration. Those that it does not have stay as they are where they are `needed`.
+    pub fn replace(
+        &self,
+        services: impl IntoIterator<Item = (String, TransactionOptions)>,
+        discovery: &Arc<dyn Discovery>,
+        needed: impl Fn(&str) -> bool,
+    ) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *known);
+        for (name, options) in services {
+            let service = Service::after(before.remove(&name).as_deref(), options, discovery.clone());
+            known.insert(name, Arc::new(service));
+        }
+        known.extend(before.into_iter().filter(|(name, _)| needed(name)));
+    }
+
+    /// Adds services that the configuration does not have, but an open transaction.
+    pub fn add(
+        &self,
+        services: impl IntoIterator<Item = (String, TransactionOptions)>,
+        discovery: &Arc<dyn Discovery>,
+    ) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for (name, options) in services {
+            let service = || Arc::new(Service::after(None, options, discovery.clone()));
+            known.entry(name).or_insert_with(service);
+        }
     }
 }
 
@@ -89,23 +105,51 @@ impl Drop for Waits<'_> {
 }
 
 impl Service {
-    fn new(options: TransactionOptions) -> Self {
+    /// A service of which `before` was known.
+    fn after(before: Option<&Self>, options: TransactionOptions, discovery: Arc<dyn Discovery>) -> Self {
+        let limit = |before: fn(&Self) -> &Arc<Semaphore>, service: Option<&Self>| {
+            let same = service.filter(|service| service.options.calls_max == options.calls_max);
+            // Those who are in flight under another limit do not count in this one: for their while there may be more.
+            same.map_or_else(
+                || Arc::new(Semaphore::new(options.calls_max)),
+                |service| before(service).clone(),
+            )
+        };
         Self {
-            asking: Arc::new(Semaphore::new(options.calls_max)),
-            waiting_to_ask: AtomicUsize::new(0),
-            telling: Arc::new(Semaphore::new(options.calls_max)),
-            next_endpoint: AtomicUsize::new(0),
-            is_silent: AtomicBool::new(false),
-            recoveries: watch::Sender::new(0),
+            asking: limit(|service| &service.asking, before),
+            telling: limit(|service| &service.telling, before),
+            learned: before.map_or_else(Arc::default, |service| service.learned.clone()),
+            discovery,
             options,
         }
+    }
+
+    /// The endpoints to try for one attempt at `call`, in order. Work goes to each in turn. What follows goes to the one
+    /// that was asked to work, and from attempt to attempt to another, so that one that is gone for good is not
+    /// asked for ever.
+    #[must_use]
+    pub fn endpoints(&self, call: &Call) -> Vec<Endpoint> {
+        let instances = self.discovery.instances(call.service());
+        let mut endpoints: Vec<_> = instances.iter().map(|instance| instance.endpoint.clone()).collect();
+        let count = endpoints.len().max(1);
+        let later = usize::try_from(call.attempt.saturating_sub(1)).unwrap_or_default();
+        let place =
+            call.endpoint.as_ref().and_then(|first| endpoints.iter().position(|other| other == first));
+        let turn = match (call.operation, place) {
+            (Operation::Work, _) => self.learned.next_endpoint.fetch_add(1, Ordering::Relaxed),
+            (Operation::Prepare | Operation::Commit | Operation::Abort, place) => {
+                place.unwrap_or_default() + later
+            }
+        };
+        endpoints.rotate_left(turn % count);
+        endpoints
     }
 
     /// Waits until one more call may be in flight.
     pub async fn permit(&self, operation: Operation) -> OwnedSemaphorePermit {
         let (limit, _waits) = match operation {
             Operation::Work | Operation::Prepare => {
-                (&self.asking, Some(Waits::in_line(&self.waiting_to_ask)))
+                (&self.asking, Some(Waits::in_line(&self.learned.waiting_to_ask)))
             }
             Operation::Commit | Operation::Abort => (&self.telling, None),
         };
@@ -117,7 +161,7 @@ impl Service {
     /// deadline has passed by the time it is to vote.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.waiting_to_ask.load(Ordering::Relaxed) >= 2 * self.options.calls_max
+        self.learned.waiting_to_ask.load(Ordering::Relaxed) >= 2 * self.options.calls_max
     }
 
     /// What came of one attempt: an answer, or something that says that it does not answer now.
@@ -125,21 +169,32 @@ impl Service {
         match outcome {
             Outcome::Answered { reply, .. } if reply.status < 500 => self.answers(),
             Outcome::Answered { .. } | Outcome::NeverSent | Outcome::Broken(_) | Outcome::Late => {
-                self.is_silent.store(true, Ordering::Relaxed);
+                self.learned.is_silent.store(true, Ordering::Relaxed);
             }
         }
     }
 
     /// A call was answered; whoever waits for that is woken.
     pub fn answers(&self) {
-        if self.is_silent.swap(false, Ordering::Relaxed) {
-            self.recoveries.send_modify(|count| *count += 1);
+        if self.learned.is_silent.swap(false, Ordering::Relaxed) {
+            self.learned.recoveries.send_modify(|count| *count += 1);
         }
     }
 
     /// A counter that moves when the service answers again after it did not.
     #[must_use]
     pub fn recoveries(&self) -> watch::Receiver<u64> {
-        self.recoveries.subscribe()
+        self.learned.recoveries.subscribe()
+    }
+}
+
+impl Default for Learned {
+    fn default() -> Self {
+        Self {
+            waiting_to_ask: AtomicUsize::new(0),
+            next_endpoint: AtomicUsize::new(0),
+            is_silent: AtomicBool::new(false),
+            recoveries: watch::Sender::new(0),
+        }
     }
 }

@@ -12,10 +12,13 @@ use axum::routing::{get, post};
 use http::{HeaderMap, Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 
 use super::log_lines::{self, LogQuery};
 use super::metrics::Metrics;
 use super::public::fate_of;
+use super::reload::{Ask, Reloaded};
 use super::reply;
 use crate::coordinator::{Coordinator, NotDone};
 use crate::gateway::Problem;
@@ -35,6 +38,8 @@ pub struct Admin<P> {
     pub metrics: Arc<Metrics>,
     /// Why the node should get no traffic; empty when it should.
     pub unready: Unready,
+    /// Where to say that the configuration is to be read again.
+    pub reload: mpsc::Sender<Ask>,
 }
 
 /// Why a node is not ready; `None` when it is.
@@ -53,6 +58,7 @@ pub fn router<P: Participants>(admin: Arc<Admin<P>>) -> Router {
         .route("/v1/transactions/{id}/retry", post(retry::<P>))
         .route("/v1/transactions/{id}/resolve", post(resolve::<P>))
         .route("/v1/log", get(log::<P>))
+        .route("/v1/reload", post(reload::<P>))
         .fallback(async || {
             Problem::new(StatusCode::NOT_FOUND, "not_found", "the admin listener has no such path")
         })
@@ -194,6 +200,22 @@ async fn log<P: Participants>(
     let lines = log_lines::stream(coordinator.journal().clone(), query)?;
     let body = Body::from_stream(lines);
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+async fn reload<P: Participants>(State(admin): Shared<P>) -> Result<Response, Problem> {
+    // Before that nothing is there to be replaced, and afterwards nobody listens.
+    admin.coordinator()?;
+    let (ask, answer) = oneshot::channel();
+    let stopping = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the node is stopping");
+    let full = |error| match error {
+        TrySendError::Full(_) => {
+            Problem::overloaded("the configuration is being read again already; wait for that")
+        }
+        TrySendError::Closed(_) => stopping(),
+    };
+    admin.reload.try_send(ask).map_err(full)?;
+    let Reloaded { routes, participants } = answer.await.map_err(|_| stopping())??;
+    Ok(reply::ok(json!({ "status": "reloaded", "routes": routes, "participants": participants })))
 }
 
 async fn method_not_allowed(method: Method) -> Problem {

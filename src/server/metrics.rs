@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt::{self, Debug};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,10 +16,11 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::clock::Timestamp;
 use crate::coordinator::Phase;
 use crate::journal::{BATCH_SIZES, COMMIT_SECONDS, Disk, LogStats};
 use crate::participant::http::Attempt;
@@ -32,6 +34,8 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     call_durations: Family<ServiceLabels, Histogram>,
     requests: Family<RequestLabels, Counter>,
+    reloads: Family<ReloadLabels, Counter>,
+    last_reload: LastReload,
     live: Arc<OnceLock<Box<dyn Fn() -> Live + Send + Sync>>>,
 }
 
@@ -85,6 +89,18 @@ struct RequestLabels {
     code: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    result: &'static str,
+}
+
+/// How the last reading of the configuration went, and when one last went well.
+#[derive(Debug, Clone, Default)]
+struct LastReload {
+    successful: Gauge,
+    success_seconds: Gauge<f64, AtomicU64>,
+}
+
 /// From a millisecond, a call on loopback, to the longest timeouts people set.
 const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -112,11 +128,27 @@ impl Metrics {
             call_durations.clone(),
         );
         registry.register("http_requests", "Requests answered on the public listener", requests.clone());
+        let (reloads, last_reload) = (Family::default(), LastReload::default());
+        registry.register("config_reloads", "Times the configuration was read again", reloads.clone());
+        last_reload.register(&mut registry);
         let live = Arc::new(OnceLock::new());
         registry.register_collector(Box::new(Readings(live.clone())));
-        let metrics = Self { registry, transactions, phases, calls, call_durations, requests, live };
+        let metrics = Self {
+            registry,
+            transactions,
+            phases,
+            calls,
+            call_durations,
+            requests,
+            reloads,
+            last_reload,
+            live,
+        };
         for decision in [Decision::Commit, Decision::Abort] {
             drop(metrics.transactions.get_or_create(&OutcomeLabels { outcome: decision.outcome() }));
+        }
+        for result in ["success", "failure"] {
+            drop(metrics.reloads.get_or_create(&ReloadLabels { result }));
         }
         metrics
     }
@@ -156,6 +188,21 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { route: route.to_owned(), code }).inc();
     }
 
+    /// The configuration was read, at the start or again.
+    pub fn config_read(&self, is_good: bool, now: Timestamp) {
+        self.last_reload.successful.set(is_good.into());
+        if is_good {
+            self.last_reload.success_seconds.set(Duration::from_millis(now.0).as_secs_f64());
+        }
+    }
+
+    /// The configuration was read again.
+    pub fn reloaded(&self, is_good: bool, now: Timestamp) {
+        let result = if is_good { "success" } else { "failure" };
+        self.reloads.get_or_create(&ReloadLabels { result }).inc();
+        self.config_read(is_good, now);
+    }
+
     /// The text that every Prometheus reads (exposition format 0.0.4): there a counter has the name of its samples.
     #[must_use]
     pub fn text(&self) -> String {
@@ -181,6 +228,16 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string does not fail");
         text
+    }
+}
+
+impl LastReload {
+    fn register(&self, registry: &mut Registry) {
+        let successful = "1 if the configuration was good when it was last read";
+        registry.register("config_last_reload_successful", successful, self.successful.clone());
+        let seconds = "Unix time at which the configuration in force was read";
+        let name = "config_last_reload_success_timestamp_seconds";
+        registry.register(name, seconds, self.success_seconds.clone());
     }
 }
 

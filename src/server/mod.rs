@@ -20,6 +20,7 @@
 //! | [`public`] | what clients and participants may ask |
 //! | [`transact`] | one request of a transaction route, from body to answer |
 //! | [`key`] | the `Idempotency-Key` header |
+//! | [`reload`] | another configuration for a node that runs |
 //! | [`reply`] | results as HTTP |
 //! | [`admin`] | what operators may ask |
 //! | [`log_lines`] | the log as a stream of JSON lines |
@@ -35,6 +36,7 @@ pub mod metrics;
 pub mod node;
 pub mod options;
 pub mod public;
+pub mod reload;
 pub mod reply;
 pub mod seats;
 pub mod transact;

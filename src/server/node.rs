@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use tokio::net::TcpListener;
@@ -21,19 +22,20 @@ use super::files::connections_max;
 use super::listen::{Limits, serve};
 use super::metrics::{Live, Metrics};
 use super::options::NodeOptions;
-use super::public::Public;
+use super::public::{Public, Wires};
+use super::reload::{self, Origin, Reloader, Sections, Triggers, Unchanging};
 use crate::budget::Halves;
 use crate::clock::SystemClock;
 use crate::coordinator::Coordinator;
 use crate::coordinator::options::CoordinatorOptions;
 use crate::discovery::Discovery;
-use crate::gateway::{Answered, Gateway, GatewayOptions, Problem, Route, RouteTable, Shares, client};
+use crate::gateway::{GatewayOptions, Problem, RouteTable, Shares, client};
 use crate::journal::options::LogOptions;
 use crate::journal::replay::Found;
 use crate::journal::{Journal, JournalError, Poisoned};
 use crate::participant::http::{Attempt, HttpParticipants};
 use crate::participant::options::TransactionOptions;
-use crate::participant::services::{Service, Services};
+use crate::participant::services::Services;
 use crate::participant::wire::Sender;
 use crate::recovery;
 
@@ -51,8 +53,12 @@ pub struct Setup {
     pub routes: RouteTable,
     /// The services that keep the participant protocol.
     pub participants: BTreeMap<String, TransactionOptions>,
+    /// What the configuration says of each of them, as it is written.
+    pub sections: Sections,
     /// Where the services are.
     pub discovery: Arc<dyn Discovery>,
+    /// Where to read all this again; `None`: it does not change.
+    pub origin: Option<Origin>,
 }
 
 /// Why a node stopped, or did not start.
@@ -112,6 +118,7 @@ struct Node {
     /// Cancelled when the public listener is to close.
     closing: CancellationToken,
     serving: JoinHandle<()>,
+    reload: Option<(Reloader<HttpParticipants>, Triggers)>,
     /// Closes the admin listener when the node goes.
     admin: DropGuard,
 }
@@ -127,13 +134,17 @@ pub async fn run_over(
     open: impl AsyncFnOnce(&Setup) -> Result<(Journal, Found), Stopped>,
     mut signals: mpsc::Receiver<()>,
 ) -> Result<(), Stopped> {
-    let node = Node::start(setup, open).await?;
+    let mut node = Node::start(setup, open).await?;
+    let mut reload = node.reload.take();
     tokio::select! {
         failed = node.journal.failed() => return Err(node.give_up(failed).await),
         never = node.look_after() => match never {},
         never = node.look_at_disk() => match never {},
+        never = reload_when_asked(reload.as_mut()) => match never {},
         _ = signals.recv() => {}
     }
+    // A node that stops takes no other configuration.
+    drop(reload);
     tokio::select! {
         failed = node.journal.failed() => return Err(node.give_up(failed).await),
         never = node.look_at_disk() => match never {},
@@ -152,6 +163,8 @@ impl Node {
         mut setup: Setup,
         open: impl AsyncFnOnce(&Setup) -> Result<(Journal, Found), Stopped>,
     ) -> Result<Self, Stopped> {
+        // As it is written: what the system makes of it is not what a later reading is compared with.
+        let unchanging = Unchanging::of(&setup);
         setup.node.connections_max = connections_max(setup.node.connections_max);
         let NodeOptions { listen, admin, drain, .. } = setup.node;
         let (listener, admin) = (bind(listen, "listen").await?, bind(admin, "admin").await?);
@@ -161,7 +174,10 @@ impl Node {
         let (readiness, unready) = watch::channel(Some("the log is being read"));
         let (closing, admin_closing) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, metrics) = (TaskTracker::new(), Arc::new(Metrics::new()));
-        let door = Arc::new(Admin { coordinator: OnceLock::new(), metrics: metrics.clone(), unready });
+        let (reload, asks) = reload::line();
+        let triggers = setup.origin.take().map(|origin| Triggers::new(origin, asks));
+        let door =
+            Arc::new(Admin { coordinator: OnceLock::new(), metrics: metrics.clone(), unready, reload });
         let router = router(door.clone());
         let limits = limits(&setup.node);
         // Until the log is read, a probe can already be answered and the operator can see why it waits.
@@ -173,12 +189,20 @@ impl Node {
         tasks.spawn(serve(admin, admin_limits, admin_closing.clone(), answer, no_seat));
 
         let (journal, mut found) = open(&setup).await?;
-        let services = Arc::new(Services::new(setup.participants.clone(), setup.discovery.clone()));
+        let services = Arc::new(Services::new(setup.participants.clone(), &setup.discovery));
+        let remembered = match &triggers {
+            Some(triggers) => Some(triggers.recall(&setup, &found, &services).await),
+            None => None,
+        };
         let sender = Sender { advertise: setup.node.advertised(listen), epoch: journal.epoch() };
         let participants = participants(&setup, services.clone(), sender, &metrics)?;
         let coordinator = coordinator(&setup, participants, &journal, &metrics, &mut found);
-        let public = Arc::new(public(setup, services, &coordinator, &metrics)?);
+        let (public, wires) = public(&setup, &services, &coordinator, &metrics)?;
+        let reload = triggers.zip(remembered).map(|(triggers, remembered)| {
+            (Reloader::new(public.clone(), services, wires, unchanging, remembered), triggers)
+        });
         watch_live(&metrics, &coordinator);
+        metrics.config_read(true, journal.now());
         // It is empty: only this line fills it.
         let _ = door.coordinator.set(coordinator.clone());
         recovery::resume(&coordinator, found);
@@ -195,7 +219,7 @@ impl Node {
         };
         let serving = tasks.spawn(serve(listener, limits, closing.clone(), answer, refuse));
         let admin = admin_closing.drop_guard();
-        Ok(Self { journal, coordinator, drain, readiness, closing, serving, admin })
+        Ok(Self { journal, coordinator, drain, readiness, closing, serving, reload, admin })
     }
 
     /// What goes on beside serving, for as long as the node does: retention, and a word about recovery.
@@ -271,7 +295,7 @@ fn participants(
     let metrics = metrics.clone();
     let observer = Arc::new(move |attempt: &Attempt<'_>| metrics.call(attempt));
     let (client, answer_max) = (client(&setup.gateway)?, setup.gateway.answer_max);
-    let answers = Halves::new(setup.participants.keys(), setup.node.body_budget);
+    let answers = Halves::new(setup.node.body_budget);
     Ok(HttpParticipants::new(client, services, sender, observer, answer_max, answers))
 }
 
@@ -288,36 +312,37 @@ fn coordinator(
 }
 
 fn public(
-    setup: Setup,
-    services: Arc<Services>,
+    setup: &Setup,
+    services: &Arc<Services>,
     coordinator: &Coordinator<HttpParticipants>,
     metrics: &Arc<Metrics>,
-) -> Result<Public<HttpParticipants>, Stopped> {
-    let services_of_routes = || setup.routes.iter().flat_map(Route::services);
-    let bodies = Halves::new(services_of_routes(), setup.node.body_budget);
-    let kept = Halves::new(services_of_routes(), setup.node.body_budget);
-    let waiting = Shares::new(services_of_routes(), setup.node.connections_max);
-    let client = client(&setup.gateway)?;
+) -> Result<(Arc<Public<HttpParticipants>>, Wires), Stopped> {
     // Whoever waits for a service hears of it also where the answer was to a forwarded request.
-    let answered: Answered = Arc::new(move |name| services.get(name).into_iter().for_each(Service::answers));
-    Ok(Public {
-        gateway: Gateway::new(
-            setup.routes,
-            setup.gateway,
-            bodies,
-            setup.discovery,
-            client,
-            answered,
-            waiting.clone(),
-        ),
+    let services = services.clone();
+    let wires = Wires {
+        options: setup.gateway,
+        bodies: Halves::new(setup.node.body_budget),
+        client: client(&setup.gateway)?,
+        answered: Arc::new(move |name| services.get(name).into_iter().for_each(|service| service.answers())),
+        waiting: Shares::new(setup.node.connections_max),
+    };
+    let public = Public {
+        serving: ArcSwap::from_pointee(wires.serving(setup)),
         coordinator: coordinator.clone(),
-        services: setup.participants.into_iter().collect(),
         metrics: metrics.clone(),
         body_max: setup.node.body_max,
         body_timeout: setup.node.body_timeout,
-        kept,
-        waiting,
-    })
+        kept: Halves::new(setup.node.body_budget),
+        waiting: wires.waiting.clone(),
+    };
+    Ok((Arc::new(public), wires))
+}
+
+async fn reload_when_asked(reload: Option<&mut (Reloader<HttpParticipants>, Triggers)>) -> Infallible {
+    match reload {
+        Some((reloader, triggers)) => reloader.run(triggers).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn watch_live(metrics: &Metrics, coordinator: &Coordinator<HttpParticipants>) {

@@ -5,17 +5,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, HOST};
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 
 use super::metrics::Metrics;
+use super::node::Setup;
 use super::reply;
 use super::transact::transact;
 use crate::budget::Halves;
 use crate::coordinator::Coordinator;
-use crate::gateway::{Gateway, Problem, Routed, Shares};
+use crate::gateway::{Answered, Gateway, GatewayOptions, Problem, Routed, Shares};
 use crate::participant::Participants;
 use crate::participant::options::TransactionOptions;
 use crate::plan::TransactionId;
@@ -25,12 +27,10 @@ const TRANSACTIONS: &str = "/v1/transactions/";
 
 /// All that the public listener needs.
 pub struct Public<P> {
-    /// The routes.
-    pub gateway: Gateway,
+    /// What the configuration says. A request keeps to the one that it met.
+    pub serving: ArcSwap<Serving>,
     /// The transactions.
     pub coordinator: Coordinator<P>,
-    /// The services that keep the participant protocol.
-    pub services: HashMap<String, TransactionOptions>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The most bytes of a body that is held whole.
@@ -41,6 +41,45 @@ pub struct Public<P> {
     pub kept: Halves,
     /// How many clients may wait for each service.
     pub waiting: Shares,
+}
+
+/// What one configuration says.
+pub struct Serving {
+    /// The routes.
+    pub gateway: Gateway,
+    /// The services that keep the participant protocol.
+    pub services: HashMap<String, TransactionOptions>,
+}
+
+/// What all configurations of a node share.
+pub struct Wires {
+    /// Limits on calls to backends.
+    pub options: GatewayOptions,
+    /// The bytes of bodies that may be held.
+    pub bodies: Halves,
+    /// The connections to backends.
+    pub client: reqwest::Client,
+    /// Told whenever a service has answered.
+    pub answered: Answered,
+    /// How many clients may wait for each service.
+    pub waiting: Shares,
+}
+
+impl Wires {
+    /// What `setup` says, for the requests that meet it.
+    #[must_use]
+    pub fn serving(&self, setup: &Setup) -> Serving {
+        let gateway = Gateway::new(
+            setup.routes.clone(),
+            self.options,
+            self.bodies.clone(),
+            setup.discovery.clone(),
+            self.client.clone(),
+            self.answered.clone(),
+            self.waiting.clone(),
+        );
+        Serving { gateway, services: setup.participants.clone().into_iter().collect() }
+    }
 }
 
 impl<P: Participants> Public<P> {
@@ -55,15 +94,16 @@ impl<P: Participants> Public<P> {
             return self.fate(request.method(), id).await;
         }
         let (parts, body) = request.into_parts();
-        let client = client.ip();
-        let (route, response) = match self.gateway.route(&parts) {
+        let (client, serving) = (client.ip(), self.serving.load_full());
+        let (route, response) = match serving.gateway.route(&parts) {
             Routed::Forward(matched) => {
                 let request = Request::from_parts(parts, body);
-                (matched.id, self.gateway.forward(&matched, request, client).await)
+                (matched.id, serving.gateway.forward(&matched, request, client).await)
             }
-            Routed::Merge(matched) => (matched.id, self.gateway.merge(&matched, &parts, client).await),
+            Routed::Merge(matched) => (matched.id, serving.gateway.merge(&matched, &parts, client).await),
             Routed::Transaction(matched) => {
-                let response = transact(&self, &matched, Request::from_parts(parts, body), client).await;
+                let request = Request::from_parts(parts, body);
+                let response = transact(&self, &serving, &matched, request, client).await;
                 (matched.id, response.unwrap_or_else(IntoResponse::into_response))
             }
             Routed::NotFound => ("", Problem::not_found().into_response()),

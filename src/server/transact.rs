@@ -15,7 +15,7 @@ use http::{HeaderMap, Request, StatusCode};
 use tokio::time::timeout;
 
 use super::key::{self, Asked};
-use super::public::Public;
+use super::public::{Public, Serving};
 use super::reply::{self, Told};
 use crate::budget::{BufferError, Halves};
 use crate::coordinator::{Begin, Handle, Start};
@@ -30,6 +30,7 @@ use crate::plan::{Body as PlanBody, Plan, PlannedBranch, Trace};
 /// Does what the request asks at every branch or at none, and says which; a problem where nothing was begun.
 pub(super) async fn transact<P: Participants>(
     public: &Arc<Public<P>>,
+    serving: &Serving,
     matched: &Matched<'_, TransactionRoute>,
     request: Request<Body>,
     client: IpAddr,
@@ -42,13 +43,13 @@ pub(super) async fn transact<P: Participants>(
         return Err(Problem::body_too_large(public.body_max));
     }
     public.coordinator.would_begin(matched.id, key.as_deref(), &services)?;
-    if declared > public.gateway.left_for(&services) {
+    if declared > serving.gateway.left_for(&services) {
         return Err(no_room());
     }
-    let reading = public.gateway.read_for(&services, body.into_data_stream(), public.body_max);
+    let reading = serving.gateway.read_for(&services, body.into_data_stream(), public.body_max);
     let bodies =
         timeout(public.body_timeout, reading).await.map_err(|_| slow_body(public.body_timeout))??;
-    let begin = public.plan(matched, &parts, &bodies, key, client)?;
+    let begin = public.plan(serving, matched, &parts, &bodies, key, client)?;
     // Each work call holds its own, for as long as it is not answered.
     drop(bodies);
     let reply_within = matched.route.reply_within;
@@ -81,6 +82,7 @@ async fn settle<P>(
 impl<P: Participants> Public<P> {
     fn plan(
         &self,
+        serving: &Serving,
         matched: &Matched<'_, TransactionRoute>,
         parts: &Parts,
         bodies: &BTreeMap<&str, Bytes>,
@@ -105,7 +107,7 @@ impl<P: Participants> Public<P> {
         };
         let mut works = Vec::with_capacity(calls.len());
         for call in calls {
-            let options = self.services.get(&call.service).ok_or_else(|| no_protocol(&call.service))?;
+            let options = serving.services.get(&call.service).ok_or_else(|| no_protocol(&call.service))?;
             let body = bodies.get(call.service.as_str()).expect("it was read for every service of the route");
             works.push(work(&call, body, &headers));
             let branch = planned(call, options, &mut plan.bodies, &self.kept)?;

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use unanimous::budget::Halves;
-use unanimous::gateway::{Gateway, Problem, Route, Routed, Shares, client};
+use unanimous::gateway::{Gateway, Problem, Routed, Shares, client};
 
 /// What a backend saw, in the order it saw it.
 pub(crate) type Seen = Arc<Mutex<Vec<String>>>;
@@ -90,8 +90,8 @@ pub(crate) async fn gateway(config: &str) -> SocketAddr {
 pub(crate) async fn gateway_with_budget(config: &str, budget: usize) -> SocketAddr {
     let config = unanimous::config::parse("test", config, std::iter::empty()).expect("a good configuration");
     let client = client(&config.gateway).expect("a client");
-    let bodies = Halves::new(config.routes.iter().flat_map(Route::services), budget);
-    let waiting = Shares::new(config.routes.iter().flat_map(Route::services), config.node.connections_max);
+    let bodies = Halves::new(budget);
+    let waiting = Shares::new(config.node.connections_max);
     let discovery = Arc::new(config.discovery());
     let gateway = Arc::new(Gateway::new(
         config.routes,

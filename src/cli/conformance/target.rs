@@ -136,7 +136,7 @@ impl Target {
             key: None,
             trace: Trace::begin(fastrand::u128(..)),
         };
-        let kept = Halves::new([call.service.as_str()], usize::MAX);
+        let kept = Halves::new(usize::MAX);
         for _ in 0..BRANCHES {
             let branch = planned(call.clone(), &self.options, &mut plan.bodies, &kept);
             plan.branches.push(branch.expect("there is room for everything"));

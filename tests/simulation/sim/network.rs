@@ -11,10 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use unanimous::discovery::{Endpoint, Fixed};
+use unanimous::discovery::{Discovery, Endpoint, Fixed};
 use unanimous::participant::answer::meaning;
 use unanimous::participant::options::{CallBody, Retry, TransactionOptions};
-use unanimous::participant::services::{Service, Services};
+use unanimous::participant::services::Services;
 use unanimous::participant::{Answer, Call, Outcome, Participants, Reply};
 use unanimous::txn::{Operation, Vote};
 use unanimous_wal::Durable;
@@ -56,7 +56,8 @@ impl Network {
             calls_max: settings.calls_max,
         };
         let known = world.services.iter().map(|service| (service.name.clone(), options(service.has_prepare)));
-        let services = Arc::new(Services::new(known, Arc::new(Fixed::default())));
+        let nowhere: Arc<dyn Discovery> = Arc::new(Fixed::default());
+        let services = Arc::new(Services::new(known, &nowhere));
         Self { sim: sim.clone(), services, waiting: Arc::default(), patience: settings.call_timeout }
     }
 
@@ -128,7 +129,7 @@ impl Participants for Network {
     }
 
     fn is_crowded(&self, service: &str) -> bool {
-        self.services.get(service).is_some_and(Service::is_crowded)
+        self.services.get(service).is_some_and(|service| service.is_crowded())
     }
 
     async fn deliver(&self, call: Durable<Call>, _permit: Self::Permit) -> (Answer, Option<Endpoint>) {
