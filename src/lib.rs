@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Layers, lowest first; a module may use only what stands above it (`tests/tidy.rs` holds this):
-//! - [`txn`], [`plan`], [`clock`], [`discovery`], [`budget`], [`watched`], and the crate `unanimous-wal`
+//! - [`txn`], [`plan`], [`clock`], [`discovery`], [`budget`], [`watched`],
+//!   [`trace`], and the crate `unanimous-wal`
 //! - [`journal`], [`participant`]
 //! - [`coordinator`]
 //! - [`recovery`], [`gateway`]
@@ -33,5 +34,6 @@ pub mod plan;
 pub mod recovery;
 pub mod server;
 pub mod telemetry;
+pub mod trace;
 pub mod txn;
 pub mod watched;

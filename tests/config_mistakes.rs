@@ -82,6 +82,17 @@ fn a_bad_listen_address_is_told_how_to_write_one() {
 }
 
 #[test]
+fn a_proxy_that_is_no_range_of_addresses_is_refused() {
+    let said =
+        said_of("[node]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\", \"proxy.internal\", \"10.0.0.0/33\"]\n");
+    assert!(
+        said.starts_with("gateway.toml:2:41: `proxy.internal` is no range of addresses; write one like"),
+        "{said}"
+    );
+    assert!(said.lines().count() == 2 && said.contains("`10.0.0.0/33`"), "{said}");
+}
+
+#[test]
 fn a_bad_advertised_url_is_refused() {
     for url in ["gateway:8000", "ftp://h", "http://u@h", "http://h/?q", "http://h/#f", ""] {
         let said = said_of(&format!("[node]\nadvertise = \"{url}\"\n"));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::Method;
 use kit::{Answer, Gate, Node, Stub};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 /// A node with the ledger's part of the request at `/to`.
@@ -20,17 +20,6 @@ async fn two(section: &str) -> (Node, Stub, Stub) {
     let mut node = Node::with_section(section, &config);
     node.start().await;
     (node, accounts, ledger)
-}
-
-/// Sends these bytes and gives what comes back until the node closes the connection.
-async fn raw(node: &Node, bytes: &[u8]) -> String {
-    let address = node.url("").replace("http://", "");
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(bytes).await.unwrap();
-    let mut answer = Vec::new();
-    let reading = stream.read_to_end(&mut answer);
-    let _ = tokio::time::timeout(kit::PATIENCE, reading).await.expect("the node closes the connection");
-    String::from_utf8_lossy(&answer).into_owned()
 }
 
 fn err(output: &Output) -> String {
@@ -69,14 +58,12 @@ async fn a_request_that_cannot_be_meant_is_refused_and_begins_nothing() {
         "POST /transfers HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n7d0\r\n{}\r\n0\r\n\r\n",
         "x".repeat(2000)
     );
-    assert!(raw(&node, chunked.as_bytes()).await.starts_with("HTTP/1.1 413 "));
+    assert!(node.raw(chunked.as_bytes()).await.starts_with("HTTP/1.1 413 "));
 
-    let long = raw(
-        &node,
-        b"POST /transfers HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2000\r\n\r\n",
-    );
+    let long =
+        node.raw(b"POST /transfers HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2000\r\n\r\n");
     assert!(long.await.starts_with("HTTP/1.1 413 "), "without waiting for a byte of it");
-    let homeless = raw(&node, b"GET /nothing HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+    let homeless = node.raw(b"GET /nothing HTTP/1.1\r\nconnection: close\r\n\r\n").await;
     assert!(homeless.starts_with("HTTP/1.1 400 ") && homeless.contains("bad_host"), "{homeless}");
 
     let unknown = node.get("/nothing").await.expect(404);
@@ -96,7 +83,7 @@ async fn a_request_that_cannot_be_meant_is_refused_and_begins_nothing() {
     assert_eq!(missing.json()["code"], "missing_pointer");
 
     // Too slow with its headers: cut, with or without a word.
-    let slow = raw(&node, b"POST /transfers HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
+    let slow = node.raw(b"POST /transfers HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
     assert!(slow.is_empty() || slow.starts_with("HTTP/1.1 408 "), "{slow}");
     assert_eq!(accounts.calls().len(), 0, "nothing was begun");
     assert_eq!(node.log().await.len(), 1);

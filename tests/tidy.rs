@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers: a module of `src/` may use modules of a lower rank only. `docs/ARCHITECTURE.md` has the same table.
-const RANKS: [(&str, u8); 16] = [
+const RANKS: [(&str, u8); 17] = [
     ("clock", 0),
     ("discovery", 0),
     ("budget", 0),
     ("crash", 0),
     ("watched", 0),
+    ("trace", 0),
     ("txn", 1),
     ("plan", 2),
     ("journal", 3),

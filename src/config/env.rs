@@ -31,6 +31,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("node.listen", Kind::Text),
     ("node.admin", Kind::Text),
     ("node.advertise", Kind::Text),
+    ("node.trusted_proxies", Kind::List),
     ("node.drain", Kind::Text),
     ("node.finish", Kind::Text),
     ("node.header_timeout", Kind::Text),

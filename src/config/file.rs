@@ -27,6 +27,8 @@ pub(super) struct NodeFile {
     pub(super) listen: Option<Text>,
     pub(super) admin: Option<Text>,
     pub(super) advertise: Option<Text>,
+    #[serde(default)]
+    pub(super) trusted_proxies: Vec<Text>,
     pub(super) drain: Option<Spanned<Time>>,
     pub(super) finish: Option<Spanned<Time>>,
     pub(super) header_timeout: Option<Spanned<Time>>,

@@ -1,10 +1,11 @@
 //! The `[node]` and `[log]` sections, and the whole put together.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use reqwest::Url;
 
 use super::file::{CopyFile, File, LogFile, NodeFile, SyncFile, Text};
@@ -49,6 +50,7 @@ fn node(file: &NodeFile, findings: &mut Findings<'_>) -> NodeOptions {
         listen: address(file.listen.as_ref(), default.listen, findings),
         admin: address(file.admin.as_ref(), default.admin, findings),
         advertise: file.advertise.as_ref().and_then(|text| advertise(text, findings)),
+        trusted_proxies: file.trusted_proxies.iter().filter_map(|text| network(text, findings)).collect(),
         drain: findings.time(file.drain.as_ref(), default.drain, WAIT_OR_NONE),
         finish: findings.time(file.finish.as_ref(), default.finish, WAIT_OR_NONE),
         header_timeout: findings.time(file.header_timeout.as_ref(), default.header_timeout, WAIT),
@@ -140,6 +142,19 @@ fn address(text: Option<&Text>, default: SocketAddr, findings: &mut Findings<'_>
         findings.add(&text.span(), message);
         default
     })
+}
+
+/// A range of addresses, or one address.
+fn network(text: &Text, findings: &mut Findings<'_>) -> Option<IpNet> {
+    let given = text.get_ref();
+    let one = || given.parse::<IpAddr>().ok().map(IpNet::from);
+    let network = given.parse().ok().or_else(one).map(|network: IpNet| network.trunc());
+    if network.is_none() {
+        let message =
+            format!("`{given}` is no range of addresses; write one like \"10.0.0.0/8\" or \"fd00::/8\"");
+        findings.add(&text.span(), message);
+    }
+    network
 }
 
 fn advertise(text: &Text, findings: &mut Findings<'_>) -> Option<String> {

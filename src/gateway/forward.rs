@@ -1,13 +1,12 @@
 //! Plain forwarding: one call to one service, both bodies streamed.
 
-use std::net::IpAddr;
-
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{Request, StatusCode};
 
 use super::backend::{Call, Failure};
+use super::caller::Caller;
 use super::headers;
 use super::keeping::keeping;
 use super::path::BadPath;
@@ -20,12 +19,12 @@ use super::{Gateway, Matched};
 
 impl Gateway {
     /// Forwards a request and gives the service's answer, or a problem of our own: 502 `unreachable`,
-    /// 504 `late`, 400 `bad_path`. `client` is the address that the request came from.
+    /// 504 `late`, 400 `bad_path`. `client` is who asks.
     pub async fn forward(
         &self,
         matched: &Matched<'_, ForwardRoute>,
         request: Request<Body>,
-        client: IpAddr,
+        client: &Caller,
     ) -> Response {
         let (parts, body) = request.into_parts();
         let target = match target(matched) {
@@ -52,10 +51,10 @@ fn call<'a>(
     parts: Parts,
     target: String,
     upload: Upload,
-    client: IpAddr,
+    client: &Caller,
 ) -> Call<'a> {
     let mut headers = headers::from_client(&parts.headers);
-    headers::add_forwarded(&mut headers, &parts.headers, client);
+    client.add_to(&mut headers);
     let route = matched.route;
     Call { service: &route.service, method: parts.method, target, headers, upload, timeout: route.timeout }
 }

@@ -2,15 +2,15 @@
 //!
 //! Fields of one connection stay on that connection (RFC 9110, section 7.6.1), those that `Connection`
 //! names with them. Clients may not speak in the gateway's name: what only it may say is removed from
-//! their requests. All removing comes first and adding last, so that a `Connection` field can never
+//! their requests. All removing comes first and adding ([`super::caller`]) last, so that a `Connection` field can never
 //! name one of ours away (CVE-2024-45410).
 
-use std::net::IpAddr;
-
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, RANGE, VIA};
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, RANGE, VIA,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The name this gateway gives itself in `Via`.
+/// The name this gateway gives itself in the `Via` of answers.
 const PSEUDONYM: &str = "1.1 unanimous";
 
 const HOP_BY_HOP: [&str; 9] = [
@@ -39,17 +39,6 @@ pub fn headers_for_work(client: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Says to a backend for whom the call is made: `X-Forwarded-For`, `-Proto`, `-Host` and `Via`.
-///
-/// `original` are the fields as the client sent them; `client` is the address it connected from.
-pub fn add_forwarded(headers: &mut HeaderMap, original: &HeaderMap, client: IpAddr) {
-    let address = client.to_canonical().to_string();
-    insert(headers, "x-forwarded-for", HeaderValue::from_str(&address).ok());
-    insert(headers, "x-forwarded-proto", Some(HeaderValue::from_static("http")));
-    insert(headers, "x-forwarded-host", original.get(HOST).cloned());
-    add_via(headers);
-}
-
 /// A client's fields without those of its connection and without those only the gateway may set.
 pub(super) fn from_client(client: &HeaderMap) -> HeaderMap {
     let mut headers = client.clone();
@@ -58,7 +47,17 @@ pub(super) fn from_client(client: &HeaderMap) -> HeaderMap {
     headers.remove(EXPECT);
     headers.remove(HOST);
     remove_where(&mut headers, is_ours);
+    join_cookies(&mut headers);
     headers
+}
+
+/// HTTP/2 may send each cookie in a field of its own; in HTTP/1.1 there is one field (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1 {
+        let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+        headers.insert(COOKIE, joined.expect("what was joined were values"));
+    }
 }
 
 /// The fields of a request for a part of a merged answer: no body, no conditions, nothing partial.
@@ -90,6 +89,9 @@ fn is_ours(name: &str) -> bool {
     let name = name.replace('_', "-");
     name == "forwarded"
         || name == "x-real-ip"
+        || name == "x-request-id"
+        || name == "traceparent"
+        || name == "tracestate"
         || name.starts_with("x-forwarded-")
         || name.starts_with("transaction-")
 }
@@ -103,12 +105,6 @@ fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
 
 fn add_via(headers: &mut HeaderMap) {
     headers.append(VIA, HeaderValue::from_static(PSEUDONYM));
-}
-
-fn insert(headers: &mut HeaderMap, name: &'static str, value: Option<HeaderValue>) {
-    if let Some(value) = value {
-        headers.insert(name, value);
-    }
 }
 
 #[cfg(test)]
@@ -151,14 +147,9 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_field_cannot_remove_what_the_gateway_adds() {
-        let client = headers(&[("connection", "x-forwarded-for, via"), ("host", "api.example.com")]);
-        let mut out = from_client(&client);
-        add_forwarded(&mut out, &client, "::ffff:192.0.2.7".parse().unwrap());
-        assert_eq!(out["x-forwarded-for"], "192.0.2.7");
-        assert_eq!(out["x-forwarded-proto"], "http");
-        assert_eq!(out["x-forwarded-host"], "api.example.com");
-        assert_eq!(out["via"], "1.1 unanimous");
+    fn cookies_that_came_in_pieces_leave_in_one_field() {
+        let client = headers(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3; d=4")]);
+        assert_eq!(from_client(&client), headers(&[("cookie", "a=1; b=2; c=3; d=4")]));
     }
 
     #[test]

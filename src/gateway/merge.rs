@@ -3,8 +3,6 @@
 //! Members stand in declared order, whichever part was first. A required part that fails makes the
 //! whole answer fail; one that is not is left out, and `X-Gateway-Completed: false` says so.
 
-use std::net::IpAddr;
-
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -16,6 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::backend::{Call, Failure};
+use super::caller::Caller;
 use super::json::{self, Members};
 use super::path::BadPath;
 use super::problem::Problem;
@@ -60,15 +59,15 @@ enum Missing {
 
 impl Gateway {
     /// Answers a request from all parts, or with a problem: 502 `part_failed`, 504 `part_late`, 503
-    /// `overloaded`, 400 `bad_path`. `client` is the address that the request came from.
+    /// `overloaded`, 400 `bad_path`. `client` is who asks.
     pub async fn merge(
         &self,
         matched: &Matched<'_, MergeRoute>,
         request: &Parts,
-        client: IpAddr,
+        client: &Caller,
     ) -> Response {
         let mut fields = headers::for_part(&request.headers);
-        headers::add_forwarded(&mut fields, &request.headers, client);
+        client.add_to(&mut fields);
         let parts = &matched.route.parts;
         let asked = parts.iter().map(|part| self.part(matched, part, request.uri.query(), fields.clone()));
         let came = join_all(asked).await;

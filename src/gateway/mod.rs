@@ -10,6 +10,7 @@
 //! and knows nothing of votes and decisions. It keeps no state but whose turn it is.
 
 mod backend;
+mod caller;
 mod forward;
 mod headers;
 mod json;
@@ -39,7 +40,8 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 
 pub use backend::{Answered, client};
-pub use headers::{add_forwarded, headers_for_work};
+pub use caller::{Caller, REQUEST_ID, Trust};
+pub use headers::headers_for_work;
 pub use json::{Members, member};
 pub use keeping::keeping;
 pub use options::GatewayOptions;

@@ -7,10 +7,9 @@
 mod id;
 #[cfg(test)]
 pub(crate) mod made;
-mod trace;
 
+pub use crate::trace::Trace;
 pub use id::{Issuer, Origin, TransactionId};
-pub use trace::Trace;
 
 use std::collections::BTreeSet;
 

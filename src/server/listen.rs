@@ -27,10 +27,31 @@ use tokio_util::sync::CancellationToken;
 
 use super::linger::lingering;
 use super::seats::{Guest, Seats};
+use super::unread::Answers;
 use crate::gateway::keeping;
 
 /// How long somebody for whom there is no seat may take to say what they want.
 const REFUSED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a connection of HTTP/2 begins with (RFC 9113, 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Until the rest of a preface is looked for that came in pieces.
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Requests in flight on one connection of HTTP/2: as many as RFC 9113 (6.5.2) wants at least.
+const STREAMS_MAX: u32 = 100;
+
+/// Streams that were reset and not yet forgotten: a client that opens and resets without end (CVE-2023-44487, CVE-2025-8671) is
+/// disconnected.
+const RESETS_MAX: usize = 20;
+
+/// Bytes of one answer that wait to be sent: without a limit of ours it would be 400 KB for each of a hundred streams.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// A peer that is gone without a word would otherwise hold its seat for ever.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PONG_WITHIN: Duration = Duration::from_secs(10);
 
 /// What one listener lets in.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +74,9 @@ struct Door<A, R> {
     refuse: R,
     answer_timeout: Duration,
     seats: Arc<Seats>,
-    builder: Builder<TokioExecutor>,
-    builder_for_refused: Builder<TokioExecutor>,
+    header_timeout: Duration,
+    builders: Builders,
+    builders_for_refused: Builders,
     closing: CancellationToken,
 }
 
@@ -73,11 +95,16 @@ pub async fn serve<A, F, R>(
 {
     let (seats, mut tasks) = (Seats::new(limits.connections_max), JoinSet::new());
     let header_timeout = limits.header_timeout.min(REFUSED_HEADER_TIMEOUT);
-    let builder_for_refused = builder(Limits { header_timeout, ..limits });
-    let builder = builder(limits);
-    let answer_timeout = limits.answer_timeout;
-    let door =
-        Arc::new(Door { answer, refuse, answer_timeout, seats, builder, builder_for_refused, closing });
+    let door = Arc::new(Door {
+        answer,
+        refuse,
+        answer_timeout: limits.answer_timeout,
+        seats,
+        header_timeout: limits.header_timeout,
+        builders: Builders::new(&limits),
+        builders_for_refused: Builders::new(&Limits { header_timeout, ..limits }),
+        closing,
+    });
     loop {
         let (place, stream, client) = tokio::select! {
             () = door.closing.cancelled() => break,
@@ -111,13 +138,50 @@ where
     R: Fn() -> Response,
 {
     async fn serve(&self, stream: TcpStream, client: SocketAddr, guest: Arc<Guest>) {
+        let spoken = tokio::select! {
+            biased;
+            spoken = protocol(&stream, self.header_timeout) => spoken,
+            () = guest.is_sent_away() => return,
+        };
+        match spoken {
+            Some(Protocol::Http1) => self.serve_as(Protocol::Http1, stream, client, guest, None).await,
+            Some(Protocol::Http2) => {
+                let answers = Arc::new(Answers::default());
+                tokio::select! {
+                    biased;
+                    () = self.serve_as(Protocol::Http2, stream, client, guest, Some(answers.clone())) => {}
+                    () = answers.one_is_left(self.answer_timeout) => {
+                        tracing::debug!(%client, "a client left an answer unread; its connection is cut");
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Serves a connection to its end, or until somebody else needs its seat; `unread` watches over the answers.
+    async fn serve_as(
+        &self,
+        protocol: Protocol,
+        stream: TcpStream,
+        client: SocketAddr,
+        guest: Arc<Guest>,
+        unread: Option<Arc<Answers>>,
+    ) {
         let service = service_fn(|request: Request<Incoming>| {
-            let busy = guest.asks();
+            let (busy, unread) = (guest.asks(), unread.clone());
             let (request, watch) = lingering(request);
             let answered = (self.answer)(request, client);
-            async move { Ok::<_, Infallible>(keeping(answered.await, (watch, busy))) }
+            async move {
+                let answer = keeping(answered.await, (watch, busy));
+                Ok::<_, Infallible>(match unread {
+                    Some(answers) => answers.watched(answer),
+                    None => answer,
+                })
+            }
         });
-        let mut connection = pin!(self.builder.serve_connection(self.io(stream), service));
+        let builder = self.builders.of(protocol);
+        let mut connection = pin!(builder.serve_connection(self.io(stream), service));
         tokio::select! {
             biased;
             ended = connection.as_mut() => return note(ended, client),
@@ -131,14 +195,27 @@ where
     }
 
     async fn turn_away(&self, stream: TcpStream, client: SocketAddr) {
+        let Some(protocol) = protocol(&stream, REFUSED_HEADER_TIMEOUT).await else { return };
+        let builder = self.builders_for_refused.of(protocol);
         let service = service_fn(|request: Request<Incoming>| {
             let (request, watch) = lingering(request);
             drop(request);
             let mut answer = (self.refuse)();
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            if protocol == Protocol::Http1 {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             async move { Ok::<_, Infallible>(keeping(answer, watch)) }
         });
-        note(self.builder_for_refused.serve_connection(self.io(stream), service).await, client);
+        let mut connection = pin!(builder.serve_connection(self.io(stream), service));
+        if protocol == Protocol::Http2 {
+            // Whoever is refused here is not to stay: what has come by then is answered, and nothing more is taken.
+            let ended = timeout(REFUSED_HEADER_TIMEOUT, connection.as_mut()).await;
+            if let Ok(ended) = ended {
+                return note(ended, client);
+            }
+            connection.as_mut().graceful_shutdown();
+        }
+        note(connection.await, client);
     }
 
     /// A client that reads nothing would otherwise hold its seat, and a share of what is held for answers, for ever.
@@ -156,15 +233,70 @@ fn note<E: Display>(ended: Result<(), E>, client: SocketAddr) {
     }
 }
 
-fn builder(limits: Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_buf_size(limits.header_max)
-        .half_close(false);
-    builder
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    /// Without TLS, by prior knowledge (RFC 9113, 3.3).
+    Http2,
+}
+
+/// What the client of a fresh connection speaks: HTTP/2 begins with a preface that is no request of HTTP/1.1. `None` where it
+/// said nothing in time, or hung up.
+async fn protocol(stream: &TcpStream, patience: Duration) -> Option<Protocol> {
+    let mut first = [0; PREFACE.len()];
+    let look = async {
+        loop {
+            let count = stream.peek(&mut first).await.ok().filter(|count| *count > 0)?;
+            let (said, expected) = (first.get(..count)?, PREFACE.get(..count)?);
+            if said != expected {
+                return Some(Protocol::Http1);
+            }
+            if count == PREFACE.len() {
+                return Some(Protocol::Http2);
+            }
+            // What has been looked at is still there, so that there is nothing to wait for but time.
+            sleep(PREFACE_PAUSE).await;
+        }
+    };
+    timeout(patience, look).await.ok().flatten()
+}
+
+/// What serves a connection, for each protocol.
+struct Builders {
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
+}
+
+impl Builders {
+    fn new(limits: &Limits) -> Self {
+        let mut http1 = Builder::new(TokioExecutor::new()).http1_only();
+        http1
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            .max_buf_size(limits.header_max)
+            .half_close(false);
+        let mut http2 = Builder::new(TokioExecutor::new()).http2_only();
+        http2
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(u32::try_from(limits.header_max).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(RESETS_MAX)
+            .max_local_error_reset_streams(RESETS_MAX)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PONG_WITHIN);
+        Self { http1, http2 }
+    }
+
+    fn of(&self, protocol: Protocol) -> &Builder<TokioExecutor> {
+        match protocol {
+            Protocol::Http1 => &self.http1,
+            Protocol::Http2 => &self.http2,
+        }
+    }
 }
 
 /// The next connection, once it may be accepted. An error here is about one connection or about too many open files: neither

@@ -16,6 +16,7 @@
 //! | `files` | how many connections the open files allow |
 //! | [`listen`] | connections: limits, timeouts, an orderly end |
 //! | [`seats`] | who may be connected, and who has to leave when it is full |
+//! | `unread` | answers that their client leaves unread, in HTTP/2 |
 //! | [`linger`] | the rest of a body that nobody wants |
 //! | [`public`] | what clients and participants may ask |
 //! | [`transact`] | one request of a transaction route, from body to answer |
@@ -40,3 +41,4 @@ pub mod reload;
 pub mod reply;
 pub mod seats;
 pub mod transact;
+mod unread;

@@ -29,7 +29,7 @@ use crate::clock::SystemClock;
 use crate::coordinator::Coordinator;
 use crate::coordinator::options::CoordinatorOptions;
 use crate::discovery::Discovery;
-use crate::gateway::{GatewayOptions, Problem, RouteTable, Shares, client};
+use crate::gateway::{GatewayOptions, Problem, RouteTable, Shares, Trust, client};
 use crate::journal::options::LogOptions;
 use crate::journal::replay::Found;
 use crate::journal::{Journal, JournalError, Poisoned};
@@ -329,6 +329,7 @@ fn public(
     let public = Public {
         serving: ArcSwap::from_pointee(wires.serving(setup)),
         coordinator: coordinator.clone(),
+        trust: Trust::new(setup.node.trusted_proxies.clone()),
         metrics: metrics.clone(),
         body_max: setup.node.body_max,
         body_timeout: setup.node.body_timeout,

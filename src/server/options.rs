@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// The `[node]` section: listeners and the limits on what a client may send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeOptions {
@@ -16,6 +18,9 @@ pub struct NodeOptions {
     /// How participants reach this node: a base URL without a slash at its end. `None`: from the
     /// address that `listen` was bound to; ask [`NodeOptions::advertised`].
     pub advertise: Option<String>,
+    /// Proxies in front of this node: what they say of their clients (`X-Forwarded-For` and its kind) is believed.
+    /// Default: none.
+    pub trusted_proxies: Vec<IpNet>,
     /// After SIGTERM: how long connections are still accepted while `/readyz` says 503, so that a
     /// load balancer can notice. Default: 1 s.
     pub drain: Duration,
@@ -46,6 +51,7 @@ impl Default for NodeOptions {
             listen: loopback(8000),
             admin: loopback(8001),
             advertise: None,
+            trusted_proxies: Vec::new(),
             drain: Duration::from_secs(1),
             finish: Duration::from_secs(30),
             header_timeout: Duration::from_secs(10),

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, HOST};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 
 use super::metrics::Metrics;
@@ -17,7 +18,7 @@ use super::reply;
 use super::transact::transact;
 use crate::budget::Halves;
 use crate::coordinator::Coordinator;
-use crate::gateway::{Answered, Gateway, GatewayOptions, Problem, Routed, Shares};
+use crate::gateway::{Answered, Caller, Gateway, GatewayOptions, Problem, REQUEST_ID, Routed, Shares, Trust};
 use crate::participant::Participants;
 use crate::participant::options::TransactionOptions;
 use crate::plan::TransactionId;
@@ -31,6 +32,8 @@ pub struct Public<P> {
     pub serving: ArcSwap<Serving>,
     /// The transactions.
     pub coordinator: Coordinator<P>,
+    /// Whom it believes.
+    pub trust: Trust,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The most bytes of a body that is held whole.
@@ -83,18 +86,37 @@ impl Wires {
 }
 
 impl<P: Participants> Public<P> {
-    /// Answers one request.
-    pub async fn answer(self: Arc<Self>, request: Request<Body>, client: SocketAddr) -> Response {
+    /// Answers one request that `peer` has sent.
+    pub async fn answer(self: Arc<Self>, request: Request<Body>, peer: SocketAddr) -> Response {
+        let (parts, body) = request.into_parts();
+        match self.trust.caller(&parts, peer) {
+            Ok(client) => {
+                let mut response = self.answer_to(&client, parts, body).await;
+                response.headers_mut().insert(REQUEST_ID, client.request_id);
+                response
+            }
+            Err(problem) => {
+                self.metrics.request("", problem.status);
+                problem.into_response()
+            }
+        }
+    }
+
+    async fn answer_to(self: &Arc<Self>, client: &Caller, parts: Parts, body: Body) -> Response {
+        // A gateway is no tunnel, and an answer to TRACE would show what it adds (RFC 9110, 9.3.6 and 9.3.8).
+        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+            let detail = format!("this gateway does not do {}", parts.method);
+            return Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail).into_response();
+        }
         // RFC 9112, 3.2: what a request without it is meant for, two parties can read in two ways.
-        if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
+        if parts.version == Version::HTTP_11 && !parts.headers.contains_key(HOST) {
             let detail = "a request of HTTP/1.1 needs a Host field";
             return Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail).into_response();
         }
-        if let Some(id) = request.uri().path().strip_prefix(TRANSACTIONS) {
-            return self.fate(request.method(), id).await;
+        if let Some(id) = parts.uri.path().strip_prefix(TRANSACTIONS) {
+            return self.fate(&parts.method, id).await;
         }
-        let (parts, body) = request.into_parts();
-        let (client, serving) = (client.ip(), self.serving.load_full());
+        let serving = self.serving.load_full();
         let (route, response) = match serving.gateway.route(&parts) {
             Routed::Forward(matched) => {
                 let request = Request::from_parts(parts, body);
@@ -103,7 +125,7 @@ impl<P: Participants> Public<P> {
             Routed::Merge(matched) => (matched.id, serving.gateway.merge(&matched, &parts, client).await),
             Routed::Transaction(matched) => {
                 let request = Request::from_parts(parts, body);
-                let response = transact(&self, &serving, &matched, request, client).await;
+                let response = transact(self, &serving, &matched, request, client).await;
                 (matched.id, response.unwrap_or_else(IntoResponse::into_response))
             }
             Routed::NotFound => ("", Problem::not_found().into_response()),

@@ -62,6 +62,8 @@ pub(super) struct Guest {
 
 struct State {
     has_asked: bool,
+    /// In HTTP/2 there can be several at once.
+    in_flight: usize,
     /// Its place among the idle ones; `None` while it has a request in flight.
     idle: Option<Turn>,
 }
@@ -92,7 +94,7 @@ impl Seats {
             Err(_) => return None,
         };
         let turn = self.idle().put(false, &leave);
-        let state = Mutex::new(State { has_asked: false, idle: Some(turn) });
+        let state = Mutex::new(State { has_asked: false, in_flight: 0, idle: Some(turn) });
         Some(Arc::new(Guest { seats: self, leave, state, _seat: seat }))
     }
 
@@ -141,6 +143,7 @@ impl Guest {
     pub(super) fn asks(self: &Arc<Self>) -> Busy {
         let mut state = self.state();
         state.has_asked = true;
+        state.in_flight += 1;
         if let Some(turn) = state.idle.take() {
             self.seats.idle().remove(turn);
         }
@@ -166,7 +169,10 @@ impl Drop for Busy {
     fn drop(&mut self) {
         let Self(guest) = self;
         let mut state = guest.state();
-        state.idle = Some(guest.seats.idle().put(true, &guest.leave));
+        state.in_flight -= 1;
+        if state.in_flight == 0 {
+            state.idle = Some(guest.seats.idle().put(true, &guest.leave));
+        }
     }
 }
 
@@ -239,6 +245,18 @@ mod tests {
         assert_eq!(told(), (1, true), "those who never ask send nobody away for long");
         assert!(seats.send_one_away() && !seats.send_one_away());
         assert_eq!(told(), (2, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_two_requests_in_flight_is_idle_once_both_are_answered() {
+        let seats = Seats::new(1);
+        let (guest, _) = sit(&seats).await;
+        let guest = guest.unwrap();
+        let (one, two) = (guest.asks(), guest.asks());
+        drop(one);
+        assert!(!seats.send_one_away());
+        drop(two);
+        assert!(seats.send_one_away() && !seats.send_one_away(), "it stands in the line once");
     }
 
     #[tokio::test(start_paused = true)]

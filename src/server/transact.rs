@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +18,11 @@ use super::public::{Public, Serving};
 use super::reply::{self, Told};
 use crate::budget::{BufferError, Halves};
 use crate::coordinator::{Begin, Handle, Start};
-use crate::gateway::{
-    Matched, PlannedCall, Problem, Share, TransactionRoute, add_forwarded, headers_for_work,
-};
+use crate::gateway::{Caller, Matched, PlannedCall, Problem, Share, TransactionRoute, headers_for_work};
 use crate::participant::Participants;
 use crate::participant::Work;
 use crate::participant::options::{CallBody, TransactionOptions};
-use crate::plan::{Body as PlanBody, Plan, PlannedBranch, Trace};
+use crate::plan::{Body as PlanBody, Plan, PlannedBranch};
 
 /// Does what the request asks at every branch or at none, and says which; a problem where nothing was begun.
 pub(super) async fn transact<P: Participants>(
@@ -33,7 +30,7 @@ pub(super) async fn transact<P: Participants>(
     serving: &Serving,
     matched: &Matched<'_, TransactionRoute>,
     request: Request<Body>,
-    client: IpAddr,
+    client: &Caller,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let (services, key) = (matched.route.services(), key::of(&parts.headers)?);
@@ -87,7 +84,7 @@ impl<P: Participants> Public<P> {
         parts: &Parts,
         bodies: &BTreeMap<&str, Bytes>,
         key: Option<String>,
-        client: IpAddr,
+        client: &Caller,
     ) -> Result<Begin, Problem> {
         let body = bodies.values().next().expect("a transaction has a branch");
         let (path, query) = (matched.path.as_str(), parts.uri.query());
@@ -95,15 +92,13 @@ impl<P: Participants> Public<P> {
         let key = key.map(|key| key::standing_for(key, &asked));
         let calls = matched.route.plan(&matched.params, query, parts.headers.get(CONTENT_TYPE), body)?;
         let headers = work_headers(&parts.headers, client);
-        let trace =
-            parts.headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Trace::parse);
         let mut plan = Plan {
             route: matched.id.to_owned(),
             deadline: self.coordinator.journal().now().plus(matched.route.timeout),
             branches: Vec::with_capacity(calls.len()),
             bodies: Vec::new(),
             key,
-            trace: trace.unwrap_or_else(|| Trace::begin(fastrand::u128(..))),
+            trace: client.trace(),
         };
         let mut works = Vec::with_capacity(calls.len());
         for call in calls {
@@ -118,9 +113,9 @@ impl<P: Participants> Public<P> {
 }
 
 /// The headers of a work call: the client's end-to-end ones, and for whom it is made.
-pub(crate) fn work_headers(original: &HeaderMap, client: IpAddr) -> HeaderMap {
+pub(crate) fn work_headers(original: &HeaderMap, client: &Caller) -> HeaderMap {
     let mut headers = headers_for_work(original);
-    add_forwarded(&mut headers, original, client);
+    client.add_to(&mut headers);
     headers
 }
 

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use unanimous::budget::Halves;
-use unanimous::gateway::{Gateway, Problem, Routed, Shares, client};
+use unanimous::gateway::{Gateway, Problem, Routed, Shares, Trust, client};
 
 /// What a backend saw, in the order it saw it.
 pub(crate) type Seen = Arc<Mutex<Vec<String>>>;
@@ -115,11 +115,13 @@ async fn answer(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
+    let trust = Trust { proxies: Vec::new(), pseudonym: "unanimous".to_owned() };
+    let caller = trust.caller(&parts, client).expect("no test sends what this gateway sent");
     match gateway.route(&parts) {
         Routed::Forward(matched) => {
-            gateway.forward(&matched, Request::from_parts(parts, body), client.ip()).await
+            gateway.forward(&matched, Request::from_parts(parts, body), &caller).await
         }
-        Routed::Merge(matched) => gateway.merge(&matched, &parts, client.ip()).await,
+        Routed::Merge(matched) => gateway.merge(&matched, &parts, &caller).await,
         Routed::Transaction(matched) => matched.id.to_owned().into_response(),
         Routed::NotFound => Problem::not_found().into_response(),
         Routed::MethodNotAllowed(allow) => Problem::method_not_allowed(&allow).into_response(),

@@ -4,6 +4,8 @@ use std::process::Output;
 
 use http::Method;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::node::{Node, program};
 use super::web::{self, Reply};
@@ -63,6 +65,17 @@ impl Node {
             Ok(reply) => reply,
             Err(error) => panic!("no answer from {url}: {error:?}; the node said:\n{}", self.stderr()),
         }
+    }
+
+    /// Sends exactly these bytes on a connection of its own, and gives all that comes back until its end.
+    pub async fn raw(&self, bytes: impl AsRef<[u8]>) -> String {
+        let mut stream = TcpStream::connect(self.listen()).await.unwrap();
+        stream.write_all(bytes.as_ref()).await.unwrap();
+        let mut answer = Vec::new();
+        let read = tokio::time::timeout(super::PATIENCE, stream.read_to_end(&mut answer)).await;
+        // Where it is reset, what came before that counts.
+        let _ = read.expect("the connection ends");
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     /// The log, a record an entry, as the admin listener gives it.

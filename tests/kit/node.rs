@@ -206,6 +206,11 @@ impl Node {
         self.directory.path().join("stderr")
     }
 
+    /// The address of the public listener.
+    pub fn listen(&self) -> &str {
+        &self.listen
+    }
+
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.directory.path().join("unanimous.toml")

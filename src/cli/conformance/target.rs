@@ -3,7 +3,7 @@
 //! It comes from the command line, or from a route of a configuration; plans and work calls are made of it by the code
 //! that a node makes them with.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::budget::Halves;
 use crate::clock::Timestamp;
 use crate::config::{self, Config, endpoint};
 use crate::discovery::Endpoint;
-use crate::gateway::{Action, Params, PlannedCall, Template, TransactionRoute};
+use crate::gateway::{Action, Params, PlannedCall, Template, TransactionRoute, Trust};
 use crate::participant::Work;
 use crate::participant::options::{CallBody, Retry, TransactionOptions};
 use crate::plan::{Plan, Trace};
@@ -162,7 +162,8 @@ fn transaction<'a>(config: &'a Config, id: &str) -> Result<&'a TransactionRoute,
 
 /// The client's headers, as they go with the work.
 fn headers(args: &Args) -> Result<HeaderMap, ConformanceError> {
-    let mut client = HeaderMap::new();
+    let (mut request, ()) = http::Request::new(()).into_parts();
+    let client = &mut request.headers;
     client.insert(HOST, HeaderValue::from_static("localhost"));
     for header in &args.headers {
         let wrong =
@@ -171,7 +172,9 @@ fn headers(args: &Args) -> Result<HeaderMap, ConformanceError> {
         let name = HeaderName::try_from(name.trim()).map_err(|_| wrong())?;
         client.append(name, HeaderValue::try_from(value.trim()).map_err(|_| wrong())?);
     }
-    Ok(work_headers(&client, IpAddr::V4(Ipv4Addr::LOCALHOST)))
+    let caller = Trust::new(Vec::new()).caller(&request, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let caller = caller.map_err(|problem| usage(problem.detail))?;
+    Ok(work_headers(&request.headers, &caller))
 }
 
 /// A body: the text itself, or `@FILE`.

@@ -1,7 +1,7 @@
-//! W3C trace context (<https://www.w3.org/TR/trace-context/>): one trace a transaction.
+//! W3C trace context (<https://www.w3.org/TR/trace-context/>): one trace a request.
 //!
-//! The trace is taken over from the client or begun here, kept in the log, and every call carries
-//! it with a span of its own, so that a call made after a crash is found beside those before it.
+//! It is taken over from the client, and every call carries it with a span of its own. That of a transaction, which is begun
+//! here where the client has none, is kept in the log, so that a call made after a crash is found beside those before it.
 
 use std::fmt;
 
