@@ -93,3 +93,44 @@ async fn neither_connect_nor_trace_is_done() {
     }
     assert!(stub.calls().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_has_a_line_for_each_request_and_no_secret_of_its_query() {
+    let stub = Stub::start().await;
+    stub.always("/cut", Answer::cut_midway());
+    let mut node = Node::with_section("access_log = true", &(kit::service("accounts", &stub, false) + ALL));
+    node.env("UNANIMOUS_LOG_FORMAT", "json").start().await;
+    let body = node.get("/some/thing?token=secret").await.expect(200).text;
+    let id = node.post("/transfers", &json!({})).await.expect(200).transaction().to_owned();
+    node.send(Method::DELETE, &node.url("/some/thing"), &[("x-request-id", "order-7")], None)
+        .await
+        .expect(405);
+    node.raw("GET /cut HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    kit::until("four lines", async || lines(&node).len() == 4).await;
+    let lines = lines(&node);
+    let of = |path: &str, method: &str| {
+        lines.iter().find(|line| line["path"] == path && line["method"] == method).unwrap().clone()
+    };
+    let plain = of("/some/thing", "GET");
+    assert_eq!((&plain["status"], &plain["route"]), (&json!(200), &json!("all")));
+    assert_eq!((&plain["bytes"], &plain["is_whole"]), (&json!(body.len()), &json!(true)));
+    assert_eq!((&plain["client"], &plain["version"]), (&json!("127.0.0.1"), &json!("HTTP/1.1")));
+    assert_eq!(of("/transfers", "POST")["transaction"], id.as_str());
+    let refused = of("/some/thing", "DELETE");
+    assert_eq!((&refused["status"], &refused["request_id"]), (&json!(405), &json!("order-7")));
+    assert_eq!(of("/cut", "GET")["is_whole"], false);
+    assert!(!node.stderr().contains("secret"), "{}", node.stderr());
+    assert_eq!(node.metric("http_requests_in_flight").await, "0");
+    assert_eq!(node.metric("http_request_duration_seconds_count{route=\"all\"}").await, "2");
+}
+
+/// The access log, a line an entry.
+fn lines(node: &Node) -> Vec<serde_json::Value> {
+    let lines = node
+        .stderr()
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .collect::<Vec<_>>();
+    let ours = |line: &serde_json::Value| line["fields"].get("path").is_some();
+    lines.into_iter().filter(ours).map(|line| line["fields"].clone()).collect()
+}

@@ -32,6 +32,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("node.admin", Kind::Text),
     ("node.advertise", Kind::Text),
     ("node.trusted_proxies", Kind::List),
+    ("node.access_log", Kind::Literal),
     ("node.drain", Kind::Text),
     ("node.finish", Kind::Text),
     ("node.header_timeout", Kind::Text),

@@ -29,6 +29,7 @@ pub(super) struct NodeFile {
     pub(super) advertise: Option<Text>,
     #[serde(default)]
     pub(super) trusted_proxies: Vec<Text>,
+    pub(super) access_log: Option<bool>,
     pub(super) drain: Option<Spanned<Time>>,
     pub(super) finish: Option<Spanned<Time>>,
     pub(super) header_timeout: Option<Spanned<Time>>,

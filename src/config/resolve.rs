@@ -51,6 +51,7 @@ fn node(file: &NodeFile, findings: &mut Findings<'_>) -> NodeOptions {
         admin: address(file.admin.as_ref(), default.admin, findings),
         advertise: file.advertise.as_ref().and_then(|text| advertise(text, findings)),
         trusted_proxies: file.trusted_proxies.iter().filter_map(|text| network(text, findings)).collect(),
+        access_log: file.access_log.unwrap_or(default.access_log),
         drain: findings.time(file.drain.as_ref(), default.drain, WAIT_OR_NONE),
         finish: findings.time(file.finish.as_ref(), default.finish, WAIT_OR_NONE),
         header_timeout: findings.time(file.header_timeout.as_ref(), default.header_timeout, WAIT),

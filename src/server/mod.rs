@@ -19,6 +19,7 @@
 //! | `unread` | answers that their client leaves unread, in HTTP/2 |
 //! | [`linger`] | the rest of a body that nobody wants |
 //! | [`public`] | what clients and participants may ask |
+//! | `exchange` | one request and its answer, for the metrics and the access log |
 //! | [`transact`] | one request of a transaction route, from body to answer |
 //! | [`key`] | the `Idempotency-Key` header |
 //! | [`reload`] | another configuration for a node that runs |
@@ -28,6 +29,7 @@
 //! | [`metrics`] | what `/metrics` shows |
 
 pub mod admin;
+mod exchange;
 mod files;
 pub mod key;
 pub mod linger;

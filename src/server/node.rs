@@ -329,6 +329,7 @@ fn public(
     let public = Public {
         serving: ArcSwap::from_pointee(wires.serving(setup)),
         coordinator: coordinator.clone(),
+        access_log: setup.node.access_log,
         trust: Trust::new(setup.node.trusted_proxies.clone()),
         metrics: metrics.clone(),
         body_max: setup.node.body_max,

@@ -21,6 +21,8 @@ pub struct NodeOptions {
     /// Proxies in front of this node: what they say of their clients (`X-Forwarded-For` and its kind) is believed.
     /// Default: none.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether each request of a client has a line in the log. Default: `false`.
+    pub access_log: bool,
     /// After SIGTERM: how long connections are still accepted while `/readyz` says 503, so that a
     /// load balancer can notice. Default: 1 s.
     pub drain: Duration,
@@ -52,6 +54,7 @@ impl Default for NodeOptions {
             admin: loopback(8001),
             advertise: None,
             trusted_proxies: Vec::new(),
+            access_log: false,
             drain: Duration::from_secs(1),
             finish: Duration::from_secs(30),
             header_timeout: Duration::from_secs(10),

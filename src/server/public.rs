@@ -12,6 +12,7 @@ use http::header::{ALLOW, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 
+use super::exchange::Exchange;
 use super::metrics::Metrics;
 use super::node::Setup;
 use super::reply;
@@ -32,6 +33,8 @@ pub struct Public<P> {
     pub serving: ArcSwap<Serving>,
     /// The transactions.
     pub coordinator: Coordinator<P>,
+    /// Whether each request has a line in the log.
+    pub access_log: bool,
     /// Whom it believes.
     pub trust: Trust,
     /// What is counted.
@@ -91,9 +94,10 @@ impl<P: Participants> Public<P> {
         let (parts, body) = request.into_parts();
         match self.trust.caller(&parts, peer) {
             Ok(client) => {
-                let mut response = self.answer_to(&client, parts, body).await;
+                let exchange = Exchange::begins(&self.metrics, &parts, &client, self.access_log);
+                let (route, mut response) = self.answer_to(&client, parts, body).await;
                 response.headers_mut().insert(REQUEST_ID, client.request_id);
-                response
+                exchange.ends_with(&route, response)
             }
             Err(problem) => {
                 self.metrics.request("", problem.status);
@@ -102,38 +106,41 @@ impl<P: Participants> Public<P> {
         }
     }
 
-    async fn answer_to(self: &Arc<Self>, client: &Caller, parts: Parts, body: Body) -> Response {
+    /// The answer, and the id of the route that gave it; empty where none did.
+    async fn answer_to(self: &Arc<Self>, client: &Caller, parts: Parts, body: Body) -> (String, Response) {
+        let unrouted = |response: Response| (String::new(), response);
         // A gateway is no tunnel, and an answer to TRACE would show what it adds (RFC 9110, 9.3.6 and 9.3.8).
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             let detail = format!("this gateway does not do {}", parts.method);
-            return Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail).into_response();
+            let problem = Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail);
+            return unrouted(problem.into_response());
         }
         // RFC 9112, 3.2: what a request without it is meant for, two parties can read in two ways.
         if parts.version == Version::HTTP_11 && !parts.headers.contains_key(HOST) {
             let detail = "a request of HTTP/1.1 needs a Host field";
-            return Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail).into_response();
+            return unrouted(Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail).into_response());
         }
         if let Some(id) = parts.uri.path().strip_prefix(TRANSACTIONS) {
-            return self.fate(&parts.method, id).await;
+            return unrouted(self.fate(&parts.method, id).await);
         }
         let serving = self.serving.load_full();
-        let (route, response) = match serving.gateway.route(&parts) {
+        match serving.gateway.route(&parts) {
             Routed::Forward(matched) => {
                 let request = Request::from_parts(parts, body);
-                (matched.id, serving.gateway.forward(&matched, request, client).await)
+                (matched.id.to_owned(), serving.gateway.forward(&matched, request, client).await)
             }
-            Routed::Merge(matched) => (matched.id, serving.gateway.merge(&matched, &parts, client).await),
+            Routed::Merge(matched) => {
+                (matched.id.to_owned(), serving.gateway.merge(&matched, &parts, client).await)
+            }
             Routed::Transaction(matched) => {
                 let request = Request::from_parts(parts, body);
                 let response = transact(self, &serving, &matched, request, client).await;
-                (matched.id, response.unwrap_or_else(IntoResponse::into_response))
+                (matched.id.to_owned(), response.unwrap_or_else(IntoResponse::into_response))
             }
-            Routed::NotFound => ("", Problem::not_found().into_response()),
-            Routed::MethodNotAllowed(allow) => ("", Problem::method_not_allowed(&allow).into_response()),
-            Routed::BadRequest(problem) => ("", problem.into_response()),
-        };
-        self.metrics.request(route, response.status());
-        response
+            Routed::NotFound => unrouted(Problem::not_found().into_response()),
+            Routed::MethodNotAllowed(allow) => unrouted(Problem::method_not_allowed(&allow).into_response()),
+            Routed::BadRequest(problem) => unrouted(problem.into_response()),
+        }
     }
 
     async fn fate(&self, method: &Method, id: &str) -> Response {

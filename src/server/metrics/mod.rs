@@ -3,6 +3,8 @@
 //! Labels come from the configuration or from fixed words: never a path, a key or an id, so that the
 //! number of series is known beforehand.
 
+mod readings;
+
 use std::collections::HashSet;
 use std::fmt::{self, Debug};
 use std::sync::atomic::AtomicU64;
@@ -10,19 +12,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
-use prometheus_client::collector::Collector;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::readings::Live;
+use self::readings::{Reader, Readings};
 use crate::clock::Timestamp;
 use crate::coordinator::Phase;
-use crate::journal::{BATCH_SIZES, COMMIT_SECONDS, Disk, LogStats};
 use crate::participant::http::Attempt;
 use crate::txn::Decision;
 
@@ -34,30 +35,11 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     call_durations: Family<ServiceLabels, Histogram>,
     requests: Family<RequestLabels, Counter>,
+    request_durations: Family<RouteLabels, Histogram>,
+    in_flight: Gauge,
     reloads: Family<ReloadLabels, Counter>,
     last_reload: LastReload,
-    live: Arc<OnceLock<Box<dyn Fn() -> Live + Send + Sync>>>,
-}
-
-/// What is read when `/metrics` is asked.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Live {
-    /// Transactions that are open.
-    pub in_doubt: usize,
-    /// How long the oldest of them has been.
-    pub oldest_in_doubt: Duration,
-    /// Transactions that an operator has to look at.
-    pub parked: usize,
-    /// Transactions that this start of the node found unfinished.
-    pub recovery_found: usize,
-    /// How many of those are still open.
-    pub recovery_remaining: usize,
-    /// Tasks that the runtime holds: of transactions, connections, timers, and those that are always there.
-    pub tasks: usize,
-    /// What the log counts about itself.
-    pub log: LogStats,
-    /// The disk of the log, once it was looked at.
-    pub disk: Option<Disk>,
+    live: Reader,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -87,6 +69,11 @@ struct ServiceLabels {
 struct RequestLabels {
     route: String,
     code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -128,6 +115,15 @@ impl Metrics {
             call_durations.clone(),
         );
         registry.register("http_requests", "Requests answered on the public listener", requests.clone());
+        let request_durations = Family::new_with_constructor(seconds as fn() -> Histogram);
+        registry.register_with_unit(
+            "http_request_duration",
+            "From the head of a request to the last byte of its answer",
+            Unit::Seconds,
+            request_durations.clone(),
+        );
+        let in_flight = Gauge::default();
+        registry.register("http_requests_in_flight", "Requests that are not answered yet", in_flight.clone());
         let (reloads, last_reload) = (Family::default(), LastReload::default());
         registry.register("config_reloads", "Times the configuration was read again", reloads.clone());
         last_reload.register(&mut registry);
@@ -140,6 +136,8 @@ impl Metrics {
             calls,
             call_durations,
             requests,
+            request_durations,
+            in_flight,
             reloads,
             last_reload,
             live,
@@ -186,6 +184,17 @@ impl Metrics {
             _ => "5xx",
         };
         self.requests.get_or_create(&RequestLabels { route: route.to_owned(), code }).inc();
+    }
+
+    /// So many more requests are in flight, or fewer.
+    pub fn in_flight(&self, more: i64) {
+        self.in_flight.inc_by(more);
+    }
+
+    /// The answer to a request was sent to its end, or nobody waits for it any more.
+    pub fn request_took(&self, route: &str, took: Duration) {
+        let labels = RouteLabels { route: route.to_owned() };
+        self.request_durations.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// The configuration was read, at the start or again.
@@ -251,83 +260,6 @@ impl Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
-}
-
-/// What is not counted but read.
-struct Readings(Arc<OnceLock<Box<dyn Fn() -> Live + Send + Sync>>>);
-
-impl Debug for Readings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Readings").finish_non_exhaustive()
-    }
-}
-
-impl Collector for Readings {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let live = self.0.get().map(|read| read()).unwrap_or_default();
-        let log = live.log;
-        let mut gauge = |name: &str, help: &str, value: f64| {
-            let gauge = ConstGauge::new(value);
-            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
-        };
-        gauge("transactions_in_doubt", "Transactions that are not finished", float(live.in_doubt as u64))?;
-        gauge("oldest_in_doubt_seconds", "Age of the oldest of them", live.oldest_in_doubt.as_secs_f64())?;
-        gauge(
-            "transactions_parked",
-            "Transactions that an operator has to look at",
-            float(live.parked as u64),
-        )?;
-        gauge(
-            "recovery_found",
-            "Unfinished transactions that the last start found",
-            float(live.recovery_found as u64),
-        )?;
-        gauge(
-            "recovery_remaining",
-            "How many of those are still open",
-            float(live.recovery_remaining as u64),
-        )?;
-        gauge("tasks", "Tasks that the runtime holds", float(live.tasks as u64))?;
-        gauge("log_queue_length", "Records that wait for the disk", float(log.queued))?;
-        gauge("log_blocks", "Blocks in the log", float(log.blocks))?;
-        gauge("log_bytes", "Bytes of records in the log", float(log.bytes))?;
-        let of_disk = |read: fn(Disk) -> u64| live.disk.map_or(f64::NAN, |disk| float(read(disk)));
-        let free = of_disk(|disk| disk.room.free);
-        gauge("disk_free_bytes", "Free where the log is kept, beside the reserve", free)?;
-        let kept = of_disk(|disk| if disk.room.is_kept { disk.room.reserve } else { 0 });
-        gauge(
-            "disk_reserve_bytes",
-            "Kept free so that what was begun can end; 0 once it was given back",
-            kept,
-        )?;
-        let is_nearly_full = of_disk(|disk| disk.is_nearly_full.into());
-        gauge("disk_nearly_full", "1 while new transactions are refused for want of room", is_nearly_full)?;
-        let mut counter = |name: &str, help: &str, value: u64| {
-            let counter = ConstCounter::new(value);
-            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
-        };
-        counter("log_records", "Records written", log.appended)?;
-        counter("log_syncs", "Syncs of the log, each for a batch of records", log.commits)?;
-        let seconds = buckets(COMMIT_SECONDS, &log.commit_seconds);
-        let help = "How long the log took to write and sync a batch";
-        encoder
-            .encode_descriptor("log_sync_duration_seconds", help, None, MetricType::Histogram)?
-            .encode_histogram::<NoLabelSet>(log.commit_seconds_sum, log.commits, &seconds, None)?;
-        let sizes = buckets(BATCH_SIZES.map(float), &log.batch_sizes);
-        encoder
-            .encode_descriptor("log_batch_records", "Records in a batch", None, MetricType::Histogram)?
-            .encode_histogram::<NoLabelSet>(float(log.appended), log.commits, &sizes, None)
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "no reading comes near 2^52")]
-fn float(value: u64) -> f64 {
-    value as f64
-}
-
-/// Bounds and counts as the encoder wants them: the last bucket has no bound.
-fn buckets<const N: usize>(bounds: [f64; N], counts: &[u64]) -> Vec<(f64, u64)> {
-    bounds.into_iter().chain([f64::INFINITY]).zip(counts.iter().copied()).collect()
 }
 
 #[cfg(test)]
