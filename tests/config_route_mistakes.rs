@@ -195,3 +195,51 @@ fn a_condition_that_could_never_hold_is_refused() {
     assert!(with("headers = { \"x y\" = \"1\" }").contains("is not the name of a header field"));
     assert!(with("headers = { x = \"a\\nb\" }").contains("no header field can have this value"));
 }
+
+/// A route that forwards, with these guards on the line after it.
+fn guarded(guards: &str) -> String {
+    said_of_routes(&route(&format!(
+        "match = {{ path = \"/\" }}\nforward = {{ service = \"ledger\" }}\n{guards}"
+    )))
+}
+
+#[test]
+fn a_guard_that_could_not_work_is_refused_with_what_to_write() {
+    for (guards, said) in [
+        ("allow = [\"10.0.0\"]", "14:10: `10.0.0` is no range of addresses; write one like \"10.0.0.0/8\""),
+        ("rate_limits = []", "14:15: here are 0 limits; list 1 to 4"),
+        (
+            "rate_limits = [{ requests = 0, per = \"1s\" }]",
+            "14:29: 0 is out of bounds; write a number from 1",
+        ),
+        ("rate_limits = [{ requests = 1, per = \"0s\" }]", "14:38: 0s is out of bounds"),
+        ("rate_limits = [{ requests = 1, per = \"1s\", by = \"header\" }]", "14:49: by which field? Name it"),
+        (
+            "rate_limits = [{ requests = 1, per = \"1s\", by = \"route\", header = \"x\" }]",
+            "14:67: `header` goes with",
+        ),
+        (
+            "rate_limits = [{ requests = 1, per = \"1s\", header = \"a b\" }]",
+            "14:53: bad name of a header field",
+        ),
+        ("body_max = 0", "14:12: 0 is out of bounds"),
+        ("cors = { origins = [] }", "14:20: no origin is listed"),
+        ("cors = { origins = [\"*\", \"https://a.example\"] }", "14:20: \"*\" is all origins"),
+        (
+            "cors = { origins = [\"https://a.example/\"] }",
+            "14:21: `https://a.example/` is no origin as a browser sends it: write `https://a.example`",
+        ),
+        (
+            "cors = { origins = [\"a.example\"] }",
+            "14:21: `a.example` is no origin as a browser sends it, like",
+        ),
+        (
+            "cors = { origins = [\"*\"], credentials = true }",
+            "14:41: no browser sends credentials where every origin",
+        ),
+        ("cors = { origins = [\"*\"], methods = [\"get\"] }", "14:38: `get` is no method"),
+    ] {
+        let found = guarded(guards);
+        assert!(found.contains(said), "{guards}: {found}");
+    }
+}

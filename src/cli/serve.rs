@@ -97,6 +97,7 @@ pub fn setup(config: Config) -> Setup {
         coordinator: config.coordinator,
         gateway: config.gateway,
         routes: config.routes,
+        guards: config.guards,
         origin: None,
     }
 }

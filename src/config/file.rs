@@ -122,6 +122,49 @@ pub(super) struct RouteFile {
     pub(super) forward: Option<ForwardFile>,
     pub(super) merge: Option<MergeFile>,
     pub(super) transaction: Option<TransactionRouteFile>,
+    #[serde(default)]
+    pub(super) allow: Vec<Text>,
+    #[serde(default)]
+    pub(super) deny: Vec<Text>,
+    pub(super) rate_limits: Option<Spanned<Vec<RateFile>>>,
+    pub(super) body_max: Option<Spanned<u64>>,
+    pub(super) cors: Option<CorsFile>,
+    #[serde(default)]
+    pub(super) compress: bool,
+}
+
+/// One of `rate_limits`; see `Rate`.
+#[derive(Debug, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RateFile {
+    pub(super) requests: Spanned<u64>,
+    pub(super) per: Spanned<Time>,
+    pub(super) burst: Option<Spanned<u64>>,
+    pub(super) by: Option<Spanned<ByFile>>,
+    pub(super) header: Option<Text>,
+}
+
+#[derive(Debug, Clone, Copy, Derive)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ByFile {
+    Client,
+    Header,
+    Route,
+}
+
+/// `cors = { .. }`; see `Cors`.
+#[derive(Debug, Derive)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CorsFile {
+    pub(super) origins: Spanned<Vec<Text>>,
+    #[serde(default)]
+    pub(super) methods: Vec<Text>,
+    #[serde(default)]
+    pub(super) headers: Vec<Text>,
+    #[serde(default)]
+    pub(super) expose: Vec<Text>,
+    pub(super) credentials: Option<Spanned<bool>>,
+    pub(super) max_age: Option<Spanned<Time>>,
 }
 
 #[derive(Debug, Derive)]

@@ -14,6 +14,7 @@ mod env;
 mod error;
 mod file;
 mod findings;
+mod guards;
 mod resolve;
 mod routes;
 mod sections;
@@ -32,6 +33,7 @@ pub(crate) use services::endpoint;
 
 use crate::coordinator::options::CoordinatorOptions;
 use crate::discovery::{Fixed, Instance};
+use crate::gateway::guard::Guards;
 use crate::gateway::{GatewayOptions, RouteTable};
 use crate::journal::options::LogOptions;
 use crate::participant::options::TransactionOptions;
@@ -54,6 +56,8 @@ pub struct Config {
     pub services: BTreeMap<String, Service>,
     /// Routes in order of precedence.
     pub routes: RouteTable,
+    /// What stands before them, by the id of the route.
+    pub guards: BTreeMap<String, Guards>,
 }
 
 /// One backend.

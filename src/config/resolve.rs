@@ -10,7 +10,7 @@ use reqwest::Url;
 
 use super::file::{CopyFile, File, LogFile, NodeFile, SyncFile, Text};
 use super::findings::Findings;
-use super::{Config, routes, services};
+use super::{Config, guards, routes, services};
 use crate::coordinator::options::{CoordinatorOptions, KEPT_MAX};
 use crate::gateway::GatewayOptions;
 use crate::journal::options::{Copied, LogOptions, Sync};
@@ -25,7 +25,7 @@ pub(super) const WAIT: RangeInclusive<Duration> = MILLISECOND..=HOUR;
 /// A wait that may also be left out.
 pub(super) const WAIT_OR_NONE: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
 /// Bytes of one body or of all: zero would refuse everything.
-const BYTES: RangeInclusive<usize> = 1..=1 << 40;
+pub(super) const BYTES: RangeInclusive<usize> = 1..=1 << 40;
 /// hyper does not read heads in less than 8 KiB; 16 MiB of header fields are an attack.
 const HEAD_BYTES: RangeInclusive<usize> = 8192..=16 << 20;
 /// How many of something that costs memory each.
@@ -39,8 +39,9 @@ pub(super) fn resolve(file: &File, findings: &mut Findings<'_>) -> Option<Config
     let gateway = gateway(&file.node, findings);
     let known = services::Known::of(&file.services);
     let services = services::services(&file.services, findings);
+    let guards = guards::guards(&file.routes, findings);
     let routes = routes::routes(&file.routes, &known, findings)?;
-    Some(Config { node, log, coordinator, gateway, services, routes })
+    Some(Config { node, log, coordinator, gateway, services, routes, guards })
 }
 
 fn node(file: &NodeFile, findings: &mut Findings<'_>) -> NodeOptions {
@@ -146,7 +147,7 @@ fn address(text: Option<&Text>, default: SocketAddr, findings: &mut Findings<'_>
 }
 
 /// A range of addresses, or one address.
-fn network(text: &Text, findings: &mut Findings<'_>) -> Option<IpNet> {
+pub(super) fn network(text: &Text, findings: &mut Findings<'_>) -> Option<IpNet> {
     let given = text.get_ref();
     let one = || given.parse::<IpAddr>().ok().map(IpNet::from);
     let network = given.parse().ok().or_else(one).map(|network: IpNet| network.trunc());

@@ -12,6 +12,7 @@
 mod backend;
 mod caller;
 mod forward;
+pub mod guard;
 mod headers;
 mod json;
 mod keeping;

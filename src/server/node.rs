@@ -29,6 +29,7 @@ use crate::clock::SystemClock;
 use crate::coordinator::Coordinator;
 use crate::coordinator::options::CoordinatorOptions;
 use crate::discovery::Discovery;
+use crate::gateway::guard::{Guards, Limiters};
 use crate::gateway::{GatewayOptions, Problem, RouteTable, Shares, Trust, client};
 use crate::journal::options::LogOptions;
 use crate::journal::replay::Found;
@@ -51,6 +52,8 @@ pub struct Setup {
     pub gateway: GatewayOptions,
     /// The routes.
     pub routes: RouteTable,
+    /// What stands before them, by the id of the route.
+    pub guards: BTreeMap<String, Guards>,
     /// The services that keep the participant protocol.
     pub participants: BTreeMap<String, TransactionOptions>,
     /// What the configuration says of each of them, as it is written.
@@ -325,6 +328,7 @@ fn public(
         client: client(&setup.gateway)?,
         answered: Arc::new(move |name| services.get(name).into_iter().for_each(|service| service.answers())),
         waiting: Shares::new(setup.node.connections_max),
+        limiters: Limiters::default(),
     };
     let public = Public {
         serving: ArcSwap::from_pointee(wires.serving(setup)),

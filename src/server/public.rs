@@ -12,6 +12,8 @@ use http::header::{ALLOW, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 
+use http_body_util::Limited;
+
 use super::exchange::Exchange;
 use super::metrics::Metrics;
 use super::node::Setup;
@@ -19,6 +21,7 @@ use super::reply;
 use super::transact::transact;
 use crate::budget::Halves;
 use crate::coordinator::Coordinator;
+use crate::gateway::guard::{GuardBook, Limiters, preflight_of};
 use crate::gateway::{Answered, Caller, Gateway, GatewayOptions, Problem, REQUEST_ID, Routed, Shares, Trust};
 use crate::participant::Participants;
 use crate::participant::options::TransactionOptions;
@@ -53,6 +56,8 @@ pub struct Public<P> {
 pub struct Serving {
     /// The routes.
     pub gateway: Gateway,
+    /// What stands before the routes.
+    pub guards: GuardBook,
     /// The services that keep the participant protocol.
     pub services: HashMap<String, TransactionOptions>,
 }
@@ -69,6 +74,8 @@ pub struct Wires {
     pub answered: Answered,
     /// How many clients may wait for each service.
     pub waiting: Shares,
+    /// Who came how often.
+    pub limiters: Limiters,
 }
 
 impl Wires {
@@ -84,7 +91,8 @@ impl Wires {
             self.answered.clone(),
             self.waiting.clone(),
         );
-        Serving { gateway, services: setup.participants.clone().into_iter().collect() }
+        let guards = GuardBook::new(&setup.guards, &self.limiters);
+        Serving { gateway, guards, services: setup.participants.clone().into_iter().collect() }
     }
 }
 
@@ -124,22 +132,48 @@ impl<P: Participants> Public<P> {
             return unrouted(self.fate(&parts.method, id).await);
         }
         let serving = self.serving.load_full();
-        match serving.gateway.route(&parts) {
-            Routed::Forward(matched) => {
-                let request = Request::from_parts(parts, body);
-                (matched.id.to_owned(), serving.gateway.forward(&matched, request, client).await)
+        if let Some((route, answer)) = serving.preflight(&parts).await {
+            return (route, answer);
+        }
+        let routed = serving.gateway.route(&parts);
+        let Some(id) = id_of(&routed).map(str::to_owned) else { return unrouted(refusal(routed)) };
+        let Some(guard) = serving.guards.of(&id) else {
+            return (id, self.follow(&serving, routed, client, Request::from_parts(parts, body)).await);
+        };
+        let (visit, entered) = guard.enters(client, &parts);
+        let answer = match (entered, guard.body_max) {
+            (Ok(()), None) => self.follow(&serving, routed, client, Request::from_parts(parts, body)).await,
+            (Ok(()), Some(bytes_max)) => {
+                let body = Body::new(Limited::new(body, bytes_max));
+                self.follow(&serving, routed, client, Request::from_parts(parts, body)).await
             }
+            (Err(problem), _) => {
+                self.metrics.kept_out(guard.route(), problem.code);
+                problem.into_response()
+            }
+        };
+        (id, guard.leaves(visit, answer).await)
+    }
+
+    /// Does what the route says.
+    async fn follow(
+        self: &Arc<Self>,
+        serving: &Serving,
+        routed: Routed<'_>,
+        client: &Caller,
+        request: Request<Body>,
+    ) -> Response {
+        match routed {
+            Routed::Forward(matched) => serving.gateway.forward(&matched, request, client).await,
             Routed::Merge(matched) => {
-                (matched.id.to_owned(), serving.gateway.merge(&matched, &parts, client).await)
+                let (parts, _) = request.into_parts();
+                serving.gateway.merge(&matched, &parts, client).await
             }
             Routed::Transaction(matched) => {
-                let request = Request::from_parts(parts, body);
-                let response = transact(self, &serving, &matched, request, client).await;
-                (matched.id.to_owned(), response.unwrap_or_else(IntoResponse::into_response))
+                let response = transact(self, serving, &matched, request, client).await;
+                response.unwrap_or_else(IntoResponse::into_response)
             }
-            Routed::NotFound => unrouted(Problem::not_found().into_response()),
-            Routed::MethodNotAllowed(allow) => unrouted(Problem::method_not_allowed(&allow).into_response()),
-            Routed::BadRequest(problem) => unrouted(problem.into_response()),
+            Routed::NotFound | Routed::MethodNotAllowed(_) | Routed::BadRequest(_) => refusal(routed),
         }
     }
 
@@ -150,6 +184,38 @@ impl<P: Participants> Public<P> {
             return response;
         }
         fate_of(&self.coordinator, id).await
+    }
+}
+
+impl Serving {
+    /// The answer to a browser that asks whether a web page may send a request, where the route of that request says so.
+    async fn preflight(&self, request: &Parts) -> Option<(String, Response)> {
+        let mut asked = request.clone();
+        asked.method = preflight_of(request)?;
+        let routed = self.gateway.route(&asked);
+        let id = id_of(&routed)?;
+        Some((id.to_owned(), self.guards.of(id)?.preflight(request).await?))
+    }
+}
+
+/// The route that takes a request.
+fn id_of<'a>(routed: &Routed<'a>) -> Option<&'a str> {
+    match routed {
+        Routed::Forward(matched) => Some(matched.id),
+        Routed::Merge(matched) => Some(matched.id),
+        Routed::Transaction(matched) => Some(matched.id),
+        Routed::NotFound | Routed::MethodNotAllowed(_) | Routed::BadRequest(_) => None,
+    }
+}
+
+/// What is said where no route takes it.
+fn refusal(routed: Routed<'_>) -> Response {
+    match routed {
+        Routed::MethodNotAllowed(allow) => Problem::method_not_allowed(&allow).into_response(),
+        Routed::BadRequest(problem) => problem.into_response(),
+        Routed::Forward(_) | Routed::Merge(_) | Routed::Transaction(_) | Routed::NotFound => {
+            Problem::not_found().into_response()
+        }
     }
 }
 

@@ -34,16 +34,18 @@ pub(super) async fn transact<P: Participants>(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let (services, key) = (matched.route.services(), key::of(&parts.headers)?);
+    let own_max = serving.guards.of(matched.id).and_then(|guard| guard.body_max);
+    let body_max = own_max.map_or(public.body_max, |own| own.min(public.body_max));
     // What says itself that it is too long need not be waited for, and what cannot be begun now need not be read.
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if declared > public.body_max {
-        return Err(Problem::body_too_large(public.body_max));
+    if declared > body_max {
+        return Err(Problem::body_too_large(body_max));
     }
     public.coordinator.would_begin(matched.id, key.as_deref(), &services)?;
     if declared > serving.gateway.left_for(&services) {
         return Err(no_room());
     }
-    let reading = serving.gateway.read_for(&services, body.into_data_stream(), public.body_max);
+    let reading = serving.gateway.read_for(&services, body.into_data_stream(), body_max);
     let bodies =
         timeout(public.body_timeout, reading).await.map_err(|_| slow_body(public.body_timeout))??;
     let begin = public.plan(serving, matched, &parts, &bodies, key, client)?;

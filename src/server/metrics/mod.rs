@@ -37,6 +37,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     request_durations: Family<RouteLabels, Histogram>,
     in_flight: Gauge,
+    kept_out: Family<KeptOutLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     last_reload: LastReload,
     live: Reader,
@@ -74,6 +75,12 @@ struct RequestLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
     route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeptOutLabels {
+    route: String,
+    code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -124,6 +131,9 @@ impl Metrics {
         );
         let in_flight = Gauge::default();
         registry.register("http_requests_in_flight", "Requests that are not answered yet", in_flight.clone());
+        let kept_out = Family::default();
+        let help = "Requests that what stands before their route kept out";
+        registry.register("http_requests_kept_out", help, kept_out.clone());
         let (reloads, last_reload) = (Family::default(), LastReload::default());
         registry.register("config_reloads", "Times the configuration was read again", reloads.clone());
         last_reload.register(&mut registry);
@@ -138,6 +148,7 @@ impl Metrics {
             requests,
             request_durations,
             in_flight,
+            kept_out,
             reloads,
             last_reload,
             live,
@@ -189,6 +200,11 @@ impl Metrics {
     /// So many more requests are in flight, or fewer.
     pub fn in_flight(&self, more: i64) {
         self.in_flight.inc_by(more);
+    }
+
+    /// What stands before a route has refused a request.
+    pub fn kept_out(&self, route: &str, code: &'static str) {
+        self.kept_out.get_or_create(&KeptOutLabels { route: route.to_owned(), code }).inc();
     }
 
     /// The answer to a request was sent to its end, or nobody waits for it any more.
