@@ -1,12 +1,14 @@
 //! The admin listener: probes, metrics, and what an engineer on call needs (contract section 6).
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Json, Path, Query, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, Method, StatusCode, header};
@@ -15,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::browsers::keep_out;
 use super::log_lines::{self, LogQuery};
 use super::metrics::Metrics;
 use super::public::fate_of;
@@ -47,8 +50,8 @@ pub type Unready = tokio::sync::watch::Receiver<Option<&'static str>>;
 
 type Shared<P> = State<Arc<Admin<P>>>;
 
-/// The routes of the admin listener.
-pub fn router<P: Participants>(admin: Arc<Admin<P>>) -> Router {
+/// The routes of the admin listener, which is bound to `address`.
+pub fn router<P: Participants>(admin: Arc<Admin<P>>, address: SocketAddr) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready::<P>))
@@ -63,6 +66,7 @@ pub fn router<P: Participants>(admin: Arc<Admin<P>>) -> Router {
             Problem::new(StatusCode::NOT_FOUND, "not_found", "the admin listener has no such path")
         })
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(address, keep_out))
         .with_state(admin)
 }
 

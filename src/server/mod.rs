@@ -25,10 +25,12 @@
 //! | [`reload`] | another configuration for a node that runs |
 //! | [`reply`] | results as HTTP |
 //! | [`admin`] | what operators may ask |
+//! | `browsers` | web pages, which are kept out there |
 //! | [`log_lines`] | the log as a stream of JSON lines |
 //! | [`metrics`] | what `/metrics` shows |
 
 pub mod admin;
+mod browsers;
 mod exchange;
 mod files;
 pub mod key;

@@ -181,7 +181,7 @@ impl Node {
         let triggers = setup.origin.take().map(|origin| Triggers::new(origin, asks));
         let door =
             Arc::new(Admin { coordinator: OnceLock::new(), metrics: metrics.clone(), unready, reload });
-        let router = router(door.clone());
+        let router = router(door.clone(), admin_address);
         let limits = limits(&setup.node);
         // Until the log is read, a probe can already be answered and the operator can see why it waits.
         let answer = move |request, _| {
