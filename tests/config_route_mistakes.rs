@@ -36,6 +36,7 @@ fn two_routes_that_cannot_be_told_apart_are_named_with_their_lines() {
         said.starts_with("gateway.toml:15:6: the routes `one` (line 11) and `two` cannot be told apart"),
         "{said}"
     );
+    assert!(said.ends_with("or say which comes first: `priority = 1`"), "{said}");
 }
 
 #[test]
@@ -192,6 +193,15 @@ fn a_condition_that_could_never_hold_is_refused() {
     };
     assert!(with("host = \"http://h\"").contains("is not a host; write a name"));
     assert!(with("host = \"h:80\"").contains("without scheme and port"));
+    assert!(with("host = \"*\"").contains("12:30: `*` alone is any host; leave `host` out"));
+    assert!(with("host = \"a.*\"").contains("a `*` stands for whole labels at the left"));
+    assert!(with("host = \"m\u{fc}nchen.de\"").contains("write its ASCII form"));
+    assert!(with("host = []").contains("no host is listed"));
+    assert!(with("host = [\"a\", \"A.\"]").contains("12:36: the host `a` is listed twice"));
+    assert!(with("host = [\"a\", 1]").contains("wrong type"));
+    assert!(
+        with("host = 1").contains("12:30: wrong type: this is an integer `1`, but a host or a list of hosts")
+    );
     assert!(with("headers = { \"x y\" = \"1\" }").contains("is not the name of a header field"));
     assert!(with("headers = { x = \"a\\nb\" }").contains("no header field can have this value"));
 }
@@ -242,4 +252,19 @@ fn a_guard_that_could_not_work_is_refused_with_what_to_write() {
         let found = guarded(guards);
         assert!(found.contains(said), "{guards}: {found}");
     }
+}
+
+#[test]
+fn a_priority_is_a_whole_number() {
+    let with = |priority: &str| {
+        said_of_routes(&route(&format!(
+            "priority = {priority}\nmatch = {{ path = \"/\" }}\nforward = {{ service = \"ledger\" }}"
+        )))
+    };
+    assert!(
+        with("\"high\"")
+            .contains("12:12: wrong type: this is a string \"high\", but a whole number belongs here")
+    );
+    assert!(with("1.5").contains("but a whole number belongs here"));
+    assert!(with("99999999999").contains("but a whole number belongs here"));
 }

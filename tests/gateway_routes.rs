@@ -46,6 +46,7 @@ fn asked(table: &RouteTable, request: &str) -> String {
         Lookup::Found(route, _) => route.id.clone(),
         Lookup::NotFound => "404".to_owned(),
         Lookup::MethodNotAllowed(allow) => format!("405 {allow:?}"),
+        Lookup::Options(allow) => format!("204 {allow:?}"),
     }
 }
 
@@ -78,6 +79,89 @@ fn a_host_counts_more_than_a_path() {
     assert_eq!(asked(&table, "GET http://api.example.com/a"), "host");
     assert_eq!(asked(&table, "GET http://other.example.com/a"), "path");
     assert_eq!(asked(&table, "GET /a"), "path");
+}
+
+#[test]
+fn a_name_counts_more_than_a_long_wildcard_and_that_more_than_a_short_one() {
+    let table = table(&[
+        ("any", "path = \"/\""),
+        ("short", "path = \"/\", host = \"*.com\""),
+        ("long", "path = \"/\", host = \"*.Example.com\""),
+        ("name", "path = \"/\", host = \"api.example.com\""),
+    ]);
+    assert_eq!(asked(&table, "GET http://api.example.com/"), "name");
+    assert_eq!(asked(&table, "GET http://www.example.com/"), "long");
+    assert_eq!(asked(&table, "GET http://v2.api.example.com/"), "long");
+    assert_eq!(asked(&table, "GET http://example.com/"), "short");
+    assert_eq!(asked(&table, "GET http://example.org/"), "any");
+    assert_eq!(asked(&table, "GET /"), "any");
+}
+
+#[test]
+fn a_route_with_several_hosts_has_the_rank_of_the_one_that_is_asked_for() {
+    let table = table(&[
+        ("both", "path = \"/{*rest}\", host = [\"example.com\", \"*.example.com\"]"),
+        ("api", "path = \"/a\", host = [\"*.example.com\", \"*.example.org\"]"),
+    ]);
+    assert_eq!(asked(&table, "GET http://example.com/a"), "both");
+    assert_eq!(asked(&table, "GET http://www.example.com/a"), "api");
+    assert_eq!(asked(&table, "GET http://www.example.com/b"), "both");
+    assert_eq!(asked(&table, "GET http://www.example.org/b"), "404");
+}
+
+#[test]
+fn priority_decides_between_routes_that_are_as_specific_as_each_other() {
+    let by_header = |one: &str, two: &str| {
+        let x = format!("path = \"/a\", headers = {{ x = \"1\" }} }}\npriority = {one}\n#");
+        let y = format!("path = \"/a\", headers = {{ y = \"1\" }} }}\npriority = {two}\n#");
+        asked(&table(&[("x", &x), ("y", &y)]), "GET /a x:1 y:1")
+    };
+    assert_eq!(by_header("1", "0"), "x");
+    assert_eq!(by_header("-1", "0"), "y");
+    assert_eq!(by_header("1", "2"), "y");
+}
+
+#[test]
+fn priority_does_not_raise_a_route_above_a_more_specific_one() {
+    let table = table(&[
+        ("any", "path = \"/{*rest}\" }\npriority = 1000\n#"),
+        ("literal", "path = \"/a\" }\npriority = -1000\n#"),
+    ]);
+    assert_eq!(asked(&table, "GET /a"), "literal");
+    assert_eq!(asked(&table, "GET /b"), "any");
+}
+
+#[test]
+fn a_route_that_names_head_takes_it_whatever_the_priority_of_the_one_for_get() {
+    let table = table(&[
+        ("get", "path = \"/a\", methods = [\"GET\"] }\npriority = 5\n#"),
+        ("head", "path = \"/a\", methods = [\"HEAD\"]"),
+    ]);
+    assert_eq!(asked(&table, "HEAD /a"), "head");
+}
+
+#[test]
+fn options_that_no_route_wants_is_answered_with_what_the_path_takes() {
+    let table = table(&[
+        ("get", "path = \"/a\", methods = [\"GET\"], headers = { x = \"1\" }"),
+        ("put", "path = \"/a\", methods = [\"PUT\"]"),
+        ("t", "path = \"/{x}\", methods = [\"POST\"]"),
+        ("elsewhere", "path = \"/a\", host = \"h\", methods = [\"DELETE\"]"),
+    ]);
+    assert_eq!(asked(&table, "OPTIONS /a"), "204 [GET, HEAD, PUT, POST, OPTIONS]");
+    assert_eq!(asked(&table, "OPTIONS /b"), "204 [POST, OPTIONS]");
+    assert_eq!(asked(&table, "OPTIONS /a/b"), "404");
+}
+
+#[test]
+fn options_goes_to_a_route_that_names_it_or_takes_any_method() {
+    let table = table(&[
+        ("named", "path = \"/a\", methods = [\"OPTIONS\", \"GET\"]"),
+        ("any", "path = \"/b\""),
+        ("get", "path = \"/b\", methods = [\"GET\"]"),
+    ]);
+    assert_eq!(asked(&table, "OPTIONS /a"), "named");
+    assert_eq!(asked(&table, "OPTIONS /b"), "any");
 }
 
 #[test]
@@ -153,6 +237,8 @@ fn routes_that_one_request_could_fit_alike_are_ambiguous() {
     assert!(is_ambiguous("path = \"/{x}\"", "path = \"/{y}\""));
     assert!(is_ambiguous("path = \"/{*x}\"", "path = \"/{*y}\""));
     assert!(is_ambiguous("path = \"/a\", host = \"H\"", "path = \"/a\", host = \"h\""));
+    assert!(is_ambiguous("path = \"/a\", host = \"*.h\"", "path = \"/a\", host = [\"x\", \"*.H\"]"));
+    assert!(is_ambiguous("path = \"/a\" }\npriority = 1\n#", "path = \"/a\" }\npriority = 1\n#"));
     assert!(is_ambiguous(
         "path = \"/a\", methods = [\"GET\", \"PUT\"]",
         "path = \"/a\", methods = [\"PUT\"]"
@@ -167,6 +253,8 @@ fn routes_that_no_request_fits_both_of_are_not_ambiguous() {
     assert!(!is_ambiguous("path = \"/a/{x}\"", "path = \"/b/{x}\""));
     assert!(!is_ambiguous("path = \"/{x}/a\"", "path = \"/{x}/b\""));
     assert!(!is_ambiguous("path = \"/a\", host = \"h\"", "path = \"/a\", host = \"i\""));
+    assert!(!is_ambiguous("path = \"/a\", host = \"*.h\"", "path = \"/a\", host = \"*.i\""));
+    assert!(!is_ambiguous("path = \"/a\", host = \"h\"", "path = \"/a\", host = \"*.h\""));
     assert!(!is_ambiguous("path = \"/a\", methods = [\"GET\"]", "path = \"/a\", methods = [\"PUT\"]"));
     assert!(!is_ambiguous(
         "path = \"/a\", headers = { X = \"1\" }",
@@ -178,6 +266,7 @@ fn routes_that_no_request_fits_both_of_are_not_ambiguous() {
 #[test]
 fn where_one_route_is_more_specific_nothing_is_ambiguous() {
     assert!(!is_ambiguous("path = \"/a\"", "path = \"/{x}\""));
+    assert!(!is_ambiguous("path = \"/a\" }\npriority = 1\n#", "path = \"/a\""));
     assert!(!is_ambiguous("path = \"/a\"", "path = \"/a\", methods = [\"GET\"]"));
     assert!(!is_ambiguous("path = \"/a\", headers = { x = \"1\" }", "path = \"/a\", query = { x = \"1\" }"));
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::config::{self, Config, ConfigError};
-use crate::gateway::{Action, Route};
+use crate::gateway::{Action, HostPattern, Route};
 
 /// Validate a configuration and print the resolved route table, in order of precedence.
 #[derive(Debug, clap::Args)]
@@ -52,13 +52,22 @@ struct Row<'a> {
     route: &'a str,
     /// `None`: any method.
     methods: Option<Vec<&'a str>>,
-    /// `None`: any host.
-    host: Option<&'a str>,
+    /// `None`: any host; one by itself, several as a list.
+    host: Option<Hosts>,
     path: String,
     headers: Map<String, Value>,
     query: Map<String, Value>,
+    priority: i32,
     does: &'static str,
     services: Vec<&'a str>,
+}
+
+/// As the configuration has them.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Hosts {
+    One(String),
+    Several(Vec<String>),
 }
 
 /// Reads the configuration, with the variables of the environment, and prints its routes to `out`.
@@ -90,10 +99,11 @@ impl<'a> Row<'a> {
             order,
             route: &route.id,
             methods: matches.methods.as_ref().map(|methods| methods.iter().map(Method::as_str).collect()),
-            host: matches.host.as_deref(),
+            host: Hosts::of(&matches.hosts),
             path: matches.path.to_string(),
             headers: matches.headers.iter().map(values).collect(),
             query: matches.query.iter().map(values).collect(),
+            priority: route.priority,
             does: does(&route.action),
             services: route.services(),
         }
@@ -104,7 +114,7 @@ impl<'a> Row<'a> {
             self.order.to_string(),
             self.route.to_owned(),
             self.methods.as_ref().map_or_else(|| "any".to_owned(), |methods| methods.join(" ")),
-            self.host.unwrap_or("any").to_owned(),
+            self.host.as_ref().map_or_else(|| "any".to_owned(), Hosts::to_text),
             self.path.clone(),
             self.conditions(),
             format!("{}: {}", self.does, self.services.join(", ")),
@@ -116,7 +126,25 @@ impl<'a> Row<'a> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let query = self.query.iter().map(|(name, value)| format!("?{name}={}", text(value)));
         let headers = self.headers.iter().map(|(name, value)| format!("{name}: {}", text(value)));
-        query.chain(headers).collect::<Vec<_>>().join(", ")
+        let priority = (self.priority != 0).then(|| format!("priority {}", self.priority));
+        query.chain(headers).chain(priority).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Hosts {
+    fn of(hosts: &[HostPattern]) -> Option<Self> {
+        match hosts {
+            [] => None,
+            [host] => Some(Self::One(host.to_string())),
+            hosts => Some(Self::Several(hosts.iter().map(ToString::to_string).collect())),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        match self {
+            Self::One(host) => host.clone(),
+            Self::Several(hosts) => hosts.join(" "),
+        }
     }
 }
 

@@ -1,27 +1,26 @@
 //! Which requests a route takes: `match = { .. }`.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
 
 use http::{HeaderName, HeaderValue, Method};
 
 use super::file::{RouteFile, Text};
 use super::findings::Noted;
 use super::routes::Reader;
-use crate::gateway::{Matcher, Pattern};
+use crate::gateway::{HostPattern, Matcher, Pattern};
 
 /// All conditions but the path.
 pub(super) struct Conditions {
     methods: Option<Vec<Method>>,
-    host: Option<String>,
+    hosts: Vec<HostPattern>,
     headers: BTreeMap<String, String>,
     query: BTreeMap<String, String>,
 }
 
 impl Conditions {
     pub(super) fn with(self, path: Pattern) -> Matcher {
-        let Self { methods, host, headers, query } = self;
-        Matcher { path, methods, host, headers, query }
+        let Self { methods, hosts, headers, query } = self;
+        Matcher { path, methods, hosts, headers, query }
     }
 }
 
@@ -29,11 +28,11 @@ impl Reader<'_, '_, '_> {
     pub(super) fn conditions(&mut self, file: &RouteFile) -> Result<Conditions, Noted> {
         let given = &file.matches;
         let methods = self.methods(file);
-        let host = given.host.as_ref().map(|text| self.host(text)).transpose();
+        let hosts = given.host.as_ref().map_or(Ok(Vec::new()), |hosts| self.hosts(hosts));
         let headers: Result<_, _> =
             given.headers.iter().map(|(name, value)| self.header(name, value)).collect();
         let query = given.query.iter().map(|(name, value)| (name.get_ref().clone(), value.get_ref().clone()));
-        Ok(Conditions { methods: methods?, host: host?, headers: headers?, query: query.collect() })
+        Ok(Conditions { methods: methods?, hosts: hosts?, headers: headers?, query: query.collect() })
     }
 
     pub(super) fn method(&mut self, text: &Text) -> Result<Method, Noted> {
@@ -82,20 +81,6 @@ impl Reader<'_, '_, '_> {
              services with {method}, declare a transaction: [routes.transaction] with `branches`",
             self.id
         );
-        self.refuse(text, message)
-    }
-
-    fn host(&mut self, text: &Text) -> Result<String, Noted> {
-        let host = text.get_ref().to_ascii_lowercase();
-        let is_name_letter =
-            |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
-        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let is_address = address.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
-        if is_address || (!host.is_empty() && host.chars().all(is_name_letter)) {
-            return Ok(host.trim_end_matches('.').to_owned());
-        }
-        let message =
-            format!("`{host}` is not a host; write a name like \"api.example.com\", without scheme and port");
         self.refuse(text, message)
     }
 

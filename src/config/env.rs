@@ -65,6 +65,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("routes.*.match.path", Kind::Text),
     ("routes.*.match.methods", Kind::List),
     ("routes.*.match.host", Kind::Text),
+    ("routes.*.priority", Kind::Literal),
     ("routes.*.forward.service", Kind::Text),
     ("routes.*.forward.path", Kind::Text),
     ("routes.*.forward.timeout", Kind::Text),

@@ -8,6 +8,8 @@ use serde::Deserialize as Derive;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use toml::Spanned;
 
+use super::hosts::HostsFile;
+
 pub(super) type Text = Spanned<String>;
 
 #[derive(Debug, Default, Derive)]
@@ -119,6 +121,8 @@ pub(super) struct RouteFile {
     pub(super) id: Text,
     #[serde(rename = "match")]
     pub(super) matches: MatchFile,
+    /// Default: 0.
+    pub(super) priority: Option<i32>,
     pub(super) forward: Option<ForwardFile>,
     pub(super) merge: Option<MergeFile>,
     pub(super) transaction: Option<TransactionRouteFile>,
@@ -172,7 +176,7 @@ pub(super) struct CorsFile {
 pub(super) struct MatchFile {
     pub(super) path: Text,
     pub(super) methods: Option<Spanned<Vec<Text>>>,
-    pub(super) host: Option<Text>,
+    pub(super) host: Option<Spanned<HostsFile>>,
     #[serde(default)]
     pub(super) headers: BTreeMap<Text, Text>,
     #[serde(default)]

@@ -15,6 +15,7 @@ mod error;
 mod file;
 mod findings;
 mod guards;
+mod hosts;
 mod resolve;
 mod routes;
 mod sections;

@@ -66,7 +66,8 @@ fn route(file: &RouteFile, known: &Known<'_>, findings: &mut Findings<'_>) -> Re
     let mut reader = Reader { id, known, pattern: pattern.as_ref().ok(), findings };
     let action = reader.action(file);
     let conditions = reader.conditions(file);
-    Ok(Route { id: id.to_owned(), matches: conditions?.with(pattern?), action: action? })
+    let matches = conditions?.with(pattern?);
+    Ok(Route { id: id.to_owned(), matches, priority: file.priority.unwrap_or_default(), action: action? })
 }
 
 fn apart(first: &Text, second: &Text, findings: &Findings<'_>) -> String {
@@ -75,7 +76,7 @@ fn apart(first: &Text, second: &Text, findings: &Findings<'_>) -> String {
     format!(
         "the routes `{one}` ({there}) and `{two}` cannot be told apart: a request can match both, and \
          neither is more specific; change the path of one, or give it a method, host, header or query \
-         parameter of its own"
+         parameter of its own, or say which comes first: `priority = 1`"
     )
 }
 

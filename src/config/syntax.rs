@@ -50,6 +50,7 @@ fn missing(message: &str) -> Option<String> {
 fn article(name: &str) -> String {
     let plain = match name {
         "usize" | "u64" | "u32" | "u16" => "a number that is not negative",
+        "i32" | "i64" => "a whole number",
         "map" => "a table",
         "sequence" | "a sequence" => "a list",
         "a boolean" => "true or false",

@@ -11,9 +11,12 @@
 
 mod backend;
 mod caller;
+mod edge;
 mod forward;
 pub mod guard;
 mod headers;
+mod host;
+mod index;
 mod json;
 mod keeping;
 mod merge;
@@ -36,21 +39,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http::header::HOST;
+use http::Method;
 use http::request::Parts;
-use http::{Method, StatusCode};
 
 pub use backend::{Answered, client};
 pub use caller::{Caller, REQUEST_ID, Trust};
 pub use headers::headers_for_work;
+pub use host::{HostError, HostPattern};
 pub use json::{Members, member};
 pub use keeping::keeping;
 pub use options::GatewayOptions;
 pub use path::{BadPath, CleanPath};
 pub use pattern::{Params, Pattern, PatternError};
 pub use pointer::{Pointer, PointerError};
-pub use problem::Problem;
-pub use route::{Action, Asked, ForwardRoute, Matcher, MergeRoute, Part, Route};
+pub use problem::{Problem, what_may_be_asked};
+pub use route::{Action, Asked, ForwardRoute, Matcher, MergeRoute, Miss, Part, Route};
 pub use shares::{Share, Shares};
 pub use table::{Ambiguous, Lookup, RouteTable};
 pub use template::{Target, Template, TemplateError};
@@ -82,6 +85,8 @@ pub enum Routed<'a> {
     NotFound,
     /// Routes take it, but with another method.
     MethodNotAllowed(Vec<Method>),
+    /// It is an OPTIONS that no route wants for itself; 204, with these in `Allow`.
+    Options(Vec<Method>),
     /// It could be read in two ways; 400.
     BadRequest(Problem),
 }
@@ -120,21 +125,7 @@ impl Gateway {
     /// Which route a request takes. Looks at nothing but its head.
     #[must_use]
     pub fn route(&self, request: &Parts) -> Routed<'_> {
-        let path = match CleanPath::parse(request.uri.path()) {
-            Ok(path) => path,
-            Err(reason) => return Routed::BadRequest(reason.into()),
-        };
-        let host = match host(request) {
-            Ok(host) => host,
-            Err(problem) => return Routed::BadRequest(problem),
-        };
-        let (method, headers, query) = (&request.method, &request.headers, request.uri.query());
-        let asked = Asked { method, host: host.as_deref(), path: &path, query, headers };
-        match self.routes.lookup(&asked) {
-            Lookup::Found(route, params) => Routed::found(route, params, path),
-            Lookup::NotFound => Routed::NotFound,
-            Lookup::MethodNotAllowed(allow) => Routed::MethodNotAllowed(allow),
-        }
+        self.routes.route(request)
     }
 
     /// The bytes that a body for all of `services` may have now.
@@ -170,47 +161,4 @@ impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway").field("routes", &self.routes).finish_non_exhaustive()
     }
-}
-
-impl<'a> Routed<'a> {
-    fn found(found: &'a Route, params: Params, path: CleanPath) -> Self {
-        let id = found.id.as_str();
-        match &found.action {
-            Action::Forward(route) => Self::Forward(Matched { id, route, params, path }),
-            Action::Merge(route) => Self::Merge(Matched { id, route, params, path }),
-            Action::Transaction(route) => Self::Transaction(Matched { id, route, params, path }),
-        }
-    }
-}
-
-impl From<BadPath> for Problem {
-    fn from(reason: BadPath) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_path", reason.to_string())
-    }
-}
-
-/// The host asked, in lower case and without port. The one of an absolute URI counts before `Host`.
-fn host(request: &Parts) -> Result<Option<String>, Problem> {
-    let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail);
-    let mut fields = request.headers.get_all(HOST).iter();
-    let field = fields.next().map(|value| value.to_str().map_err(|_| bad("the Host field is not text")));
-    if fields.next().is_some() {
-        return Err(bad("the request has more than one Host field"));
-    }
-    let field = field.transpose()?;
-    let authority = request.uri.authority().map(http::uri::Authority::as_str);
-    if let (Some(one), Some(two)) = (authority, field)
-        && !one.eq_ignore_ascii_case(two)
-    {
-        return Err(bad("the request names one host in its target and another in its Host field"));
-    }
-    Ok(authority.or(field).map(|host| without_port(host).to_ascii_lowercase()))
-}
-
-fn without_port(host: &str) -> &str {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        Some(_) | None => host,
-    };
-    name.strip_suffix('.').unwrap_or(name)
 }

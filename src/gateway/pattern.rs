@@ -46,6 +46,17 @@ pub(super) struct Rank {
     kinds: Vec<Kind>,
 }
 
+/// One step of a path that is held against a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    /// A segment that is this text.
+    Literal(&'a str),
+    /// A segment that is not empty.
+    Param,
+    /// All that follows.
+    Rest,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
     Literal(String),
@@ -104,6 +115,15 @@ impl Pattern {
             Segment::Literal(_) => None,
         });
         params.chain(self.rest.as_deref())
+    }
+
+    /// The steps from the root.
+    pub(super) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
+        let steps = self.segments.iter().map(|segment| match segment {
+            Segment::Literal(text) => Step::Literal(text),
+            Segment::Param(_) => Step::Param,
+        });
+        steps.chain(self.rest.iter().map(|_| Step::Rest))
     }
 
     /// Whether some path matches both. For patterns of the same rank, where it is exact.
@@ -201,7 +221,8 @@ fn clean_segment(segment: &str) -> Result<String, BadPath> {
     CleanPath::parse(&format!("/{segment}")).map(|path| path.segments().to_owned())
 }
 
-fn split_first(segments: &str) -> (&str, Option<&str>) {
+/// The first segment, and what follows its slash if there is one.
+pub(super) fn split_first(segments: &str) -> (&str, Option<&str>) {
     segments.split_once('/').map_or((segments, None), |(head, tail)| (head, Some(tail)))
 }
 

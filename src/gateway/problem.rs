@@ -15,6 +15,16 @@ use serde_json::{Map, Value, json};
 /// refused together do not come back together ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 const COME_AGAIN: RangeInclusive<u8> = 1..=3;
 
+/// The answer to an OPTIONS that no route wants for itself: 204, with what may be asked in `Allow`.
+#[must_use]
+pub fn what_may_be_asked(allow: &[Method]) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    // Methods are tokens, of which every field may consist.
+    response.headers_mut().extend(HeaderValue::from_str(&list(allow)).ok().map(|list| (ALLOW, list)));
+    response
+}
+
 /// An error that the gateway answers with, as `application/problem+json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
@@ -46,7 +56,7 @@ impl Problem {
     /// 405 `method_not_allowed`, with the methods that would have matched in `Allow`.
     #[must_use]
     pub fn method_not_allowed(allow: &[Method]) -> Self {
-        let list = allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        let list = list(allow);
         let detail = format!("this path takes {list}");
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
         problem.with_header(ALLOW, &list)
@@ -109,6 +119,11 @@ impl IntoResponse for Problem {
         headers.extend(self.headers);
         response
     }
+}
+
+/// `GET, HEAD`.
+fn list(methods: &[Method]) -> String {
+    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
+use super::host::HostPattern;
 use super::path::CleanPath;
 use super::pattern::{Params, Pattern};
 use super::query;
@@ -18,6 +19,8 @@ pub struct Route {
     pub id: String,
     /// Which requests it takes.
     pub matches: Matcher,
+    /// Of routes that are as specific as each other, the one with the greater takes a request. Default: 0.
+    pub priority: i32,
     /// What becomes of them.
     pub action: Action,
 }
@@ -29,8 +32,8 @@ pub struct Matcher {
     pub path: Pattern,
     /// One of these methods; `None`: any method.
     pub methods: Option<Vec<Method>>,
-    /// The host that is asked, in lower case and without port.
-    pub host: Option<String>,
+    /// One of these hosts; none: any host.
+    pub hosts: Vec<HostPattern>,
     /// Fields that the request has exactly once, with exactly this value; names in lower case.
     pub headers: BTreeMap<String, String>,
     /// Query parameters that the request has exactly once, with exactly this value, decoded.
@@ -82,6 +85,19 @@ pub struct Part {
     pub required: bool,
 }
 
+/// The first condition of a route that a request does not meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss<'a> {
+    /// It asks for another host.
+    Host,
+    /// Its path is another.
+    Path,
+    /// It does not have this field exactly once, with the value that is wanted.
+    Header(&'a str),
+    /// It does not have this query parameter exactly once, with the value that is wanted.
+    Query(&'a str),
+}
+
 /// What a request is matched by.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
@@ -127,13 +143,15 @@ impl Route {
 }
 
 impl Matcher {
-    /// What the path bound, where all but the method fits.
-    #[must_use]
-    pub fn fits(&self, asked: &Asked<'_>) -> Option<Params> {
-        let params = self.path.matches(asked.path)?;
-        let fits =
-            self.fits_host(asked.host) && self.fits_headers(asked.headers) && self.fits_query(asked.query);
-        fits.then_some(params)
+    /// What the path bound, where all but the method fits; else what does not.
+    pub fn check(&self, asked: &Asked<'_>) -> Result<Params, Miss<'_>> {
+        if !self.fits_host(asked.host) {
+            return Err(Miss::Host);
+        }
+        let params = self.path.matches(asked.path).ok_or(Miss::Path)?;
+        self.check_headers(asked.headers)?;
+        self.check_query(asked.query)?;
+        Ok(params)
     }
 
     /// Whether `method` is one of those listed, or none are.
@@ -143,18 +161,21 @@ impl Matcher {
     }
 
     fn fits_host(&self, asked: Option<&str>) -> bool {
-        self.host.as_deref().is_none_or(|host| asked == Some(host))
+        self.hosts.is_empty() || self.hosts.iter().any(|host| asked.is_some_and(|asked| host.takes(asked)))
     }
 
-    fn fits_headers(&self, asked: &HeaderMap) -> bool {
-        self.headers.iter().all(|(name, expected)| {
-            let mut values = asked.get_all(name).iter();
+    fn check_headers(&self, asked: &HeaderMap) -> Result<(), Miss<'_>> {
+        let is_missed = |(name, expected): &(&String, &String)| {
+            let mut values = asked.get_all(name.as_str()).iter();
             let first = values.next();
-            first.is_some_and(|value| value.as_bytes() == expected.as_bytes()) && values.next().is_none()
-        })
+            first.is_none_or(|value| value.as_bytes() != expected.as_bytes()) || values.next().is_some()
+        };
+        self.headers.iter().find(is_missed).map_or(Ok(()), |(name, _)| Err(Miss::Header(name)))
     }
 
-    fn fits_query(&self, asked: Option<&str>) -> bool {
-        self.query.iter().all(|(name, expected)| query::has_once(asked.unwrap_or_default(), name, expected))
+    fn check_query(&self, asked: Option<&str>) -> Result<(), Miss<'_>> {
+        let asked = asked.unwrap_or_default();
+        let is_missed = |(name, expected): &(&String, &String)| !query::has_once(asked, name, expected);
+        self.query.iter().find(is_missed).map_or(Ok(()), |(name, _)| Err(Miss::Query(name)))
     }
 }

@@ -22,7 +22,9 @@ use super::transact::transact;
 use crate::budget::Halves;
 use crate::coordinator::Coordinator;
 use crate::gateway::guard::{GuardBook, Limiters, preflight_of};
-use crate::gateway::{Answered, Caller, Gateway, GatewayOptions, Problem, REQUEST_ID, Routed, Shares, Trust};
+use crate::gateway::{
+    Answered, Caller, Gateway, GatewayOptions, Problem, REQUEST_ID, Routed, Shares, Trust, what_may_be_asked,
+};
 use crate::participant::Participants;
 use crate::participant::options::TransactionOptions;
 use crate::plan::TransactionId;
@@ -173,7 +175,9 @@ impl<P: Participants> Public<P> {
                 let response = transact(self, serving, &matched, request, client).await;
                 response.unwrap_or_else(IntoResponse::into_response)
             }
-            Routed::NotFound | Routed::MethodNotAllowed(_) | Routed::BadRequest(_) => refusal(routed),
+            Routed::NotFound | Routed::MethodNotAllowed(_) | Routed::Options(_) | Routed::BadRequest(_) => {
+                refusal(routed)
+            }
         }
     }
 
@@ -204,7 +208,7 @@ fn id_of<'a>(routed: &Routed<'a>) -> Option<&'a str> {
         Routed::Forward(matched) => Some(matched.id),
         Routed::Merge(matched) => Some(matched.id),
         Routed::Transaction(matched) => Some(matched.id),
-        Routed::NotFound | Routed::MethodNotAllowed(_) | Routed::BadRequest(_) => None,
+        Routed::NotFound | Routed::MethodNotAllowed(_) | Routed::Options(_) | Routed::BadRequest(_) => None,
     }
 }
 
@@ -213,6 +217,7 @@ fn refusal(routed: Routed<'_>) -> Response {
     match routed {
         Routed::MethodNotAllowed(allow) => Problem::method_not_allowed(&allow).into_response(),
         Routed::BadRequest(problem) => problem.into_response(),
+        Routed::Options(allow) => what_may_be_asked(&allow),
         Routed::Forward(_) | Routed::Merge(_) | Routed::Transaction(_) | Routed::NotFound => {
             Problem::not_found().into_response()
         }

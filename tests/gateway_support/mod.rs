@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use unanimous::budget::Halves;
-use unanimous::gateway::{Gateway, Problem, Routed, Shares, Trust, client};
+use unanimous::gateway::{Gateway, Problem, Routed, Shares, Trust, client, what_may_be_asked};
 
 /// What a backend saw, in the order it saw it.
 pub(crate) type Seen = Arc<Mutex<Vec<String>>>;
@@ -125,6 +125,7 @@ async fn answer(
         Routed::Transaction(matched) => matched.id.to_owned().into_response(),
         Routed::NotFound => Problem::not_found().into_response(),
         Routed::MethodNotAllowed(allow) => Problem::method_not_allowed(&allow).into_response(),
+        Routed::Options(allow) => what_may_be_asked(&allow),
         Routed::BadRequest(problem) => problem.into_response(),
     }
 }
