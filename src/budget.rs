@@ -102,7 +102,8 @@ impl Budget {
         Ok(permits.map(|permit| permit.hold(whole.clone())).collect())
     }
 
-    async fn collect<S, E>(&self, body: S, bytes_max: usize) -> Result<(Bytes, Permit), BufferError<E>>
+    /// Reads a body as [`Budget::read`] does, and gives the permit beside it, for who makes something else of the bytes.
+    pub async fn collect<S, E>(&self, body: S, bytes_max: usize) -> Result<(Bytes, Permit), BufferError<E>>
     where
         S: Stream<Item = Result<Bytes, E>>,
     {

@@ -146,10 +146,42 @@ async fn a_gateway_that_holds_too_much_says_try_again() {
 #[tokio::test]
 async fn what_was_held_for_one_answer_is_free_for_the_next() {
     let ((a, _), (b, _)) = (recorder(json("[1,2,3]")).await, recorder(json("2")).await);
-    let gateway = gateway_with_budget(&merging(a, b, BOTH), 16).await;
+    // As much as the answer has, of which the parts are 8.
+    let gateway = gateway_with_budget(&merging(a, b, BOTH), r#"{"z":[1,2,3],"y":2}"#.len()).await;
     for _ in 0..3 {
         assert_eq!(status(&get(gateway, "/m/7", &[]).await), "200");
     }
+}
+
+#[tokio::test]
+async fn what_is_not_json_counts_as_much_as_it_grows() {
+    // Each byte becomes six.
+    let (a, _) = recorder(typed("text/plain", "\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}")).await;
+    let gateway = gateway_with_budget(&merging(a, nobody().await, SECOND_OPTIONAL), 100).await;
+    let answer = get(gateway, "/m/7", &[]).await;
+    assert!(body(&answer).contains(r#""code":"overloaded""#), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_counts_until_its_client_has_read_it() {
+    let part: &'static str = Box::leak(format!("\"{}\"", "x".repeat(8 << 20)).into_boxed_str());
+    let ((a, _), (b, _)) = (recorder(json(part)).await, recorder(json("2")).await);
+    let config = format!("node = {{ answer_max = 9_000_000 }}\n{}", merging(a, b, BOTH));
+    let gateway = gateway_with_budget(&config, 18_000_000).await;
+    // Far more than the buffers between the two can take.
+    let slow = tokio::net::TcpSocket::new_v4().unwrap();
+    slow.set_recv_buffer_size(4096).unwrap();
+    let mut slow = soon(slow.connect(gateway)).await.unwrap();
+    send(&mut slow, "GET /m/7 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    read_until(&mut slow, "\"z\":").await;
+    assert_eq!(status(&get(gateway, "/m/7", &[]).await), "503", "no room for another while it is being read");
+    drop(slow);
+    let again = async {
+        while status(&get(gateway, "/m/7", &[]).await) != "200" {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(again).await;
 }
 
 #[tokio::test]

@@ -1,26 +1,19 @@
 //! What becomes of a route's requests: `forward`, `merge` or `transaction`.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::Duration;
 
 use http::Method;
 use toml::Spanned;
 
-use super::file::{BranchFile, ForwardFile, MergeFile, PartFile, RouteFile, Text, TransactionRouteFile};
+use super::file::{BranchFile, ForwardFile, RouteFile, Text, TransactionRouteFile};
 use super::findings::Noted;
 use super::resolve::{WAIT, WAIT_OR_NONE};
 use super::routes::Reader;
-use crate::gateway::{
-    Action, BranchRoute, ForwardRoute, MergeRoute, Part, Pointer, Template, TransactionRoute,
-};
+use crate::gateway::{Action, BranchRoute, ForwardRoute, Pointer, Template, TransactionRoute};
 
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(30);
-const MERGE_TIMEOUT: Duration = Duration::from_secs(10);
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 const REPLY_WITHIN: Duration = Duration::from_secs(5);
-/// Every part is a call in flight and an answer held; as many as a transaction may have branches.
-const PARTS_MAX: usize = 64;
 
 impl Reader<'_, '_, '_> {
     pub(super) fn action(&mut self, file: &RouteFile) -> Result<Action, Noted> {
@@ -51,35 +44,6 @@ impl Reader<'_, '_, '_> {
         Ok(ForwardRoute { service: service?, path: path?, timeout })
     }
 
-    fn merge(&mut self, file: &MergeFile) -> Result<MergeRoute, Noted> {
-        self.check_count("parts", &file.parts, PARTS_MAX);
-        self.check_names(file.parts.get_ref());
-        let timeout = self.findings.time(file.timeout.as_ref(), MERGE_TIMEOUT, WAIT);
-        let parts: Vec<_> = file.parts.get_ref().iter().map(|part| self.part(part)).collect();
-        Ok(MergeRoute { parts: parts.into_iter().collect::<Result<_, _>>()?, timeout })
-    }
-
-    fn part(&mut self, file: &PartFile) -> Result<Part, Noted> {
-        let service = self.known.service(&file.service, self.findings);
-        let path = self.template(&file.path);
-        let required = file.required.unwrap_or(true);
-        Ok(Part { service: service?, path: path?, name: file.name.get_ref().clone(), required })
-    }
-
-    /// Two parts under one name would hide each other.
-    fn check_names(&mut self, parts: &[PartFile]) {
-        let mut seen: BTreeMap<&str, Range<usize>> = BTreeMap::new();
-        for part in parts {
-            let name = part.name.get_ref().as_str();
-            if let Some(first) = seen.insert(name, part.name.span()) {
-                let there = self.findings.source().mention(first.start);
-                let message =
-                    format!("two parts would both be the member `{name}` ({there}); give one another `as`");
-                self.findings.add(&part.name.span(), message);
-            }
-        }
-    }
-
     fn transaction(&mut self, file: &TransactionRouteFile) -> Result<TransactionRoute, Noted> {
         self.check_count("branches", &file.branches, TransactionRoute::BRANCHES_MAX);
         let timeout = self.findings.time(file.timeout.as_ref(), TRANSACTION_TIMEOUT, WAIT);
@@ -97,16 +61,27 @@ impl Reader<'_, '_, '_> {
         Ok(BranchRoute { service: service?, method: method?, path: path?, body: body? })
     }
 
-    fn pointer(&mut self, text: &Text) -> Result<Pointer, Noted> {
+    pub(super) fn pointer(&mut self, text: &Text) -> Result<Pointer, Noted> {
         self.findings.keep(&text.span(), "bad JSON Pointer", Pointer::parse(text.get_ref()))
     }
 
     /// A path to call, all of whose parameters the route's own path binds.
     fn template(&mut self, text: &Text) -> Result<Template, Noted> {
         let template = self.findings.keep(&text.span(), "bad path", Template::parse(text.get_ref()))?;
+        self.check_bound(text, template.params())?;
+        Ok(template)
+    }
+
+    /// All of `names` are parameters that the route's own path binds.
+    pub(super) fn check_bound<'n, T>(
+        &mut self,
+        at: &Spanned<T>,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Result<(), Noted> {
         let pattern = self.pattern.ok_or(Noted)?;
         let is_unbound = |name: &&str| !pattern.params().any(|known| known == *name);
-        let Some(name) = template.params().find(is_unbound) else { return Ok(template) };
+        let mut names = names;
+        let Some(name) = names.find(is_unbound) else { return Ok(()) };
         let bound: Vec<_> = pattern.params().map(|name| format!("`{{{name}}}`")).collect();
         let bound =
             if bound.is_empty() { "no parameter".to_owned() } else { format!("only {}", bound.join(", ")) };
@@ -114,10 +89,10 @@ impl Reader<'_, '_, '_> {
             "`{{{name}}}` comes from nowhere: the path `{pattern}` of the route binds {bound}; add it there \
              or take it out here"
         );
-        self.refuse(text, message)
+        self.refuse(at, message)
     }
 
-    fn check_count<T>(&mut self, what: &str, list: &Spanned<Vec<T>>, max: usize) {
+    pub(super) fn check_count<T>(&mut self, what: &str, list: &Spanned<Vec<T>>, max: usize) {
         let count = list.get_ref().len();
         if count == 0 || count > max {
             let message = format!("the route `{}` has {count} {what}; write 1 to {max}", self.id);

@@ -70,6 +70,9 @@ const KEYS: &[(&str, Kind)] = &[
     ("routes.*.forward.path", Kind::Text),
     ("routes.*.forward.timeout", Kind::Text),
     ("routes.*.merge.timeout", Kind::Text),
+    ("routes.*.merge.on_conflict", Kind::Text),
+    ("routes.*.merge.status", Kind::Literal),
+    ("routes.*.merge.list_missing", Kind::Text),
     ("routes.*.transaction.timeout", Kind::Text),
     ("routes.*.transaction.reply_within", Kind::Text),
 ];

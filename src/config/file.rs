@@ -9,6 +9,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use toml::Spanned;
 
 use super::hosts::HostsFile;
+use super::merge_file::MergeFile;
 
 pub(super) type Text = Spanned<String>;
 
@@ -191,25 +192,6 @@ pub(super) struct ForwardFile {
     pub(super) path: Option<Text>,
     /// To the head of the answer. Default: 30 s.
     pub(super) timeout: Option<Spanned<Time>>,
-}
-
-#[derive(Debug, Derive)]
-#[serde(deny_unknown_fields)]
-pub(super) struct MergeFile {
-    pub(super) parts: Spanned<Vec<PartFile>>,
-    /// Of one part, to its last byte. Default: 10 s.
-    pub(super) timeout: Option<Spanned<Time>>,
-}
-
-#[derive(Debug, Derive)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PartFile {
-    pub(super) service: Text,
-    pub(super) path: Text,
-    #[serde(rename = "as")]
-    pub(super) name: Text,
-    /// Default: `true`.
-    pub(super) required: Option<bool>,
 }
 
 #[derive(Debug, Derive)]

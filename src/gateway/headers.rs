@@ -73,7 +73,7 @@ pub(super) fn from_backend(headers: &mut HeaderMap) {
     add_via(headers);
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<String> = headers
         .get_all(CONNECTION)
         .iter()
@@ -84,8 +84,13 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     remove_where(headers, |name| HOP_BY_HOP.contains(&name) || named.iter().any(|listed| listed == name));
 }
 
+/// Whether a field is for one connection, whatever `Connection` says.
+pub(super) fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.contains(&name)
+}
+
 /// Whether only the gateway may set a field. Some servers read `X_Real_IP` as `X-Real-IP`.
-fn is_ours(name: &str) -> bool {
+pub(super) fn is_ours(name: &str) -> bool {
     let name = name.replace('_', "-");
     name == "forwarded"
         || name == "x-real-ip"

@@ -38,6 +38,11 @@ pub fn member(content_type: Option<&str>, body: &[u8]) -> Box<RawValue> {
     {
         return value;
     }
+    wrapped(content_type, body)
+}
+
+/// A body that is not JSON, as `{"content_type":..,"body":..}`.
+pub(super) fn wrapped(content_type: Option<&str>, body: &[u8]) -> Box<RawValue> {
     let text = String::from_utf8_lossy(body);
     to_raw_value(&Wrapped { content_type, body: &text }).expect("two strings can always be written")
 }
@@ -50,7 +55,7 @@ struct Wrapped<'a> {
 }
 
 /// Whether a media type says JSON: `application/json`, `application/problem+json`, ..
-fn is_json(content_type: &str) -> bool {
+pub(super) fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || essence == "text/json" || essence.ends_with("+json")
 }

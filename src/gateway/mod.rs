@@ -48,12 +48,16 @@ pub use headers::headers_for_work;
 pub use host::{HostError, HostPattern};
 pub use json::{Members, member};
 pub use keeping::keeping;
+pub use merge::{
+    Filter, Label, MergeRoute, OnConflict, Part, Piece, Question, Reference, Renames, Shape, StatusRule,
+    is_never_passed,
+};
 pub use options::GatewayOptions;
 pub use path::{BadPath, CleanPath};
 pub use pattern::{Params, Pattern, PatternError};
 pub use pointer::{Pointer, PointerError};
 pub use problem::{Problem, what_may_be_asked};
-pub use route::{Action, Asked, ForwardRoute, Matcher, MergeRoute, Miss, Part, Route};
+pub use route::{Action, Asked, ForwardRoute, Matcher, Miss, Route};
 pub use shares::{Share, Shares};
 pub use table::{Ambiguous, Lookup, RouteTable};
 pub use template::{Target, Template, TemplateError};

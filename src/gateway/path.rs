@@ -38,6 +38,9 @@ pub enum BadPath {
     /// A `%` without two hex digits after it.
     #[error("the path has a `%` that is not followed by two hex digits")]
     Encoding,
+    /// A parameter that goes into a JSON body, where only text can stand.
+    #[error("the path has a parameter that is not text in UTF-8")]
+    NoText,
 }
 
 impl CleanPath {

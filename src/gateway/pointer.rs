@@ -38,6 +38,12 @@ impl Pointer {
         Ok(Self { text: text.to_owned(), tokens })
     }
 
+    /// The names and numbers on the way, decoded.
+    #[must_use]
+    pub fn tokens(&self) -> &[String] {
+        &self.tokens
+    }
+
     /// The part of `document` that the pointer names; of members with the same name, the last one.
     #[must_use]
     pub fn cut<'a>(&self, document: &'a RawValue) -> Option<&'a RawValue> {
@@ -65,7 +71,7 @@ fn step<'a>(part: &'a str, token: &str) -> Option<&'a RawValue> {
 }
 
 /// `0`, `1`, .. without leading zeros, as RFC 6901 wants it.
-fn index(token: &str) -> Option<usize> {
+pub(super) fn index(token: &str) -> Option<usize> {
     let digits = token.bytes().all(|byte| byte.is_ascii_digit());
     let leading_zero = token.len() > 1 && token.starts_with('0');
     if digits && !leading_zero { token.parse().ok() } else { None }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 
 use super::host::HostPattern;
+use super::merge::MergeRoute;
 use super::path::CleanPath;
 use super::pattern::{Params, Pattern};
 use super::query;
@@ -61,28 +62,6 @@ pub struct ForwardRoute {
     /// The longest wait for the head of the answer, from the moment the request stopped moving. The
     /// body may then take as long as it likes. Default: 30 s.
     pub timeout: Duration,
-}
-
-/// An answer made of several.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MergeRoute {
-    /// The parts, in the order of their members in the answer.
-    pub parts: Vec<Part>,
-    /// The longest one part may take, to its last byte. Default: 10 s.
-    pub timeout: Duration,
-}
-
-/// One part of a merged answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    /// The service asked.
-    pub service: String,
-    /// The path asked for.
-    pub path: Template,
-    /// The member of the answer that holds it.
-    pub name: String,
-    /// Whether the whole answer fails with it. Default: `true`.
-    pub required: bool,
 }
 
 /// The first condition of a route that a request does not meet.

@@ -51,7 +51,13 @@ enum Piece {
 impl Template {
     /// Reads a template from the configuration.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_with(text, is_name)
+    }
+
+    /// The same, with what may stand in braces: more than names of parameters, for who knows what to fill in.
+    pub fn parse_with(text: &str, may_stand: fn(&str) -> bool) -> Result<Self, TemplateError> {
         let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+        let pieces = |text| pieces(text, may_stand);
         let template =
             Self { text: text.to_owned(), path: pieces(path)?, query: query.map(pieces).transpose()? };
         let sample = concat(&template.path, |_| "p".to_owned());
@@ -62,17 +68,23 @@ impl Template {
 
     /// The names that have to be bound.
     pub fn params(&self) -> impl Iterator<Item = &str> {
-        self.path.iter().chain(self.query.iter().flatten()).filter_map(|piece| match piece {
-            Piece::Param(name) => Some(name.as_str()),
-            Piece::Text(_) => None,
-        })
+        self.path_params().chain(names(self.query.as_deref().unwrap_or_default()))
+    }
+
+    /// Those that have to be bound for the path.
+    pub fn path_params(&self) -> impl Iterator<Item = &str> {
+        names(&self.path)
     }
 
     /// The call's path and query. A parameter that is not bound counts as empty; the configuration has
     /// made sure that there is none.
     pub fn fill(&self, params: &Params) -> Result<Target, BadPath> {
-        let bound = |name: &str| params.get(name).unwrap_or_default().to_owned();
-        let path = CleanPath::parse(&concat(&self.path, bound))?;
+        self.fill_with(|name| params.get(name).unwrap_or_default().to_owned())
+    }
+
+    /// The same, with what `bound` gives for each name: percent-encoded, as a segment of a path.
+    pub fn fill_with(&self, bound: impl Fn(&str) -> String) -> Result<Target, BadPath> {
+        let path = CleanPath::parse(&concat(&self.path, &bound))?;
         let query = self.query.as_deref().map(|query| concat(query, |name| for_query(&bound(name))));
         Ok(Target { path, query })
     }
@@ -95,13 +107,20 @@ impl Target {
     }
 }
 
-fn pieces(text: &str) -> Result<Vec<Piece>, TemplateError> {
+fn names(pieces: &[Piece]) -> impl Iterator<Item = &str> {
+    pieces.iter().filter_map(|piece| match piece {
+        Piece::Param(name) => Some(name.as_str()),
+        Piece::Text(_) => None,
+    })
+}
+
+fn pieces(text: &str, may_stand: fn(&str) -> bool) -> Result<Vec<Piece>, TemplateError> {
     let mut pieces = Vec::new();
     let mut left = text;
     while let Some((before, after)) = left.split_once('{') {
         let (name, tail) = after.split_once('}').ok_or_else(|| TemplateError::Brace(left.to_owned()))?;
         let name = name.strip_prefix('*').unwrap_or(name);
-        if !is_name(name) || before.contains('}') {
+        if !may_stand(name) || before.contains('}') {
             return Err(TemplateError::Brace(text.to_owned()));
         }
         pieces.push(Piece::Text(before.to_owned()));
