@@ -12,7 +12,7 @@
 //! Layers, lowest first; a module may use only what stands above it (`tests/tidy.rs` holds this):
 //! - [`txn`], [`plan`], [`clock`], [`discovery`], [`budget`], [`watched`],
 //!   [`trace`], and the crate `unanimous-wal`
-//! - [`journal`], [`participant`]
+//! - [`balance`], [`journal`], [`participant`]
 //! - [`coordinator`]
 //! - [`recovery`], [`gateway`]
 //! - [`server`]
@@ -20,6 +20,7 @@
 //! - [`cli`]
 #![forbid(unsafe_code)]
 
+pub mod balance;
 pub mod budget;
 pub mod cli;
 pub mod clock;
