@@ -81,6 +81,7 @@ fn mistakes(error: &ConfigError) -> Vec<String> {
 #[must_use]
 pub fn setup(config: Config) -> Setup {
     let discovery = Arc::new(config.discovery());
+    let policies = config.policies();
     let (mut participants, mut sections) = (BTreeMap::new(), BTreeMap::new());
     for (name, service) in config.services {
         if let Some(transaction) = service.transaction {
@@ -92,6 +93,7 @@ pub fn setup(config: Config) -> Setup {
         participants,
         sections,
         discovery,
+        policies,
         node: config.node,
         log: config.log,
         coordinator: config.coordinator,

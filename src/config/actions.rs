@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::Method;
 use toml::Spanned;
 
-use super::file::{BranchFile, ForwardFile, RouteFile, Text, TransactionRouteFile};
+use super::balancing;
+use super::file::{BranchFile, ForwardFile, MatchFile, RouteFile, Text, TransactionRouteFile};
 use super::findings::Noted;
 use super::resolve::{WAIT, WAIT_OR_NONE};
 use super::routes::Reader;
@@ -29,7 +30,7 @@ impl Reader<'_, '_, '_> {
 
     fn only_action(&mut self, file: &RouteFile) -> Result<Action, Noted> {
         if let Some(forward) = &file.forward {
-            self.forward(forward).map(Action::Forward)
+            self.forward(forward, &file.matches).map(Action::Forward)
         } else if let Some(merge) = &file.merge {
             self.merge(merge).map(Action::Merge)
         } else {
@@ -37,11 +38,14 @@ impl Reader<'_, '_, '_> {
         }
     }
 
-    fn forward(&mut self, file: &ForwardFile) -> Result<ForwardRoute, Noted> {
+    fn forward(&mut self, file: &ForwardFile, matches: &MatchFile) -> Result<ForwardRoute, Noted> {
         let service = self.known.service(&file.service, self.findings);
         let path = file.path.as_ref().map(|path| self.template(path)).transpose();
         let timeout = self.findings.time(file.timeout.as_ref(), FORWARD_TIMEOUT, WAIT);
-        Ok(ForwardRoute { service: service?, path: path?, timeout })
+        let of = self.known.retryable(file.service.get_ref());
+        let try_timeout = balancing::try_timeout(file, timeout, of, self.findings);
+        let retry = balancing::retry(file, matches, of, self.findings);
+        Ok(ForwardRoute { service: service?, path: path?, timeout, try_timeout, retry })
     }
 
     fn transaction(&mut self, file: &TransactionRouteFile) -> Result<TransactionRoute, Noted> {

@@ -8,6 +8,9 @@ use serde::Deserialize as Derive;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use toml::Spanned;
 
+use super::balancing_file::{
+    BalanceFile, BreakerFile, EndpointFile, HealthFile, LimitFile, OutlierFile, RetriesFile, RouteRetryFile,
+};
 use super::hosts::HostsFile;
 use super::merge_file::MergeFile;
 
@@ -80,7 +83,16 @@ pub(super) enum SyncFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct ServiceFile {
     /// `http://host:port`, one an instance.
-    pub(super) endpoints: Spanned<Vec<Text>>,
+    pub(super) endpoints: Spanned<Vec<Spanned<EndpointFile>>>,
+    #[serde(default)]
+    pub(super) balance: BalanceFile,
+    pub(super) breaker: Option<BreakerFile>,
+    pub(super) health: Option<HealthFile>,
+    pub(super) idempotent: Option<bool>,
+    pub(super) limit: Option<LimitFile>,
+    pub(super) outlier: Option<OutlierFile>,
+    #[serde(default)]
+    pub(super) retries: RetriesFile,
     pub(super) transaction: Option<TransactionFile>,
 }
 
@@ -190,8 +202,11 @@ pub(super) struct ForwardFile {
     pub(super) service: Text,
     /// Left out: the path of the request.
     pub(super) path: Option<Text>,
+    pub(super) retry: Option<Spanned<RouteRetryFile>>,
     /// To the head of the answer. Default: 30 s.
     pub(super) timeout: Option<Spanned<Time>>,
+    /// The same for one try. Left out: as long as there is time.
+    pub(super) try_timeout: Option<Spanned<Time>>,
 }
 
 #[derive(Debug, Derive)]

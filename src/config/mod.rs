@@ -9,6 +9,8 @@
 //! It does *not* look at the world: no name is resolved, no directory opened.
 
 mod actions;
+mod balancing;
+mod balancing_file;
 mod conditions;
 mod env;
 mod error;
@@ -36,6 +38,7 @@ use toml::de::DeTable;
 pub use error::{ConfigError, Mistake, Place};
 pub(crate) use services::endpoint;
 
+use crate::balance::Policy;
 use crate::coordinator::options::CoordinatorOptions;
 use crate::discovery::{Fixed, Instance};
 use crate::gateway::guard::Guards;
@@ -70,6 +73,8 @@ pub struct Config {
 pub struct Service {
     /// Its instances: at least one.
     pub instances: Vec<Instance>,
+    /// How it is called, but for the calls of transactions.
+    pub policy: Policy,
     /// How it takes part in transactions; `None`: it does not.
     pub transaction: Option<TransactionOptions>,
     /// Its section as it is written, with what variables say put in: a configuration of its own, of this service alone.
@@ -77,6 +82,12 @@ pub struct Service {
 }
 
 impl Config {
+    /// How each service is called.
+    #[must_use]
+    pub fn policies(&self) -> BTreeMap<String, Policy> {
+        self.services.iter().map(|(name, service)| (name.clone(), service.policy.clone())).collect()
+    }
+
     /// The instances of all services, for those who ask by name.
     #[must_use]
     pub fn discovery(&self) -> Fixed {

@@ -10,7 +10,7 @@ use reqwest::Url;
 
 use super::file::{CopyFile, File, LogFile, NodeFile, SyncFile, Text};
 use super::findings::Findings;
-use super::{Config, guards, routes, services};
+use super::{Config, balancing, guards, routes, services};
 use crate::coordinator::options::{CoordinatorOptions, KEPT_MAX};
 use crate::gateway::GatewayOptions;
 use crate::journal::options::{Copied, LogOptions, Sync};
@@ -37,10 +37,11 @@ pub(super) fn resolve(file: &File, findings: &mut Findings<'_>) -> Option<Config
     let log = log(&file.log, findings);
     let coordinator = coordinator(&file.node, findings);
     let gateway = gateway(&file.node, findings);
-    let known = services::Known::of(&file.services);
+    let known = services::Known::of(&file.services, gateway.connect_timeout);
     let services = services::services(&file.services, findings);
     let guards = guards::guards(&file.routes, findings);
     let routes = routes::routes(&file.routes, &known, findings)?;
+    balancing::check_hashes(&file.services, &routes, findings);
     Some(Config { node, log, coordinator, gateway, services, routes, guards })
 }
 

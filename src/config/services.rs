@@ -1,10 +1,12 @@
 //! The `[services.NAME]` sections.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use reqwest::Url;
 
 use super::Service;
+use super::balancing::{self, Retryable};
 use super::file::{BodyFile, RetryFile, ServiceFile, Text, TransactionFile};
 use super::findings::{Findings, Noted, nearest};
 use super::resolve::{COUNT, WAIT};
@@ -16,21 +18,30 @@ use crate::participant::options::{CallBody, Retry, TransactionOptions};
 const ENDPOINTS_MAX: usize = 1024;
 
 /// The services that the file declares, for those who refer to them: good or bad, they are there.
-pub(super) struct Known<'a>(BTreeMap<&'a str, bool>);
+pub(super) struct Known<'a> {
+    files: BTreeMap<&'a str, &'a ServiceFile>,
+    connect_timeout: Duration,
+}
 
 impl<'a> Known<'a> {
-    pub(super) fn of(files: &'a BTreeMap<Text, ServiceFile>) -> Self {
-        let known = files.iter().map(|(name, file)| (name.get_ref().as_str(), file.transaction.is_some()));
-        Self(known.collect())
+    pub(super) fn of(files: &'a BTreeMap<Text, ServiceFile>, connect_timeout: Duration) -> Self {
+        let files = files.iter().map(|(name, file)| (name.get_ref().as_str(), file)).collect();
+        Self { files, connect_timeout }
+    }
+
+    /// What a route has to fit that asks this service more than once.
+    pub(super) fn retryable<'b>(&self, service: &'b str) -> Retryable<'b> {
+        let is_idempotent = self.files.get(service).and_then(|file| file.idempotent).unwrap_or_default();
+        Retryable { service, is_idempotent, connect_timeout: self.connect_timeout }
     }
 
     /// The name of a service that exists.
     pub(super) fn service(&self, name: &Text, findings: &mut Findings<'_>) -> Result<String, Noted> {
-        if self.0.contains_key(name.get_ref().as_str()) {
+        if self.files.contains_key(name.get_ref().as_str()) {
             return Ok(name.get_ref().clone());
         }
         let given = name.get_ref();
-        let nearest = nearest(given, self.0.keys().copied()).map(|known| format!("write `{known}` or "));
+        let nearest = nearest(given, self.files.keys().copied()).map(|known| format!("write `{known}` or "));
         let message = format!(
             "there is no service `{given}`; {}declare it as [services.{given}]",
             nearest.unwrap_or_default()
@@ -41,7 +52,7 @@ impl<'a> Known<'a> {
     /// The name of a service that says how to commit and abort.
     pub(super) fn participant(&self, name: &Text, findings: &mut Findings<'_>) -> Result<String, Noted> {
         let service = self.service(name, findings)?;
-        if self.0.get(service.as_str()) == Some(&true) {
+        if self.files.get(service.as_str()).is_some_and(|file| file.transaction.is_some()) {
             return Ok(service);
         }
         let message = format!(
@@ -62,9 +73,13 @@ pub(super) fn services(
         check_name(name, findings);
         let instances = instances(name, file, findings);
         let transaction = file.transaction.as_ref().map(|file| transaction(file, findings)).transpose();
-        let service =
-            transaction.map(|transaction| Service { instances, transaction, section: String::new() });
-        services.extend(service.ok().map(|service| (name.get_ref().clone(), service)));
+        let policy = balancing::policy(file, findings);
+        if let (Ok(transaction), Ok(policy)) = (transaction, policy) {
+            services.insert(
+                name.get_ref().clone(),
+                Service { instances, policy, transaction, section: String::new() },
+            );
+        }
     }
     services
 }
@@ -94,11 +109,7 @@ fn instances(name: &Text, file: &ServiceFile, findings: &mut Findings<'_>) -> Ve
         );
         findings.add(&file.endpoints.span(), message);
     }
-    given
-        .iter()
-        .filter_map(|text| findings.keep(&text.span(), "bad endpoint", endpoint(text.get_ref())).ok())
-        .map(Instance::new)
-        .collect()
+    given.iter().filter_map(|file| balancing::instance(file, findings).ok()).collect()
 }
 
 /// The endpoint that a base URL names, or what is wrong with it.
@@ -144,7 +155,7 @@ fn transaction(file: &TransactionFile, findings: &mut Findings<'_>) -> Result<Tr
 }
 
 /// The path of a call that no request's parameters go into: after a crash there is no request.
-fn call_path(what: &str, path: &Text, findings: &mut Findings<'_>) -> Result<String, Noted> {
+pub(super) fn call_path(what: &str, path: &Text, findings: &mut Findings<'_>) -> Result<String, Noted> {
     let template =
         findings.keep(&path.span(), &format!("bad `{what}` path"), Template::parse(path.get_ref()))?;
     if template.params().next().is_some() {

@@ -1,25 +1,30 @@
-//! Calls to services: which endpoint is asked, and which other when that one was never reached.
+//! Calls to services: whether one may be made, and what the client is told where there is no answer.
 //!
-//! Endpoints are asked in turn. A call that was never sent, because no connection came about, moves to
-//! the next; once a byte may have left, nothing is ever tried again here: the gateway cannot know
-//! whether a repeat would do harm.
+//! A service whose breaker is open, or that has as many calls as it can do, is not asked. Which of its endpoints is
+//! asked, and whether another follows, is in `tries`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use http_body_util::LengthLimitError;
 use reqwest::{Client, Request, Response, Url};
-use tokio::time::Instant;
 
+use super::key::key;
 use super::options::GatewayOptions;
+use super::pattern::Params;
+use super::pools::{Busy, Pool, Pools, Round, Shed, Went, now};
 use super::problem::Problem;
 use super::shares::{Share, Shares};
+use super::tries::{Tries, went};
 use super::upload::Upload;
+use crate::balance::{RetryRule, is_harmless};
 use crate::discovery::{Discovery, Endpoint};
+
+/// The field by which a service that is declared idempotent knows a request again.
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// All services, and the connections to them.
 pub(super) struct Backends {
@@ -27,8 +32,9 @@ pub(super) struct Backends {
     client: Client,
     answered: Answered,
     waiting: Shares,
-    /// How many calls each service has had: whose turn it is.
-    turns: BTreeMap<String, AtomicUsize>,
+    of_each: BTreeMap<String, Arc<Pool>>,
+    /// For as long as anybody uses them, instances are checked.
+    _pools: Arc<Pools>,
 }
 
 /// Told the name of a service whenever it has answered with no 5xx: whoever waits for that has not to wait longer.
@@ -42,8 +48,14 @@ pub(super) struct Call<'a> {
     pub(super) target: String,
     pub(super) headers: HeaderMap,
     pub(super) upload: Upload,
-    /// The longest wait for the head of the answer, from the moment the request stopped moving.
+    /// The longest wait for the head of the answer, from the moment the request stopped moving, over all tries.
     pub(super) timeout: Duration,
+    /// And for one try.
+    pub(super) try_timeout: Option<Duration>,
+    /// When it is tried again although it may have been sent.
+    pub(super) retry: Option<&'a RetryRule>,
+    /// Where it goes, for a service that is balanced by hash.
+    pub(super) key: Option<u64>,
 }
 
 /// Why a call has no answer.
@@ -52,6 +64,12 @@ pub(super) enum Failure {
     /// As many clients wait for it as may; nothing was sent.
     #[error("is waited for by half of the clients that may be connected (node.connections_max); try again")]
     Crowded,
+    /// Too many requests to it failed of late; worth a new attempt after this time. Nothing was sent.
+    #[error("fails too often and is left alone for a while; try again later")]
+    BreakerOpen(Duration),
+    /// It has as many calls as it can do at once; nothing was sent.
+    #[error("has as many requests as it can do at once; try again")]
+    Full,
     /// No endpoint could be reached; nothing was sent.
     #[error("could not be reached")]
     Unreachable,
@@ -84,84 +102,75 @@ pub fn client(options: &GatewayOptions) -> reqwest::Result<Client> {
         .build()
 }
 
+/// What a client holds while it waits for the last byte of an answer: its place, and the instance that it keeps busy.
+#[derive(Debug)]
+pub(super) struct Held {
+    _share: Share,
+    _busy: Busy,
+}
+
 impl Backends {
     pub(super) fn new<'a>(
         discovery: Arc<dyn Discovery>,
-        client: Client,
+        pools: Arc<Pools>,
         answered: Answered,
         waiting: Shares,
         services: impl Iterator<Item = &'a str>,
     ) -> Self {
-        let turns = services.map(|service| (service.to_owned(), AtomicUsize::new(0))).collect();
-        Self { discovery, client, answered, waiting, turns }
+        let client = pools.client().clone();
+        let of_each = services.map(|service| (service.to_owned(), pools.pool(service))).collect();
+        Self { discovery, client, answered, waiting, of_each, _pools: pools }
     }
 
-    /// Makes the call at the endpoint whose turn it is, or, as long as it was never sent, at the next. The client waits until
-    /// the share is dropped.
-    pub(super) async fn send(&self, call: &Call<'_>) -> Result<(Response, Share), Failure> {
+    /// Makes the call at the endpoint that is chosen for it, and at others where it may be tried again. The client waits
+    /// until what it holds is dropped.
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<(Response, Held), Failure> {
         let share = self.waiting.take(call.service).ok_or(Failure::Crowded)?;
-        for endpoint in self.in_turn(call.service) {
-            let request = call.request(&endpoint).ok_or(Failure::Unreachable)?;
-            let error = match call.in_time(self.client.execute(request)).await? {
-                Ok(response) => {
-                    if !response.status().is_server_error() {
-                        (self.answered)(call.service);
-                    }
-                    return Ok((response, share));
-                }
-                Err(error) => error,
-            };
-            let failure = Failure::of(&error);
-            tracing::warn!(service = call.service, "a service {failure}");
-            tracing::debug!(service = call.service, %endpoint, error = chain(&error), "a call failed");
-            if !(failure == Failure::Unreachable && call.upload.is_untouched()) {
-                return Err(failure);
-            }
+        let pool = self.of_each.get(call.service).ok_or(Failure::Unreachable)?;
+        let slot = pool.enter(now(), fastrand::f64())?;
+        let members = pool.members(self.discovery.instances(call.service), now());
+        let answer = Tries::new(&self.client, call, pool, Round::of(members), slot).run().await;
+        if let Some(went) = went(answer.as_ref().map(|(answer, _)| answer)) {
+            pool.outcome(went == Went::Failed, now());
         }
-        Err(Failure::Unreachable)
+        let (answer, busy) = answer?;
+        if !answer.status().is_server_error() {
+            (self.answered)(call.service);
+        }
+        Ok((answer, Held { _share: share, _busy: busy }))
     }
 
-    /// All endpoints of a service, beginning with the one whose turn it is.
-    fn in_turn(&self, service: &str) -> Vec<Endpoint> {
-        let instances = self.discovery.instances(service);
-        let turn = self.turns.get(service).map_or(0, |turns| turns.fetch_add(1, Ordering::Relaxed));
-        let start = turn.checked_rem(instances.len()).unwrap_or(0);
-        let in_turn = instances.iter().cycle().skip(start).take(instances.len());
-        in_turn.map(|instance| instance.endpoint.clone()).collect()
+    /// What of a request says where it goes, where the service is balanced by hash.
+    pub(super) fn key(&self, service: &str, headers: &HeaderMap, params: &Params) -> Option<u64> {
+        key(&self.of_each.get(service)?.policy().choice, headers, params)
+    }
+
+    /// Whether a request that has this method and these fields does no harm when it is done twice.
+    pub(super) fn is_harmless_twice(&self, service: &str, method: &Method, headers: &HeaderMap) -> bool {
+        let is_idempotent = || self.of_each.get(service).is_some_and(|pool| pool.policy().idempotent);
+        is_harmless(method, headers.contains_key(IDEMPOTENCY_KEY) && is_idempotent())
     }
 }
 
 impl Call<'_> {
-    fn request(&self, endpoint: &Endpoint) -> Option<Request> {
+    /// The request as it goes to this endpoint.
+    pub(super) fn request(&self, endpoint: &Endpoint) -> Option<Request> {
         let url = Url::parse(&format!("{endpoint}{}", self.target)).ok()?;
         let mut request = Request::new(self.method.clone(), url);
         *request.headers_mut() = self.headers.clone();
         *request.body_mut() = self.upload.lend();
         Some(request)
     }
-
-    /// Waits for the head of the answer; a body that is still moving puts the deadline off.
-    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T, Failure> {
-        let begun = Instant::now();
-        let mut answer = std::pin::pin!(answer);
-        loop {
-            let deadline = begun.max(self.upload.last_moved()) + self.timeout;
-            match tokio::time::timeout_at(deadline, &mut answer).await {
-                Ok(answer) => return Ok(answer),
-                Err(_) if self.upload.last_moved() + self.timeout > deadline => {}
-                Err(_) => return Err(Failure::Late),
-            }
-        }
-    }
 }
 
 impl Failure {
     /// What the client is told: 502 `unreachable` (`detail` says whether it may have been sent), 504
-    /// `late`, 413 `body_too_large`, 400 `body_broke_off`, or 503 `overloaded`.
+    /// `late`, 413 `body_too_large`, 400 `body_broke_off`, or 503 `overloaded` or `breaker_open`.
     pub(super) fn problem(self, service: &str) -> Problem {
         let detail = format!("the service {service} {self}");
         let (status, code) = match self {
-            Self::Crowded => return Problem::overloaded(detail).with("service", service),
+            Self::Crowded | Self::Full => return Problem::overloaded(detail).with("service", service),
+            Self::BreakerOpen(after) => return Problem::breaker_open(detail, after).with("service", service),
             Self::Unreachable | Self::Broken => (StatusCode::BAD_GATEWAY, "unreachable"),
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "late"),
             Self::BodyBroke => (StatusCode::BAD_REQUEST, "body_broke_off"),
@@ -170,7 +179,8 @@ impl Failure {
         Problem::new(status, code, detail).with("service", service)
     }
 
-    fn of(error: &reqwest::Error) -> Self {
+    /// What the client library says.
+    pub(super) fn of(error: &reqwest::Error) -> Self {
         let causes = || std::iter::successors(error.source(), |cause| (*cause).source());
         if causes().any(<dyn Error>::is::<LengthLimitError>) {
             Self::BodyTooLong
@@ -184,8 +194,17 @@ impl Failure {
     }
 }
 
+impl From<Shed> for Failure {
+    fn from(shed: Shed) -> Self {
+        match shed {
+            Shed::Breaker(after) => Self::BreakerOpen(after),
+            Shed::Limit => Self::Full,
+        }
+    }
+}
+
 /// An error and its causes, for the log.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |cause| (*cause).source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

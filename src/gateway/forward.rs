@@ -5,14 +5,13 @@ use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{Request, StatusCode};
 
-use super::backend::{Call, Failure};
+use super::backend::{Call, Failure, Held};
 use super::caller::Caller;
 use super::headers;
 use super::keeping::keeping;
 use super::path::BadPath;
 use super::problem::Problem;
 use super::route::ForwardRoute;
-use super::shares::Share;
 use super::template::Target;
 use super::upload::Upload;
 use super::{Gateway, Matched};
@@ -31,10 +30,22 @@ impl Gateway {
             Ok(target) => target.with_query(parts.uri.query()),
             Err(reason) => return Problem::from(reason).into_response(),
         };
-        let call = call(matched, parts, target, Upload::new(body), client);
+        let upload = self.upload(matched.route, &parts, body).await;
+        let key = self.backends.key(&matched.route.service, &parts.headers, &matched.params);
+        let call = Call { key, ..call(matched, parts, target, upload, client) };
         match self.backends.send(&call).await {
-            Ok((answer, share)) => from_backend(answer, share, call.service),
+            Ok((answer, held)) => from_backend(answer, held, call.service),
             Err(failure) => failure.problem(call.service).into_response(),
+        }
+    }
+
+    /// The body, kept where the request may be sent twice.
+    async fn upload(&self, route: &ForwardRoute, parts: &Parts, body: Body) -> Upload {
+        let is_harmless = || self.backends.is_harmless_twice(&route.service, &parts.method, &parts.headers);
+        if route.retry.is_some() && is_harmless() {
+            Upload::kept(body, self.bodies.of(&route.service).permit()).await
+        } else {
+            Upload::new(body)
         }
     }
 }
@@ -56,10 +67,20 @@ fn call<'a>(
     let mut headers = headers::from_client(&parts.headers);
     client.add_to(&mut headers);
     let route = matched.route;
-    Call { service: &route.service, method: parts.method, target, headers, upload, timeout: route.timeout }
+    Call {
+        service: &route.service,
+        method: parts.method,
+        target,
+        headers,
+        upload,
+        timeout: route.timeout,
+        try_timeout: route.try_timeout,
+        retry: route.retry.as_ref(),
+        key: None,
+    }
 }
 
-fn from_backend(answer: reqwest::Response, share: Share, service: &str) -> Response {
+fn from_backend(answer: reqwest::Response, held: Held, service: &str) -> Response {
     // Nobody asked for another protocol: `Upgrade` is not passed on.
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Failure::Broken.problem(service).into_response();
@@ -69,5 +90,5 @@ fn from_backend(answer: reqwest::Response, share: Share, service: &str) -> Respo
     // What the client library noted about the connection is not for the next one.
     parts.extensions.clear();
     // The client waits for it until its last byte.
-    keeping(Response::from_parts(parts, Body::new(body)), share)
+    keeping(Response::from_parts(parts, Body::new(body)), held)
 }

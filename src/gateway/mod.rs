@@ -7,7 +7,8 @@
 //! ```
 //!
 //! It is *not* where transactions are run: it says which calls one becomes ([`TransactionRoute::plan`])
-//! and knows nothing of votes and decisions. It keeps no state but whose turn it is.
+//! and knows nothing of votes and decisions. What is known of the services
+//! ([`Pools`]) outlives any one gateway; it keeps no other state.
 
 mod backend;
 mod caller;
@@ -19,11 +20,13 @@ mod host;
 mod index;
 mod json;
 mod keeping;
+mod key;
 mod merge;
 mod options;
 mod path;
 mod pattern;
 mod pointer;
+mod pools;
 mod problem;
 mod query;
 mod route;
@@ -31,6 +34,7 @@ mod shares;
 mod table;
 mod template;
 mod transaction;
+mod tries;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +60,7 @@ pub use options::GatewayOptions;
 pub use path::{BadPath, CleanPath};
 pub use pattern::{Params, Pattern, PatternError};
 pub use pointer::{Pointer, PointerError};
+pub use pools::{InstanceReading, Pools, Reading, Standing};
 pub use problem::{Problem, what_may_be_asked};
 pub use route::{Action, Asked, ForwardRoute, Matcher, Miss, Route};
 pub use shares::{Share, Shares};
@@ -110,19 +115,19 @@ pub struct Matched<'a, R> {
 
 impl Gateway {
     /// A gateway for these routes. `bodies` limits the bytes of bodies that it holds, and `waiting` the
-    /// clients that wait for each service.
+    /// clients that wait for each service; `pools` has what is known of the services, and outlives it.
     #[must_use]
     pub fn new(
         routes: RouteTable,
         options: GatewayOptions,
         bodies: Halves,
         discovery: Arc<dyn Discovery>,
-        client: reqwest::Client,
+        pools: Arc<Pools>,
         answered: Answered,
         waiting: Shares,
     ) -> Self {
         let services: BTreeSet<&str> = routes.iter().flat_map(Route::services).collect();
-        let backends = Backends::new(discovery, client, answered, waiting, services.into_iter());
+        let backends = Backends::new(discovery, pools, answered, waiting, services.into_iter());
         Self { routes, options, bodies, backends }
     }
 

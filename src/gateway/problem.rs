@@ -4,6 +4,7 @@
 //! the address of a backend, only the service as the configuration calls it.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -67,6 +68,14 @@ impl Problem {
     pub fn overloaded(detail: impl Into<String>) -> Self {
         let when = fastrand::u8(COME_AGAIN).to_string();
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail).with_header(RETRY_AFTER, &when)
+    }
+
+    /// 503 `breaker_open`, with a `Retry-After` of about `after`: nothing was sent.
+    #[must_use]
+    pub fn breaker_open(detail: impl Into<String>, after: Duration) -> Self {
+        // Not all at the moment at which it opens, as above.
+        let when = after.as_secs().saturating_add(fastrand::u8(COME_AGAIN).into()).to_string();
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "breaker_open", detail).with_header(RETRY_AFTER, &when)
     }
 
     /// 413 `body_too_large`.

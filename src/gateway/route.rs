@@ -12,6 +12,7 @@ use super::pattern::{Params, Pattern};
 use super::query;
 use super::template::Template;
 use super::transaction::TransactionRoute;
+use crate::balance::RetryRule;
 
 /// One route of the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,8 +61,12 @@ pub struct ForwardRoute {
     /// The path asked for; `None`: that of the request.
     pub path: Option<Template>,
     /// The longest wait for the head of the answer, from the moment the request stopped moving. The
-    /// body may then take as long as it likes. Default: 30 s.
+    /// body may then take as long as it likes. Over all tries. Default: 30 s.
     pub timeout: Duration,
+    /// The same for one try; `None`: as long as there is time.
+    pub try_timeout: Option<Duration>,
+    /// When a request is tried again although it may have been sent; `None`: never.
+    pub retry: Option<RetryRule>,
 }
 
 /// The first condition of a route that a request does not meet.

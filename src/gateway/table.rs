@@ -295,7 +295,13 @@ mod tests {
             let hosts = hosts.into_iter().map(|host| HostPattern::parse(host).unwrap()).collect();
             let (headers, query) = (value(header).into_iter().collect(), value(query).into_iter().collect());
             let matches = Matcher { path, methods, hosts, headers, query };
-            let forward = ForwardRoute { service: "s".to_owned(), path: None, timeout: Duration::ZERO };
+            let forward = ForwardRoute {
+                service: "s".to_owned(),
+                path: None,
+                timeout: Duration::ZERO,
+                try_timeout: None,
+                retry: None,
+            };
             Route { id: String::new(), matches, priority, action: Action::Forward(forward) }
         })
     }

@@ -24,13 +24,14 @@ use super::metrics::{Live, Metrics};
 use super::options::NodeOptions;
 use super::public::{Public, Wires};
 use super::reload::{self, Origin, Reloader, Sections, Triggers, Unchanging};
+use crate::balance::Policy;
 use crate::budget::Halves;
 use crate::clock::SystemClock;
 use crate::coordinator::Coordinator;
 use crate::coordinator::options::CoordinatorOptions;
 use crate::discovery::Discovery;
 use crate::gateway::guard::{Guards, Limiters};
-use crate::gateway::{GatewayOptions, Problem, RouteTable, Shares, Trust, client};
+use crate::gateway::{GatewayOptions, Pools, Problem, RouteTable, Shares, Trust, client};
 use crate::journal::options::LogOptions;
 use crate::journal::replay::Found;
 use crate::journal::{Journal, JournalError, Poisoned};
@@ -60,6 +61,8 @@ pub struct Setup {
     pub sections: Sections,
     /// Where the services are.
     pub discovery: Arc<dyn Discovery>,
+    /// How they are called, but for the calls of transactions.
+    pub policies: BTreeMap<String, Policy>,
     /// Where to read all this again; `None`: it does not change.
     pub origin: Option<Origin>,
 }
@@ -322,10 +325,13 @@ fn public(
 ) -> Result<(Arc<Public<HttpParticipants>>, Wires), Stopped> {
     // Whoever waits for a service hears of it also where the answer was to a forwarded request.
     let services = services.clone();
+    let pools = Pools::new(client(&setup.gateway)?);
+    let read = pools.clone();
+    metrics.watch_pools(move || read.readings());
     let wires = Wires {
         options: setup.gateway,
         bodies: Halves::new(setup.node.body_budget),
-        client: client(&setup.gateway)?,
+        pools,
         answered: Arc::new(move |name| services.get(name).into_iter().for_each(|service| service.answers())),
         waiting: Shares::new(setup.node.connections_max),
         limiters: Limiters::default(),

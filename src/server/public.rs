@@ -23,7 +23,8 @@ use crate::budget::Halves;
 use crate::coordinator::Coordinator;
 use crate::gateway::guard::{GuardBook, Limiters, preflight_of};
 use crate::gateway::{
-    Answered, Caller, Gateway, GatewayOptions, Problem, REQUEST_ID, Routed, Shares, Trust, what_may_be_asked,
+    Answered, Caller, Gateway, GatewayOptions, Pools, Problem, REQUEST_ID, Routed, Shares, Trust,
+    what_may_be_asked,
 };
 use crate::participant::Participants;
 use crate::participant::options::TransactionOptions;
@@ -70,8 +71,8 @@ pub struct Wires {
     pub options: GatewayOptions,
     /// The bytes of bodies that may be held.
     pub bodies: Halves,
-    /// The connections to backends.
-    pub client: reqwest::Client,
+    /// What is known of the backends, and the connections to them.
+    pub pools: Arc<Pools>,
     /// Told whenever a service has answered.
     pub answered: Answered,
     /// How many clients may wait for each service.
@@ -81,15 +82,16 @@ pub struct Wires {
 }
 
 impl Wires {
-    /// What `setup` says, for the requests that meet it.
+    /// What `setup` says, for the requests that meet it. From here on the backends are called as it says.
     #[must_use]
     pub fn serving(&self, setup: &Setup) -> Serving {
+        self.pools.configure(setup.policies.clone(), setup.discovery.clone());
         let gateway = Gateway::new(
             setup.routes.clone(),
             self.options,
             self.bodies.clone(),
             setup.discovery.clone(),
-            self.client.clone(),
+            self.pools.clone(),
             self.answered.clone(),
             self.waiting.clone(),
         );

@@ -12,7 +12,9 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use unanimous::budget::Halves;
-use unanimous::gateway::{Gateway, Problem, Routed, Shares, Trust, client, what_may_be_asked};
+use unanimous::config::Config;
+use unanimous::discovery::Discovery;
+use unanimous::gateway::{Gateway, Pools, Problem, Routed, Shares, Trust, client, what_may_be_asked};
 
 /// What a backend saw, in the order it saw it.
 pub(crate) type Seen = Arc<Mutex<Vec<String>>>;
@@ -88,17 +90,33 @@ pub(crate) async fn gateway(config: &str) -> SocketAddr {
 
 /// The same, with a limit on the bytes of bodies it holds.
 pub(crate) async fn gateway_with_budget(config: &str, budget: usize) -> SocketAddr {
-    let config = unanimous::config::parse("test", config, std::iter::empty()).expect("a good configuration");
-    let client = client(&config.gateway).expect("a client");
+    let parsed = parsed(config);
+    let pools = Pools::new(client(&parsed.gateway).expect("a client"));
+    let discovery = Arc::new(parsed.discovery());
+    gateway_over(parsed, budget, &pools, discovery).await
+}
+
+/// A configuration that has no mistake.
+pub(crate) fn parsed(config: &str) -> Config {
+    unanimous::config::parse("test", config, std::iter::empty()).expect("a good configuration")
+}
+
+/// The same, with services of which something may be known already, and instances that may change.
+pub(crate) async fn gateway_over(
+    config: Config,
+    budget: usize,
+    pools: &Arc<Pools>,
+    discovery: Arc<dyn Discovery>,
+) -> SocketAddr {
     let bodies = Halves::new(budget);
     let waiting = Shares::new(config.node.connections_max);
-    let discovery = Arc::new(config.discovery());
+    pools.configure(config.policies(), discovery.clone());
     let gateway = Arc::new(Gateway::new(
         config.routes,
         config.gateway,
         bodies,
         discovery,
-        client,
+        pools.clone(),
         Arc::new(|_| {}),
         waiting,
     ));

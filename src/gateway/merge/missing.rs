@@ -66,7 +66,9 @@ impl Missing {
             ) => "unreachable",
             Self::Refused(_) => "refused",
             Self::BadAnswer(kind) => kind,
-            Self::NoBudget | Self::Failed(Failure::Crowded) => "overloaded",
+            Self::NoBudget | Self::Failed(Failure::Crowded | Failure::BreakerOpen(_) | Failure::Full) => {
+                "overloaded"
+            }
             Self::Path(_) => "bad_path",
             Self::Dependency => "needs_missing_part",
             Self::NoValue(_) => "missing_value",
@@ -79,7 +81,9 @@ impl Missing {
         match self {
             Self::Refused(status) if is_for_clients(*status) => *status,
             Self::Failed(Failure::Late) => StatusCode::GATEWAY_TIMEOUT,
-            Self::NoBudget | Self::Failed(Failure::Crowded) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoBudget | Self::Failed(Failure::Crowded | Failure::BreakerOpen(_) | Failure::Full) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Path(_) => StatusCode::BAD_REQUEST,
             Self::Failed(_)
             | Self::Refused(_)

@@ -147,9 +147,11 @@ impl Asking<'_> {
         };
         let timeout = part.timeout.unwrap_or(self.matched.route.timeout);
         let method = part.question.method.clone();
-        let call = Call { service: &part.service, method, target, headers, upload, timeout };
+        let key = self.gateway.backends.key(&part.service, &headers, &self.matched.params);
+        let (service, try_timeout, retry) = (&part.service, None, None);
+        let call = Call { service, method, target, headers, upload, timeout, try_timeout, retry, key };
         let answer = async {
-            let (answer, _share) = self.gateway.backends.send(&call).await.map_err(Missing::Failed)?;
+            let (answer, _held) = self.gateway.backends.send(&call).await.map_err(Missing::Failed)?;
             *fields = fields::passed(part, answer.headers());
             self.read(part, answer, &budget).await
         };

@@ -3,6 +3,7 @@
 //! Labels come from the configuration or from fixed words: never a path, a key or an id, so that the
 //! number of series is known beforehand.
 
+mod balance;
 mod readings;
 
 use std::collections::HashSet;
@@ -20,10 +21,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::balance::{Balance, ReadPools};
 pub use self::readings::Live;
 use self::readings::{Reader, Readings};
 use crate::clock::Timestamp;
 use crate::coordinator::Phase;
+use crate::gateway::Reading;
 use crate::participant::http::Attempt;
 use crate::txn::Decision;
 
@@ -41,6 +44,7 @@ pub struct Metrics {
     reloads: Family<ReloadLabels, Counter>,
     last_reload: LastReload,
     live: Reader,
+    pools: Arc<OnceLock<ReadPools>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -139,6 +143,8 @@ impl Metrics {
         last_reload.register(&mut registry);
         let live = Arc::new(OnceLock::new());
         registry.register_collector(Box::new(Readings(live.clone())));
+        let pools = Arc::new(OnceLock::new());
+        registry.register_collector(Box::new(Balance(pools.clone())));
         let metrics = Self {
             registry,
             transactions,
@@ -152,6 +158,7 @@ impl Metrics {
             reloads,
             last_reload,
             live,
+            pools,
         };
         for decision in [Decision::Commit, Decision::Abort] {
             drop(metrics.transactions.get_or_create(&OutcomeLabels { outcome: decision.outcome() }));
@@ -166,6 +173,12 @@ impl Metrics {
     pub fn watch(&self, live: impl Fn() -> Live + Send + Sync + 'static) {
         // A node sets this once; a second time would change nothing.
         let _ = self.live.set(Box::new(live));
+    }
+
+    /// And `pools` for how the services stand.
+    pub fn watch_pools(&self, pools: impl Fn() -> Vec<Reading> + Send + Sync + 'static) {
+        // As above.
+        let _ = self.pools.set(Box::new(pools));
     }
 
     /// A phase of a transaction is over.
