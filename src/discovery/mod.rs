@@ -1,11 +1,49 @@
-//! Which instances a service has, and where. One trait; for now the only source is the configuration file.
+//! Which instances a service has, and where: from the configuration file, DNS, a watched file or Consul.
 //!
-//! A source answers at once from a snapshot it keeps; it never does I/O on the path of a request.
+//! ```text
+//!  Spec ─► Sources ─► one task a service ─► Feed::next ─► what is let in ─► is it believed? ─► snapshot
+//!             ▲                              (dns, file,      (admit)          (belief)           │
+//!             └──────────── Discovery::instances, at every request ◄──────────────────────────────┘
+//! ```
+//!
+//! A source answers at once from a snapshot it keeps; it never does I/O on the path of a request. What fails changes
+//! nothing: the last good answer is kept for as long as it takes.
+//!
+//! It is *not* where health is judged, nor who is called next: that is the gateway's affair. It knows nothing of routes,
+//! transactions and the log.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`source`] | where to look, as plain data |
+//! | [`sources`] | all services, each with its snapshot; replaced at a reload |
+//! | `state` | the snapshot of one service, and how its source does |
+//! | `follow` | the loop that every source runs in: belief, backoff, a line at each change |
+//! | [`admit`] | which addresses of an answer are let in |
+//! | `belief` | whether an answer that has nothing is believed |
+//! | [`trouble`] | why there was no answer |
+//! | [`dns`] | DNS: addresses, and services |
+//! | [`file`](mod@file) | a watched file |
+//! | [`consul`] | Consul, by blocking queries; and the node's own entry in it |
+
+pub mod admit;
+mod belief;
+pub mod consul;
+pub mod dns;
+pub mod file;
+mod follow;
+pub mod source;
+pub mod sources;
+mod state;
+pub mod trouble;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+
+pub use source::{Pace, Source, Spec};
+pub use sources::{FirstAnswers, Sources};
+pub use state::Status;
 
 /// The base URL of one instance of a service: scheme and authority, no path: `http://127.0.0.1:9001`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +90,12 @@ impl Instance {
 pub trait Discovery: Send + Sync + 'static {
     /// The instances of `service` as last known, in a stable order; empty where it has none.
     fn instances(&self, service: &str) -> Arc<[Instance]>;
+
+    /// The services to ask in the place of `service`, in this order, while it has no instance to ask. For forwarding and
+    /// merging only: a branch of a transaction is one service, and another has not seen what it promised.
+    fn stand_ins(&self, _service: &str) -> Arc<[String]> {
+        Arc::default()
+    }
 }
 
 /// Instances that never change: what the configuration file lists.
