@@ -44,6 +44,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("node.body_budget", Kind::Literal),
     ("node.connect_timeout", Kind::Text),
     ("node.pool_idle", Kind::Text),
+    ("node.tunnel_idle", Kind::Text),
     ("node.answer_max", Kind::Literal),
     ("node.open_transactions_max", Kind::Literal),
     ("node.answer_kept_max", Kind::Literal),

@@ -47,6 +47,7 @@ pub(super) struct NodeFile {
     pub(super) body_budget: Option<Spanned<u64>>,
     pub(super) connect_timeout: Option<Spanned<Time>>,
     pub(super) pool_idle: Option<Spanned<Time>>,
+    pub(super) tunnel_idle: Option<Spanned<Time>>,
     pub(super) answer_max: Option<Spanned<u64>>,
     pub(super) open_transactions_max: Option<Spanned<u64>>,
     pub(super) answer_kept_max: Option<Spanned<u64>>,

@@ -130,6 +130,7 @@ fn gateway(file: &NodeFile, findings: &mut Findings<'_>) -> GatewayOptions {
     GatewayOptions {
         connect_timeout: findings.time(file.connect_timeout.as_ref(), default.connect_timeout, WAIT),
         pool_idle: findings.time(file.pool_idle.as_ref(), default.pool_idle, WAIT),
+        tunnel_idle: findings.time(file.tunnel_idle.as_ref(), default.tunnel_idle, WAIT),
         answer_max: findings.number(file.answer_max.as_ref(), default.answer_max, BYTES),
     }
 }

@@ -13,6 +13,7 @@ use super::path::BadPath;
 use super::problem::Problem;
 use super::route::ForwardRoute;
 use super::template::Target;
+use super::tunnel::Wish;
 use super::upload::Upload;
 use super::{Gateway, Matched};
 
@@ -25,17 +26,24 @@ impl Gateway {
         request: Request<Body>,
         client: &Caller,
     ) -> Response {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let wish = Wish::of(&mut parts);
         let target = match target(matched) {
             Ok(target) => target.with_query(parts.uri.query()),
             Err(reason) => return Problem::from(reason).into_response(),
         };
         let upload = self.upload(matched.route, &parts, body).await;
         let key = self.backends.key(&matched.route.service, &parts.headers, &matched.params);
-        let call = Call { key, ..call(matched, parts, target, upload, client) };
-        match self.backends.send(&call).await {
-            Ok((answer, held)) => from_backend(answer, held, call.service),
-            Err(failure) => failure.problem(call.service).into_response(),
+        let mut call = Call { key, ..call(matched, parts, target, upload, client) };
+        if let Some(wish) = &wish {
+            wish.add_to(&mut call.headers);
+        }
+        match (self.backends.send(&call).await, wish) {
+            (Ok((answer, held)), Some(wish)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                wish.granted(answer, held, self.options.tunnel_idle, call.service)
+            }
+            (Ok((answer, held)), _) => from_backend(answer, held, call.service),
+            (Err(failure), _) => failure.problem(call.service).into_response(),
         }
     }
 
@@ -81,7 +89,7 @@ fn call<'a>(
 }
 
 fn from_backend(answer: reqwest::Response, held: Held, service: &str) -> Response {
-    // Nobody asked for another protocol: `Upgrade` is not passed on.
+    // Nobody asked for another protocol.
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Failure::Broken.problem(service).into_response();
     }

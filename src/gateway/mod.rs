@@ -35,6 +35,7 @@ mod table;
 mod template;
 mod transaction;
 mod tries;
+mod tunnel;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +68,7 @@ pub use shares::{Share, Shares};
 pub use table::{Ambiguous, Lookup, RouteTable};
 pub use template::{Target, Template, TemplateError};
 pub use transaction::{BranchRoute, PlanError, PlannedCall, TransactionRoute};
+pub use tunnel::{Exit, Tunnel};
 
 use crate::budget::{BufferError, Halves};
 use crate::discovery::Discovery;

@@ -10,6 +10,8 @@ pub struct GatewayOptions {
     /// How long an idle connection is kept. Below the 5 s after which common servers close theirs, so
     /// that a call seldom goes out on a connection that is just being closed. Default: 4 s.
     pub pool_idle: Duration,
+    /// How long both sides of an upgraded connection (a WebSocket) may say nothing before it is closed. Default: 10 min.
+    pub tunnel_idle: Duration,
     /// The most bytes of one answer that has to be held whole (a part of a merge). Default: 1 MiB.
     pub answer_max: usize,
 }
@@ -19,6 +21,7 @@ impl Default for GatewayOptions {
         Self {
             connect_timeout: Duration::from_secs(2),
             pool_idle: Duration::from_secs(4),
+            tunnel_idle: Duration::from_mins(10),
             answer_max: 1024 * 1024,
         }
     }

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::linger::lingering;
 use super::seats::{Guest, Seats};
 use super::unread::Answers;
-use crate::gateway::keeping;
+use crate::gateway::{Exit, keeping};
 
 /// How long somebody for whom there is no seat may take to say what they want.
 const REFUSED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -168,8 +168,10 @@ where
         guest: Arc<Guest>,
         unread: Option<Arc<Answers>>,
     ) {
-        let service = service_fn(|request: Request<Incoming>| {
+        let exit = Exit::default();
+        let service = service_fn(|mut request: Request<Incoming>| {
             let (busy, unread) = (guest.asks(), unread.clone());
+            request.extensions_mut().insert(exit.clone());
             let (request, watch) = lingering(request);
             let answered = (self.answer)(request, client);
             async move {
@@ -181,16 +183,25 @@ where
             }
         });
         let builder = self.builders.of(protocol);
-        let mut connection = pin!(builder.serve_connection(self.io(stream), service));
-        tokio::select! {
+        let mut connection = pin!(builder.serve_connection_with_upgrades(self.io(stream), service));
+        let ended = tokio::select! {
             biased;
-            ended = connection.as_mut() => return note(ended, client),
-            () = guest.is_sent_away() => {}
-        }
-        // Somebody needs the seat, and of one that has not asked for anything nothing is lost.
-        if guest.has_asked() || self.closing.is_cancelled() {
-            connection.as_mut().graceful_shutdown();
-            note(connection.await, client);
+            ended = connection.as_mut() => Some(ended),
+            () = guest.is_sent_away() => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            // Somebody needs the seat, and of one that has not asked for anything nothing is lost.
+            None if !guest.has_asked() && !self.closing.is_cancelled() => return,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        note(ended, client);
+        if let Some(tunnel) = exit.take() {
+            let _busy = guest.asks();
+            tunnel.await;
         }
     }
 

@@ -45,7 +45,7 @@ impl Unchanging {
         let LogOptions { sync, retention, accept_damage: _, accept_copy: _, room_min, stall_max: _ } =
             self.log;
         let CoordinatorOptions { open_transactions_max, answer_kept_max } = self.coordinator;
-        let GatewayOptions { connect_timeout, pool_idle, answer_max } = self.gateway;
+        let GatewayOptions { connect_timeout, pool_idle, tunnel_idle, answer_max } = self.gateway;
         let (node, log, coordinator, gateway) = (&other.node, other.log, other.coordinator, other.gateway);
         let differ = [
             ("node.data_dir", *data_dir != node.data_dir),
@@ -70,6 +70,7 @@ impl Unchanging {
             ("node.answer_kept_max", answer_kept_max != coordinator.answer_kept_max),
             ("node.connect_timeout", connect_timeout != gateway.connect_timeout),
             ("node.pool_idle", pool_idle != gateway.pool_idle),
+            ("node.tunnel_idle", tunnel_idle != gateway.tunnel_idle),
             ("node.answer_max", answer_max != gateway.answer_max),
         ];
         differ.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
