@@ -66,8 +66,8 @@ pub(super) struct Putting {
 }
 
 impl Putting {
-    /// Each member or item that is looked at takes some 100 bytes beside its text, so that a text of many small ones would
-    /// take many times its length. 65,536 are as much as 6 MiB for one answer.
+    /// Each member or item that is looked at takes some 150 bytes beside its text, so that a text of many small ones would
+    /// take many times its length. 65,536 take 10 MiB, and only while one answer is put together.
     pub(super) const LOOKED_AT_MAX: usize = 65_536;
 
     pub(super) fn new(rule: OnConflict) -> Self {
