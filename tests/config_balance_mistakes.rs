@@ -60,7 +60,7 @@ fn parsed(text: &str) -> Config {
 fn every_key_arrives_where_it_belongs() {
     let config = parsed(WHOLE);
     let service = &config.services["users"];
-    let weights: Vec<u16> = service.instances.iter().map(|instance| instance.weight.get()).collect();
+    let weights: Vec<u16> = service.instances().iter().map(|instance| instance.weight.get()).collect();
     assert_eq!(weights, [1, 3]);
     let policy = &service.policy;
     assert_eq!(policy.choice, Choice::Hash(HashOn::Path("id".to_owned())));

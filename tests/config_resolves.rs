@@ -40,7 +40,7 @@ fn the_sample_of_the_contract_is_read_to_the_letter() {
     assert_eq!(config.node.advertised(config.node.listen), "http://127.0.0.1:8000");
     assert_eq!(config.log.retention, Duration::from_hours(24));
     let accounts = &config.services["accounts"];
-    assert_eq!(accounts.instances[0].endpoint.as_str(), "http://127.0.0.1:9001");
+    assert_eq!(accounts.instances()[0].endpoint.as_str(), "http://127.0.0.1:9001");
     let transaction = accounts.transaction.as_ref().unwrap();
     assert_eq!(transaction.prepare.as_deref(), Some("/tx/prepare"));
     assert_eq!((transaction.commit.as_str(), transaction.abort.as_str()), ("/tx/commit", "/tx/abort"));
@@ -91,7 +91,7 @@ fn a_variable_reaches_services_by_name_and_routes_by_id() {
     ]);
     assert_eq!(config.services["accounts"].transaction.as_ref().unwrap().timeout, Duration::from_secs(9));
     let endpoints: Vec<_> =
-        config.services["ledger"].instances.iter().map(|instance| instance.endpoint.to_string()).collect();
+        config.services["ledger"].instances().iter().map(|instance| instance.endpoint.to_string()).collect();
     assert_eq!(endpoints, ["http://a:1", "http://b:2"]);
     let transfer = config.routes.iter().find(|route| route.id == "transfer").unwrap();
     assert!(

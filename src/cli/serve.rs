@@ -80,8 +80,7 @@ fn mistakes(error: &ConfigError) -> Vec<String> {
 /// What the configuration says, as the node wants it.
 #[must_use]
 pub fn setup(config: Config) -> Setup {
-    let discovery = Arc::new(config.discovery());
-    let policies = config.policies();
+    let (sources, policies) = (config.sources(), config.policies());
     let (mut participants, mut sections) = (BTreeMap::new(), BTreeMap::new());
     for (name, service) in config.services {
         if let Some(transaction) = service.transaction {
@@ -92,8 +91,9 @@ pub fn setup(config: Config) -> Setup {
     Setup {
         participants,
         sections,
-        discovery,
+        sources,
         policies,
+        register: config.register,
         node: config.node,
         log: config.log,
         coordinator: config.coordinator,

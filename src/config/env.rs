@@ -53,7 +53,42 @@ const KEYS: &[(&str, Kind)] = &[
     ("log.accept_damage", Kind::Literal),
     ("log.accept_copy", Kind::Text),
     ("log.room_min", Kind::Literal),
+    ("consul.agent", Kind::Text),
+    ("consul.token_env", Kind::Text),
+    ("consul.token_file", Kind::Text),
+    ("consul.register.name", Kind::Text),
+    ("consul.register.id", Kind::Text),
+    ("consul.register.address", Kind::Text),
+    ("consul.register.port", Kind::Literal),
+    ("consul.register.tags", Kind::List),
+    ("consul.register.check", Kind::Text),
+    ("consul.register.interval", Kind::Text),
+    ("consul.register.gone_after", Kind::Text),
     ("services.*.endpoints", Kind::List),
+    ("services.*.dns.name", Kind::Text),
+    ("services.*.dns.port", Kind::Literal),
+    ("services.*.dns.family", Kind::Text),
+    ("services.*.dns.server", Kind::Text),
+    ("services.*.dns.refresh_min", Kind::Text),
+    ("services.*.dns.refresh_max", Kind::Text),
+    ("services.*.srv.name", Kind::Text),
+    ("services.*.srv.family", Kind::Text),
+    ("services.*.srv.server", Kind::Text),
+    ("services.*.srv.refresh_min", Kind::Text),
+    ("services.*.srv.refresh_max", Kind::Text),
+    ("services.*.file", Kind::Text),
+    ("services.*.consul.service", Kind::Text),
+    ("services.*.consul.agent", Kind::Text),
+    ("services.*.consul.token_env", Kind::Text),
+    ("services.*.consul.token_file", Kind::Text),
+    ("services.*.consul.datacenter", Kind::Text),
+    ("services.*.consul.tag", Kind::Text),
+    ("services.*.consul.health", Kind::Text),
+    ("services.*.consul.stale", Kind::Text),
+    ("services.*.consul.wait", Kind::Text),
+    ("services.*.optional", Kind::Literal),
+    ("services.*.keep", Kind::Text),
+    ("services.*.failover", Kind::List),
     ("services.*.balance.panic_percent", Kind::Literal),
     ("services.*.balance.policy", Kind::Text),
     ("services.*.balance.slow_start", Kind::Text),
@@ -276,6 +311,29 @@ mod tests {
     fn every_key_of_the_file_that_is_one_value_has_its_variable() {
         assert_eq!(known("[node]"), listed("node"));
         assert_eq!(known("[log]"), listed("log"));
+        for table in ["dns", "srv", "consul"] {
+            assert_eq!(known(&format!("[services.s.{table}]")), listed(&format!("services.*.{table}")));
+        }
+        let only_tables = |known: BTreeSet<String>, listed: BTreeSet<String>| -> Vec<String> {
+            known.difference(&listed).cloned().collect()
+        };
+        assert_eq!(
+            only_tables(known("[services.s]"), listed("services.*")),
+            [
+                "balance",
+                "breaker",
+                "consul",
+                "dns",
+                "health",
+                "limit",
+                "outlier",
+                "retries",
+                "srv",
+                "transaction"
+            ]
+        );
+        assert_eq!(only_tables(known("[consul]"), listed("consul")), ["register"]);
+        assert_eq!(only_tables(known("[consul.register]"), listed("consul.register")), ["meta"]);
         let retry = known("[services.s.transaction.retry]");
         assert_eq!(retry, listed("services.*.transaction.retry"));
         let transaction: BTreeSet<_> =

@@ -1,5 +1,7 @@
 //! The shape of the configuration file, key for key. What the values mean is checked elsewhere.
 
+mod discovery;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -13,6 +15,9 @@ use super::balancing_file::{
 };
 use super::hosts::HostsFile;
 use super::merge_file::MergeFile;
+pub(super) use discovery::{
+    ConsulFile, ConsulServiceFile, DnsFile, FamilyFile, Names, PassingFile, RegisterFile, SrvFile,
+};
 
 pub(super) type Text = Spanned<String>;
 
@@ -20,6 +25,7 @@ pub(super) type Text = Spanned<String>;
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
     pub(super) node: NodeFile,
+    pub(super) consul: ConsulFile,
     pub(super) log: LogFile,
     pub(super) services: BTreeMap<Text, ServiceFile>,
     pub(super) routes: Vec<RouteFile>,
@@ -79,12 +85,21 @@ pub(super) enum SyncFile {
     Decisions,
 }
 
-/// `[services.NAME]`.
+/// `[services.NAME]`: one of the first five says where it is.
 #[derive(Debug, Derive)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ServiceFile {
     /// `http://host:port`, one an instance.
-    pub(super) endpoints: Spanned<Vec<Spanned<EndpointFile>>>,
+    pub(super) endpoints: Option<Spanned<Vec<Spanned<EndpointFile>>>>,
+    pub(super) dns: Option<Spanned<DnsFile>>,
+    pub(super) srv: Option<Spanned<SrvFile>>,
+    /// A file that is watched.
+    pub(super) file: Option<Text>,
+    pub(super) consul: Option<Spanned<ConsulServiceFile>>,
+    /// Default: `false`.
+    pub(super) optional: Option<Spanned<bool>>,
+    pub(super) keep: Option<Spanned<Time>>,
+    pub(super) failover: Option<Spanned<Names>>,
     #[serde(default)]
     pub(super) balance: BalanceFile,
     pub(super) breaker: Option<BreakerFile>,

@@ -12,8 +12,10 @@ mod actions;
 mod balancing;
 mod balancing_file;
 mod conditions;
+mod discovery;
 mod env;
 mod error;
+mod failover;
 mod file;
 mod findings;
 mod guards;
@@ -22,6 +24,7 @@ mod merge;
 mod merge_file;
 mod merge_json;
 mod merge_shape;
+mod register;
 mod resolve;
 mod routes;
 mod sections;
@@ -40,7 +43,8 @@ pub(crate) use services::endpoint;
 
 use crate::balance::Policy;
 use crate::coordinator::options::CoordinatorOptions;
-use crate::discovery::{Fixed, Instance};
+use crate::discovery::consul::register::Entry;
+use crate::discovery::{Instance, Sources, Spec};
 use crate::gateway::guard::Guards;
 use crate::gateway::{GatewayOptions, RouteTable};
 use crate::journal::options::LogOptions;
@@ -62,6 +66,8 @@ pub struct Config {
     pub gateway: GatewayOptions,
     /// Backends by name.
     pub services: BTreeMap<String, Service>,
+    /// The node's own entry in Consul; `None`: it makes none.
+    pub register: Option<Entry>,
     /// Routes in order of precedence.
     pub routes: RouteTable,
     /// What stands before them, by the id of the route.
@@ -71,27 +77,42 @@ pub struct Config {
 /// One backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Its instances: at least one.
-    pub instances: Vec<Instance>,
+    /// Where its instances are looked for, and who stands in for it.
+    pub spec: Spec,
     /// How it is called, but for the calls of transactions.
     pub policy: Policy,
     /// How it takes part in transactions; `None`: it does not.
     pub transaction: Option<TransactionOptions>,
-    /// Its section as it is written, with what variables say put in: a configuration of its own, of this service alone.
+    /// Its section as it is written, with what variables say put in: a configuration of its own, of this service alone,
+    /// without those who stand in for it.
     pub section: String,
 }
 
+impl Service {
+    /// The instances that the file lists; none where they are looked for elsewhere.
+    #[must_use]
+    pub fn instances(&self) -> &[Instance] {
+        self.spec.source.listed()
+    }
+}
+
 impl Config {
+    /// Where each service is looked for.
+    #[must_use]
+    pub fn sources(&self) -> BTreeMap<String, Spec> {
+        self.services.iter().map(|(name, service)| (name.clone(), service.spec.clone())).collect()
+    }
+
+    /// The sources of all services, for those who ask by name; inside a runtime, because looking for them begins here.
+    #[must_use]
+    pub fn discovery(&self) -> Sources {
+        Sources::new(self.sources(), None)
+    }
+
     /// How each service is called.
     #[must_use]
     pub fn policies(&self) -> BTreeMap<String, Policy> {
         self.services.iter().map(|(name, service)| (name.clone(), service.policy.clone())).collect()
-    }
-
-    /// The instances of all services, for those who ask by name.
-    #[must_use]
-    pub fn discovery(&self) -> Fixed {
-        self.services.iter().map(|(name, service)| (name.clone(), service.instances.clone())).collect()
     }
 }
 
@@ -115,16 +136,19 @@ pub fn parse(
     text: &str,
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    let variables = env::collect(env);
+    let env: Vec<_> = env.collect();
+    let usual = discovery::Usual::of(&env);
+    let variables = env::collect(env.into_iter());
     let source = Source::new(name, text, &variables);
     let mut findings = Findings::new(&source);
     let tree = tree(text, &variables, &mut findings);
     let sections = tree.as_ref().map(|tree| sections::of(tree.get_ref())).unwrap_or_default();
     let file = tree.map(toml::de::Deserializer::from);
     let file = file.and_then(|tree| syntax::keep(file::File::deserialize(tree), &mut findings));
-    let mut config = file.and_then(|file| resolve::resolve(&file, &mut findings));
+    let mut config = file.and_then(|file| resolve::resolve(&file, &usual, &mut findings));
     for (name, service) in config.iter_mut().flat_map(|config| &mut config.services) {
-        service.section = sections.get(name).cloned().unwrap_or_default();
+        service.section =
+            sections.get(name).map(|section| sections::alone(section, &service.spec)).unwrap_or_default();
     }
     let mistakes = findings.into_mistakes();
     match config {

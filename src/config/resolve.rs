@@ -8,8 +8,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use reqwest::Url;
 
+use super::discovery::{Consul, Usual};
 use super::file::{CopyFile, File, LogFile, NodeFile, SyncFile, Text};
 use super::findings::Findings;
+use super::register::register;
 use super::{Config, balancing, guards, routes, services};
 use crate::coordinator::options::{CoordinatorOptions, KEPT_MAX};
 use crate::gateway::GatewayOptions;
@@ -32,17 +34,19 @@ const HEAD_BYTES: RangeInclusive<usize> = 8192..=16 << 20;
 pub(super) const COUNT: RangeInclusive<usize> = 1..=10_000_000;
 
 /// Makes a configuration of what the file says; every mistake goes to `findings`.
-pub(super) fn resolve(file: &File, findings: &mut Findings<'_>) -> Option<Config> {
+pub(super) fn resolve(file: &File, usual: &Usual, findings: &mut Findings<'_>) -> Option<Config> {
     let node = node(&file.node, findings);
     let log = log(&file.log, findings);
     let coordinator = coordinator(&file.node, findings);
     let gateway = gateway(&file.node, findings);
     let known = services::Known::of(&file.services, gateway.connect_timeout);
-    let services = services::services(&file.services, findings);
+    let consul = Consul::of(&file.consul, usual, findings);
+    let services = services::services(&file.services, &known, &consul, findings);
+    let register = register(&file.consul, &consul, findings);
     let guards = guards::guards(&file.routes, findings);
     let routes = routes::routes(&file.routes, &known, findings)?;
     balancing::check_hashes(&file.services, &routes, findings);
-    Some(Config { node, log, coordinator, gateway, services, routes, guards })
+    Some(Config { node, log, coordinator, gateway, services, register, routes, guards })
 }
 
 fn node(file: &NodeFile, findings: &mut Findings<'_>) -> NodeOptions {

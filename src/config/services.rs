@@ -1,21 +1,21 @@
 //! The `[services.NAME]` sections.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use reqwest::Url;
 
 use super::Service;
 use super::balancing::{self, Retryable};
+use super::discovery::{Consul, spec};
+use super::failover::failovers;
 use super::file::{BodyFile, RetryFile, ServiceFile, Text, TransactionFile};
 use super::findings::{Findings, Noted, nearest};
 use super::resolve::{COUNT, WAIT};
-use crate::discovery::{Endpoint, Instance};
+use crate::discovery::Endpoint;
 use crate::gateway::{Params, Template};
 use crate::participant::options::{CallBody, Retry, TransactionOptions};
-
-/// More instances than this in a file is a mistake; discovery is for that.
-const ENDPOINTS_MAX: usize = 1024;
 
 /// The services that the file declares, for those who refer to them: good or bad, they are there.
 pub(super) struct Known<'a> {
@@ -37,16 +37,25 @@ impl<'a> Known<'a> {
 
     /// The name of a service that exists.
     pub(super) fn service(&self, name: &Text, findings: &mut Findings<'_>) -> Result<String, Noted> {
-        if self.files.contains_key(name.get_ref().as_str()) {
-            return Ok(name.get_ref().clone());
+        self.named(name.get_ref(), &name.span(), findings)
+    }
+
+    /// The same, where the name stands in something at `at`.
+    pub(super) fn named(
+        &self,
+        given: &str,
+        at: &Range<usize>,
+        findings: &mut Findings<'_>,
+    ) -> Result<String, Noted> {
+        if self.files.contains_key(given) {
+            return Ok(given.to_owned());
         }
-        let given = name.get_ref();
         let nearest = nearest(given, self.files.keys().copied()).map(|known| format!("write `{known}` or "));
         let message = format!(
             "there is no service `{given}`; {}declare it as [services.{given}]",
             nearest.unwrap_or_default()
         );
-        findings.refuse(&name.span(), message)
+        findings.refuse(at, message)
     }
 
     /// The name of a service that says how to commit and abort.
@@ -66,19 +75,21 @@ impl<'a> Known<'a> {
 /// All services; one with a mistake may be missing or incomplete, and the mistake is noted.
 pub(super) fn services(
     files: &BTreeMap<Text, ServiceFile>,
+    known: &Known<'_>,
+    consul: &Consul,
     findings: &mut Findings<'_>,
 ) -> BTreeMap<String, Service> {
     let mut services = BTreeMap::new();
+    let mut failovers = failovers(files, known, findings);
     for (name, file) in files {
         check_name(name, findings);
-        let instances = instances(name, file, findings);
+        let spec = spec(name, file, consul, findings);
         let transaction = file.transaction.as_ref().map(|file| transaction(file, findings)).transpose();
         let policy = balancing::policy(file, findings);
-        if let (Ok(transaction), Ok(policy)) = (transaction, policy) {
-            services.insert(
-                name.get_ref().clone(),
-                Service { instances, policy, transaction, section: String::new() },
-            );
+        if let (Ok(mut spec), Ok(policy), Ok(transaction)) = (spec, policy, transaction) {
+            spec.stand_ins = failovers.remove(name.get_ref()).unwrap_or_default().into();
+            let service = Service { spec, policy, transaction, section: String::new() };
+            services.insert(name.get_ref().clone(), service);
         }
     }
     services
@@ -97,19 +108,6 @@ fn check_name(name: &Text, findings: &mut Findings<'_>) {
             ),
         );
     }
-}
-
-fn instances(name: &Text, file: &ServiceFile, findings: &mut Findings<'_>) -> Vec<Instance> {
-    let given = file.endpoints.get_ref();
-    if given.is_empty() || given.len() > ENDPOINTS_MAX {
-        let (name, count) = (name.get_ref(), given.len());
-        let message = format!(
-            "the service `{name}` has {count} endpoints; list 1 to {ENDPOINTS_MAX}, as in \
-             [\"http://127.0.0.1:9001\"]"
-        );
-        findings.add(&file.endpoints.span(), message);
-    }
-    given.iter().filter_map(|file| balancing::instance(file, findings).ok()).collect()
 }
 
 /// The endpoint that a base URL names, or what is wrong with it.

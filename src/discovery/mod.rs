@@ -91,7 +91,7 @@ pub trait Discovery: Send + Sync + 'static {
     /// The instances of `service` as last known, in a stable order; empty where it has none.
     fn instances(&self, service: &str) -> Arc<[Instance]>;
 
-    /// The services to ask in the place of `service`, in this order, while it has no instance to ask. For forwarding and
+    /// The services to ask in the place of `service`, in this order, while it has no instance that is well. For forwarding and
     /// merging only: a branch of a transaction is one service, and another has not seen what it promised.
     fn stand_ins(&self, _service: &str) -> Arc<[String]> {
         Arc::default()

@@ -32,9 +32,16 @@ pub(super) struct Backends {
     client: Client,
     answered: Answered,
     waiting: Shares,
-    of_each: BTreeMap<String, Arc<Pool>>,
+    /// Each service, and those who stand in for it, in the order in which they are asked.
+    of_each: BTreeMap<String, Vec<Candidate>>,
     /// For as long as anybody uses them, instances are checked.
     _pools: Arc<Pools>,
+}
+
+/// A service that may be called, and what is known of it.
+struct Candidate {
+    name: String,
+    pool: Arc<Pool>,
 }
 
 /// Told the name of a service whenever it has answered with no 5xx: whoever waits for that has not to wait longer.
@@ -118,7 +125,13 @@ impl Backends {
         services: impl Iterator<Item = &'a str>,
     ) -> Self {
         let client = pools.client().clone();
-        let of_each = services.map(|service| (service.to_owned(), pools.pool(service))).collect();
+        let candidate = |name: &str| Candidate { name: name.to_owned(), pool: pools.pool(name) };
+        let candidates = |service: &'a str| {
+            let stand_ins = discovery.stand_ins(service);
+            let names = std::iter::once(service).chain(stand_ins.iter().map(String::as_str));
+            (service.to_owned(), names.map(candidate).collect())
+        };
+        let of_each = services.map(candidates).collect();
         Self { discovery, client, answered, waiting, of_each, _pools: pools }
     }
 
@@ -126,29 +139,42 @@ impl Backends {
     /// until what it holds is dropped.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<(Response, Held), Failure> {
         let share = self.waiting.take(call.service).ok_or(Failure::Crowded)?;
-        let pool = self.of_each.get(call.service).ok_or(Failure::Unreachable)?;
+        let service = self.serving(call.service).ok_or(Failure::Unreachable)?;
+        let (name, pool) = (service.name.as_str(), &service.pool);
         let slot = pool.enter(now(), fastrand::f64())?;
-        let members = pool.members(self.discovery.instances(call.service), now());
+        let members = pool.members(self.discovery.instances(name), now());
         let answer = Tries::new(&self.client, call, pool, Round::of(members), slot).run().await;
         if let Some(went) = went(answer.as_ref().map(|(answer, _)| answer)) {
             pool.outcome(went == Went::Failed, now());
         }
         let (answer, busy) = answer?;
         if !answer.status().is_server_error() {
-            (self.answered)(call.service);
+            (self.answered)(name);
         }
         Ok((answer, Held { _share: share, _busy: busy }))
     }
 
     /// What of a request says where it goes, where the service is balanced by hash.
     pub(super) fn key(&self, service: &str, headers: &HeaderMap, params: &Params) -> Option<u64> {
-        key(&self.of_each.get(service)?.policy().choice, headers, params)
+        key(&self.of_each.get(service)?.first()?.pool.policy().choice, headers, params)
     }
 
-    /// Whether a request that has this method and these fields does no harm when it is done twice.
+    /// Whether a request that has this method and these fields does no harm when it is done twice, by whoever may be asked.
     pub(super) fn is_harmless_twice(&self, service: &str, method: &Method, headers: &HeaderMap) -> bool {
-        let is_idempotent = || self.of_each.get(service).is_some_and(|pool| pool.policy().idempotent);
-        is_harmless(method, headers.contains_key(IDEMPOTENCY_KEY) && is_idempotent())
+        let is_idempotent = |candidate: &Candidate| candidate.pool.policy().idempotent;
+        let are_all = || self.of_each.get(service).is_some_and(|all| all.iter().all(is_idempotent));
+        is_harmless(method, headers.contains_key(IDEMPOTENCY_KEY) && are_all())
+    }
+
+    /// Who is called where `asked` is meant: the first that has an instance that is well, of the service itself and those who
+    /// stand in for it, in order. Where none has, it is the service itself: it has its own way with instances that are not.
+    fn serving(&self, asked: &str) -> Option<&Candidate> {
+        let candidates = self.of_each.get(asked)?;
+        let can_be = |candidate: &&Candidate| {
+            let instances = self.discovery.instances(&candidate.name);
+            candidates.len() == 1 || candidate.pool.can_be_called(instances, now())
+        };
+        candidates.iter().find(can_be).or_else(|| candidates.first())
     }
 }
 

@@ -58,6 +58,12 @@ impl Services {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// Their names.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
     /// Takes over another configuration. Those that it does not have stay as they are where they are `needed`.
     pub fn replace(
         &self,

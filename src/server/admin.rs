@@ -24,6 +24,7 @@ use super::public::fate_of;
 use super::reload::{Ask, Reloaded};
 use super::reply;
 use crate::coordinator::{Coordinator, NotDone};
+use crate::discovery::FirstAnswers;
 use crate::gateway::Problem;
 use crate::participant::Participants;
 use crate::plan::TransactionId;
@@ -43,6 +44,8 @@ pub struct Admin<P> {
     pub unready: Unready,
     /// Where to say that the configuration is to be read again.
     pub reload: mpsc::Sender<Ask>,
+    /// The services whose first answer is waited for.
+    pub first_answers: FirstAnswers,
 }
 
 /// Why a node is not ready; `None` when it is.
@@ -78,7 +81,12 @@ impl<P: Participants> Admin<P> {
 }
 
 async fn ready<P: Participants>(State(admin): Shared<P>) -> Response {
-    match *admin.unready.borrow() {
+    let why = admin.unready.borrow().map(str::to_owned);
+    let why = why.or_else(|| {
+        let missing = admin.first_answers.missing().join(", ");
+        (!missing.is_empty()).then(|| format!("waiting for where these services are: {missing}"))
+    });
+    match why {
         None => (StatusCode::OK, "ok\n").into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }

@@ -13,6 +13,8 @@
 //! | file | holds |
 //! |---|---|
 //! | [`node`] | a whole node: opens the log, binds, recovers, serves, drains |
+//! | `discovered` | where services are looked for: metrics, whom to call again, the node's own entry in Consul |
+//! | `doors` | how the two doors are opened |
 //! | `files` | how many connections the open files allow |
 //! | [`listen`] | connections: limits, timeouts, an orderly end |
 //! | [`seats`] | who may be connected, and who has to leave when it is full |
@@ -31,6 +33,8 @@
 
 pub mod admin;
 mod browsers;
+mod discovered;
+mod doors;
 mod exchange;
 mod files;
 pub mod key;

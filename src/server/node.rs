@@ -7,19 +7,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::response::{IntoResponse, Response};
-use http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 
 use super::admin::{Admin, router};
+use super::discovered::InForce;
+use super::doors::{limits, open_admin, open_public};
 use super::files::connections_max;
-use super::listen::{Limits, serve};
 use super::metrics::{Live, Metrics};
 use super::options::NodeOptions;
 use super::public::{Public, Wires};
@@ -29,9 +27,10 @@ use crate::budget::Halves;
 use crate::clock::SystemClock;
 use crate::coordinator::Coordinator;
 use crate::coordinator::options::CoordinatorOptions;
-use crate::discovery::Discovery;
+use crate::discovery::consul::register::Entry;
+use crate::discovery::{Discovery, Spec};
 use crate::gateway::guard::{Guards, Limiters};
-use crate::gateway::{GatewayOptions, Pools, Problem, RouteTable, Shares, Trust, client};
+use crate::gateway::{GatewayOptions, Pools, RouteTable, Shares, Trust, client};
 use crate::journal::options::LogOptions;
 use crate::journal::replay::Found;
 use crate::journal::{Journal, JournalError, Poisoned};
@@ -60,9 +59,11 @@ pub struct Setup {
     /// What the configuration says of each of them, as it is written.
     pub sections: Sections,
     /// Where the services are.
-    pub discovery: Arc<dyn Discovery>,
+    pub sources: BTreeMap<String, Spec>,
     /// How they are called, but for the calls of transactions.
     pub policies: BTreeMap<String, Policy>,
+    /// The node's own entry in Consul; `None`: it makes none.
+    pub register: Option<Entry>,
     /// Where to read all this again; `None`: it does not change.
     pub origin: Option<Origin>,
 }
@@ -112,9 +113,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// What `/readyz` says while new transactions are refused for want of room.
 const NEARLY_FULL: &str = "the disk is nearly full: new transactions are refused (log.room_min)";
 
-/// Operators are few. Each of them who follows the log has a thread.
-const ADMIN_CONNECTIONS_MAX: usize = 200;
-
 /// A node that serves.
 struct Node {
     journal: Journal,
@@ -125,6 +123,8 @@ struct Node {
     closing: CancellationToken,
     serving: JoinHandle<()>,
     reload: Option<(Reloader<HttpParticipants>, Triggers)>,
+    /// Where services are looked for, and the node's own entry there.
+    in_force: Arc<InForce>,
     /// Closes the admin listener when the node goes.
     admin: DropGuard,
 }
@@ -182,30 +182,37 @@ impl Node {
         let (tasks, metrics) = (TaskTracker::new(), Arc::new(Metrics::new()));
         let (reload, asks) = reload::line();
         let triggers = setup.origin.take().map(|origin| Triggers::new(origin, asks));
-        let door =
-            Arc::new(Admin { coordinator: OnceLock::new(), metrics: metrics.clone(), unready, reload });
-        let router = router(door.clone(), admin_address);
+        // Before the log is read, which may take a while: by then it may be known where the services are.
+        let in_force = Arc::new(InForce::new(setup.sources.clone(), &metrics));
+        let door = Arc::new(Admin {
+            coordinator: OnceLock::new(),
+            metrics: metrics.clone(),
+            unready,
+            first_answers: in_force.first_answers(),
+            reload,
+        });
         let limits = limits(&setup.node);
         // Until the log is read, a probe can already be answered and the operator can see why it waits.
-        let answer = move |request, _| {
-            let router = router.clone();
-            async move { router.oneshot(request).await.into_response() }
-        };
-        let admin_limits = Limits { connections_max: ADMIN_CONNECTIONS_MAX, ..limits };
-        tasks.spawn(serve(admin, admin_limits, admin_closing.clone(), answer, no_seat));
+        open_admin(router(door.clone(), admin_address), admin, limits, admin_closing.clone(), &tasks);
 
         let (journal, mut found) = open(&setup).await?;
-        let services = Arc::new(Services::new(setup.participants.clone(), &setup.discovery));
+        let discovery = in_force.discovery();
+        let services = Arc::new(Services::new(setup.participants.clone(), &discovery));
         let remembered = match &triggers {
             Some(triggers) => Some(triggers.recall(&setup, &found, &services).await),
             None => None,
         };
-        let sender = Sender { advertise: setup.node.advertised(listen), epoch: journal.epoch() };
+        let advertised = setup.node.advertised(listen);
+        let sender = Sender { advertise: advertised.clone(), epoch: journal.epoch() };
         let participants = participants(&setup, services.clone(), sender, &metrics)?;
         let coordinator = coordinator(&setup, participants, &journal, &metrics, &mut found);
-        let (public, wires) = public(&setup, &services, &coordinator, &metrics)?;
+        let (public, wires) = public(&setup, &discovery, &services, &coordinator, &metrics)?;
+        in_force.wake(&services);
         let reload = triggers.zip(remembered).map(|(triggers, remembered)| {
-            (Reloader::new(public.clone(), services, wires, unchanging, remembered), triggers)
+            (
+                Reloader::new(public.clone(), services, wires, in_force.clone(), unchanging, remembered),
+                triggers,
+            )
         });
         watch_live(&metrics, &coordinator);
         metrics.config_read(true, journal.now());
@@ -218,14 +225,10 @@ impl Node {
         };
         readiness.send_replace(disk.is_nearly_full.then_some(NEARLY_FULL));
         tracing::info!(address = %listen, admin = %admin_address, epoch = journal.epoch(), "ready");
-        let answer = move |request, client| public.clone().answer(request, client);
-        let refuse = move || {
-            metrics.request("", StatusCode::SERVICE_UNAVAILABLE);
-            no_seat()
-        };
-        let serving = tasks.spawn(serve(listener, limits, closing.clone(), answer, refuse));
+        let serving = open_public(public, metrics, listener, limits, closing.clone(), &tasks);
+        in_force.register(setup.register, &advertised, admin_address);
         let admin = admin_closing.drop_guard();
-        Ok(Self { journal, coordinator, drain, readiness, closing, serving, reload, admin })
+        Ok(Self { journal, coordinator, drain, readiness, closing, serving, reload, in_force, admin })
     }
 
     /// What goes on beside serving, for as long as the node does: retention, and a word about recovery.
@@ -256,7 +259,9 @@ impl Node {
         self.readiness.send_replace(Some("draining"));
         // What is plain goes on being forwarded; a new transaction is refused, and nothing of it begun.
         self.coordinator.drain();
-        sleep(self.drain).await;
+        tokio::join!(sleep(self.drain), self.in_force.drain());
+        // Before the door closes, so that nobody is sent to a closed one.
+        self.in_force.leave().await;
         self.closing.cancel();
         self.served().await;
         // What is not finished by then is in doubt, and in the log.
@@ -319,6 +324,7 @@ fn coordinator(
 
 fn public(
     setup: &Setup,
+    discovery: &Arc<dyn Discovery>,
     services: &Arc<Services>,
     coordinator: &Coordinator<HttpParticipants>,
     metrics: &Arc<Metrics>,
@@ -337,7 +343,7 @@ fn public(
         limiters: Limiters::default(),
     };
     let public = Public {
-        serving: ArcSwap::from_pointee(wires.serving(setup)),
+        serving: ArcSwap::from_pointee(wires.serving(setup, discovery)),
         coordinator: coordinator.clone(),
         access_log: setup.node.access_log,
         trust: Trust::new(setup.node.trusted_proxies.clone()),
@@ -374,15 +380,4 @@ fn watch_live(metrics: &Metrics, coordinator: &Coordinator<HttpParticipants>) {
             disk: Some(coordinator.journal().disk()),
         }
     });
-}
-
-fn no_seat() -> Response {
-    let detail =
-        "everybody who is connected has a request in flight, and no more connections are taken; try again";
-    Problem::overloaded(detail).into_response()
-}
-
-fn limits(node: &NodeOptions) -> Limits {
-    let NodeOptions { header_timeout, answer_timeout, header_max, connections_max, finish, .. } = *node;
-    Limits { header_timeout, answer_timeout, header_max, connections_max, finish }
 }

@@ -79,7 +79,8 @@ impl NodeOptions {
     }
 }
 
-fn reachable(bound: SocketAddr) -> SocketAddr {
+/// The address that reaches a listener from this machine.
+pub(super) fn reachable(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

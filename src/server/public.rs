@@ -21,6 +21,7 @@ use super::reply;
 use super::transact::transact;
 use crate::budget::Halves;
 use crate::coordinator::Coordinator;
+use crate::discovery::Discovery;
 use crate::gateway::guard::{GuardBook, Limiters, preflight_of};
 use crate::gateway::{
     Answered, Caller, Gateway, GatewayOptions, Pools, Problem, REQUEST_ID, Routed, Shares, Trust,
@@ -84,13 +85,13 @@ pub struct Wires {
 impl Wires {
     /// What `setup` says, for the requests that meet it. From here on the backends are called as it says.
     #[must_use]
-    pub fn serving(&self, setup: &Setup) -> Serving {
-        self.pools.configure(setup.policies.clone(), setup.discovery.clone());
+    pub fn serving(&self, setup: &Setup, discovery: &Arc<dyn Discovery>) -> Serving {
+        self.pools.configure(setup.policies.clone(), discovery.clone());
         let gateway = Gateway::new(
             setup.routes.clone(),
             self.options,
             self.bodies.clone(),
-            setup.discovery.clone(),
+            discovery.clone(),
             self.pools.clone(),
             self.answered.clone(),
             self.waiting.clone(),

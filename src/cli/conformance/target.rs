@@ -107,8 +107,14 @@ impl Target {
         let service = config.services.get(&possible.service).expect("the configuration was checked");
         let mut options = service.transaction.clone().expect("the configuration was checked");
         options.timeout = args.timeout.map_or(options.timeout, Into::into);
-        let of_service = || service.instances.iter().map(|instance| instance.endpoint.clone()).collect();
-        let endpoints = if endpoints.is_empty() { of_service() } else { endpoints };
+        let of_service = || service.instances().iter().map(|instance| instance.endpoint.clone()).collect();
+        let endpoints: Vec<_> = if endpoints.is_empty() { of_service() } else { endpoints };
+        if endpoints.is_empty() {
+            let (name, kind) = (&possible.service, service.spec.source.kind());
+            return Err(usage(format!(
+                "the service {name} is looked for by `{kind}`; say which instance: give its URL"
+            )));
+        }
         Ok(Self { endpoints, options, possible, impossible, headers })
     }
 

@@ -99,6 +99,12 @@ impl Pool {
         members.clone()
     }
 
+    /// Whether one of these instances, at least, is well.
+    pub(in crate::gateway) fn can_be_called(&self, instances: Arc<[Instance]>, now: Instant) -> bool {
+        let (members, policy) = (self.members(instances, now), self.policy());
+        members.list.iter().any(|member| member.peer.standing(&policy, now).0 == Standing::Usable)
+    }
+
     /// Lets a request in, or says why not. `chance` is from 0 to 1.
     pub(in crate::gateway) fn enter(&self, now: Instant, chance: f64) -> Result<Slot, Shed> {
         let policy = self.policy();

@@ -24,8 +24,10 @@ use prometheus_client::registry::{Registry, Unit};
 use self::balance::{Balance, ReadPools};
 pub use self::readings::Live;
 use self::readings::{Reader, Readings};
+use super::discovered::Discovered;
 use crate::clock::Timestamp;
 use crate::coordinator::Phase;
+use crate::discovery::Status;
 use crate::gateway::Reading;
 use crate::participant::http::Attempt;
 use crate::txn::Decision;
@@ -45,6 +47,7 @@ pub struct Metrics {
     last_reload: LastReload,
     live: Reader,
     pools: Arc<OnceLock<ReadPools>>,
+    discovered: Discovered,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -145,6 +148,8 @@ impl Metrics {
         registry.register_collector(Box::new(Readings(live.clone())));
         let pools = Arc::new(OnceLock::new());
         registry.register_collector(Box::new(Balance(pools.clone())));
+        let discovered = Discovered::default();
+        registry.register_collector(Box::new(discovered.clone()));
         let metrics = Self {
             registry,
             transactions,
@@ -159,6 +164,7 @@ impl Metrics {
             last_reload,
             live,
             pools,
+            discovered,
         };
         for decision in [Decision::Commit, Decision::Abort] {
             drop(metrics.transactions.get_or_create(&OutcomeLabels { outcome: decision.outcome() }));
@@ -179,6 +185,11 @@ impl Metrics {
     pub fn watch_pools(&self, pools: impl Fn() -> Vec<Reading> + Send + Sync + 'static) {
         // As above.
         let _ = self.pools.set(Box::new(pools));
+    }
+
+    /// And `statuses` for how the sources of instances do.
+    pub fn watch_discovery(&self, statuses: impl Fn() -> Vec<Status> + Send + Sync + 'static) {
+        self.discovered.watch(statuses);
     }
 
     /// A phase of a transaction is over.

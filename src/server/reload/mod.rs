@@ -28,8 +28,10 @@ use tokio::sync::{mpsc, oneshot};
 use self::remembered::Remembered;
 pub use self::remembered::Sections;
 pub(in crate::server) use self::unchanging::Unchanging;
+use super::discovered::InForce;
 use super::node::Setup;
 use super::public::{Public, Serving, Wires};
+use crate::discovery::Discovery;
 use crate::gateway::Problem;
 use crate::journal::replay::Found;
 use crate::participant::Participants;
@@ -104,6 +106,7 @@ pub(super) struct Reloader<P> {
     public: Arc<Public<P>>,
     services: Arc<Services>,
     wires: Wires,
+    in_force: Arc<InForce>,
     unchanging: Unchanging,
     remembered: Remembered,
     /// Requests may still keep to one of these.
@@ -146,10 +149,11 @@ impl<P: Participants> Reloader<P> {
         public: Arc<Public<P>>,
         services: Arc<Services>,
         wires: Wires,
+        in_force: Arc<InForce>,
         unchanging: Unchanging,
         remembered: Remembered,
     ) -> Self {
-        Self { public, services, wires, unchanging, remembered, older: Vec::new() }
+        Self { public, services, wires, in_force, unchanging, remembered, older: Vec::new() }
     }
 
     /// Reads the configuration again whenever somebody says so, for as long as it is polled.
@@ -184,8 +188,12 @@ impl<P: Participants> Reloader<P> {
             .map_err(|source| NotReloaded::Unwritten { path: self.remembered.path.clone(), source })?;
         let reloaded =
             Reloaded { routes: setup.routes.iter().count(), participants: setup.participants.len() };
-        let serving = Arc::new(self.wires.serving(&setup));
-        self.services.replace(setup.participants, &setup.discovery, |name| needed.contains(name));
+        // What is looked for as before goes on as it was: nobody's instances are forgotten.
+        let sources = self.in_force.next(setup.sources.clone());
+        let discovery: Arc<dyn Discovery> = sources.clone();
+        let serving = Arc::new(self.wires.serving(&setup, &discovery));
+        self.services.replace(setup.participants, &discovery, |name| needed.contains(name));
+        self.in_force.replace(sources, &self.services);
         self.older.push(Arc::downgrade(&self.public.serving.swap(serving)));
         Ok(reloaded)
     }

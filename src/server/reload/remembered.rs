@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Origin, Setup};
+use crate::discovery::{Discovery, Sources};
 use crate::participant::services::Services;
 
 /// In the directory of the log.
@@ -55,7 +57,9 @@ impl Remembered {
                         "the configuration no longer has these services, and transactions in doubt need them: {names}; \
                          they are called as an earlier configuration said"
                     );
-                    services.add(earlier.participants, &earlier.discovery);
+                    earlier.sources.retain(|name, _| is_missing(name));
+                    let found: Arc<dyn Discovery> = Arc::new(Sources::new(earlier.sources, None));
+                    services.add(earlier.participants, &found);
                     sections.append(&mut earlier.sections);
                 }
                 Err(mistakes) => {

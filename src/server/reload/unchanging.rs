@@ -1,6 +1,7 @@
 //! The keys that are read at a start and never again: listeners, the log, and the limits that are built into both.
 
 use crate::coordinator::options::CoordinatorOptions;
+use crate::discovery::consul::register::Entry;
 use crate::gateway::GatewayOptions;
 use crate::journal::options::LogOptions;
 use crate::server::node::Setup;
@@ -13,12 +14,14 @@ pub(in crate::server) struct Unchanging {
     log: LogOptions,
     coordinator: CoordinatorOptions,
     gateway: GatewayOptions,
+    register: Option<Entry>,
 }
 
 impl Unchanging {
     pub(in crate::server) fn of(setup: &Setup) -> Self {
-        let Setup { node, log, coordinator, gateway, .. } = setup;
-        Self { node: node.clone(), log: *log, coordinator: *coordinator, gateway: *gateway }
+        let Setup { node, log, coordinator, gateway, register, .. } = setup;
+        let (node, register) = (node.clone(), register.clone());
+        Self { node, log: *log, coordinator: *coordinator, gateway: *gateway, register }
     }
 
     /// The keys in which `other` differs.
@@ -72,6 +75,7 @@ impl Unchanging {
             ("node.pool_idle", pool_idle != gateway.pool_idle),
             ("node.tunnel_idle", tunnel_idle != gateway.tunnel_idle),
             ("node.answer_max", answer_max != gateway.answer_max),
+            ("consul.register", self.register != other.register),
         ];
         differ.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
