@@ -23,7 +23,9 @@ fn fine(routes: &str) -> MergeRoute {
     let config = config::parse("gateway.toml", &text, std::iter::empty()).expect("no mistake");
     match config.routes.iter().next().expect("a route").action.clone() {
         Action::Merge(route) => route,
-        other @ (Action::Forward(_) | Action::Transaction(_)) => panic!("{other:?}"),
+        other @ (Action::Forward(_) | Action::Transaction(_) | Action::Redirect(_) | Action::Respond(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 

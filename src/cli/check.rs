@@ -60,6 +60,27 @@ struct Row<'a> {
     priority: i32,
     does: &'static str,
     services: Vec<&'a str>,
+    /// Where several share the requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights: Option<Vec<u32>>,
+    /// Of an answer that asks no service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    #[serde(skip)]
+    said: String,
+}
+
+/// What a route does, as it is printed.
+#[derive(Default)]
+struct Done {
+    does: &'static str,
+    /// For people.
+    said: String,
+    weights: Option<Vec<u32>>,
+    status: Option<u16>,
+    to: Option<String>,
 }
 
 /// As the configuration has them.
@@ -95,6 +116,7 @@ impl<'a> Row<'a> {
     fn of(order: usize, route: &'a Route) -> Self {
         let values = |(name, value): (&String, &String)| (name.clone(), Value::from(value.as_str()));
         let matches = &route.matches;
+        let Done { does, said, weights, status, to } = Done::of(route);
         Self {
             order,
             route: &route.id,
@@ -104,8 +126,12 @@ impl<'a> Row<'a> {
             headers: matches.headers.iter().map(values).collect(),
             query: matches.query.iter().map(values).collect(),
             priority: route.priority,
-            does: does(&route.action),
+            does,
             services: route.services(),
+            weights,
+            status,
+            to,
+            said,
         }
     }
 
@@ -117,7 +143,7 @@ impl<'a> Row<'a> {
             self.host.as_ref().map_or_else(|| "any".to_owned(), Hosts::to_text),
             self.path.clone(),
             self.conditions(),
-            format!("{}: {}", self.does, self.services.join(", ")),
+            format!("{}: {}", self.does, self.said),
         ]
     }
 
@@ -148,11 +174,30 @@ impl Hosts {
     }
 }
 
-fn does(action: &Action) -> &'static str {
-    match action {
-        Action::Forward(_) => "forward",
-        Action::Merge(_) => "merge",
-        Action::Transaction(_) => "transaction",
+impl Done {
+    fn of(route: &Route) -> Self {
+        let asks = |does| Self { does, said: route.services().join(", "), ..Self::default() };
+        match &route.action {
+            Action::Forward(forward) if forward.to.shares().count() > 1 => {
+                let shares = || forward.to.shares();
+                let said =
+                    shares().map(|(service, weight)| format!("{service} {}%", forward.to.percent(weight)));
+                let weights = Some(shares().map(|(_, weight)| weight).collect());
+                Self { said: said.collect::<Vec<_>>().join(", "), weights, ..asks("forward") }
+            }
+            Action::Forward(_) => asks("forward"),
+            Action::Merge(_) => asks("merge"),
+            Action::Transaction(_) => asks("transaction"),
+            Action::Redirect(redirect) => {
+                let (status, to) = (redirect.status.as_u16(), redirect.to.to_string());
+                let said = format!("{status} {to}");
+                Self { said, status: Some(status), to: Some(to), ..asks("redirect") }
+            }
+            Action::Respond(respond) => {
+                let status = respond.status.as_u16();
+                Self { said: status.to_string(), status: Some(status), ..asks("respond") }
+            }
+        }
     }
 }
 

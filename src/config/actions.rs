@@ -1,4 +1,4 @@
-//! What becomes of a route's requests: `forward`, `merge` or `transaction`.
+//! What becomes of a route's requests: `forward`, `merge`, `transaction`, `redirect` or `respond`.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use http::Method;
 use toml::Spanned;
 
 use super::balancing;
-use super::file::{BranchFile, ForwardFile, MatchFile, RouteFile, Text, TransactionRouteFile};
+use super::file::{BranchFile, ForwardFile, RouteFile, Text, TransactionRouteFile};
 use super::findings::Noted;
 use super::resolve::{WAIT, WAIT_OR_NONE};
 use super::routes::Reader;
@@ -18,34 +18,37 @@ const REPLY_WITHIN: Duration = Duration::from_secs(5);
 
 impl Reader<'_, '_, '_> {
     pub(super) fn action(&mut self, file: &RouteFile) -> Result<Action, Noted> {
-        let given = [file.forward.is_some(), file.merge.is_some(), file.transaction.is_some()];
+        let forward = file
+            .forward
+            .as_ref()
+            .map(|given| self.forward(given, file).map(|route| Action::Forward(route.into())));
+        let merge = file.merge.as_ref().map(|given| self.merge(given).map(Action::Merge));
+        let transaction =
+            file.transaction.as_ref().map(|given| self.transaction(given).map(Action::Transaction));
+        let redirect = file.redirect.as_ref().map(|given| self.redirect(given, file).map(Action::Redirect));
+        let respond = file.respond.as_ref().map(|given| self.respond(given).map(Action::Respond));
+        let mut given = [forward, merge, transaction, redirect, respond].into_iter().flatten();
         let id = self.id;
-        let blame = match given.into_iter().filter(|given| *given).count() {
-            0 => "does not say what becomes of its requests; add one of `forward`, `merge` and `transaction`",
-            1 => return self.only_action(file),
-            _ => "says twice what becomes of its requests; keep one of `forward`, `merge` and `transaction`",
+        let blame = match (given.next(), given.next()) {
+            (Some(action), None) => return action,
+            (Some(_), Some(_)) => "says twice what becomes of its requests; keep one",
+            (None, _) => "does not say what becomes of its requests; add one",
         };
-        self.refuse(&file.id, format!("the route `{id}` {blame}"))
+        let message = format!(
+            "the route `{id}` {blame} of `forward`, `merge`, `transaction`, `redirect` and `respond`"
+        );
+        self.refuse(&file.id, message)
     }
 
-    fn only_action(&mut self, file: &RouteFile) -> Result<Action, Noted> {
-        if let Some(forward) = &file.forward {
-            self.forward(forward, &file.matches).map(Action::Forward)
-        } else if let Some(merge) = &file.merge {
-            self.merge(merge).map(Action::Merge)
-        } else {
-            self.transaction(file.transaction.as_ref().ok_or(Noted)?).map(Action::Transaction)
-        }
-    }
-
-    fn forward(&mut self, file: &ForwardFile, matches: &MatchFile) -> Result<ForwardRoute, Noted> {
-        let service = self.known.service(&file.service, self.findings);
+    fn forward(&mut self, file: &ForwardFile, route: &RouteFile) -> Result<ForwardRoute, Noted> {
+        let to = self.split(file, &route.id);
         let path = file.path.as_ref().map(|path| self.template(path)).transpose();
+        let rewrite = self.rewrite(file);
         let timeout = self.findings.time(file.timeout.as_ref(), FORWARD_TIMEOUT, WAIT);
-        let of = self.known.retryable(file.service.get_ref());
+        let of = self.retryable(file);
         let try_timeout = balancing::try_timeout(file, timeout, of, self.findings);
-        let retry = balancing::retry(file, matches, of, self.findings);
-        Ok(ForwardRoute { service: service?, path: path?, timeout, try_timeout, retry })
+        let retry = balancing::retry(file, &route.matches, of, self.findings);
+        Ok(ForwardRoute { to: to?, path: path?, rewrite: rewrite?, timeout, try_timeout, retry })
     }
 
     fn transaction(&mut self, file: &TransactionRouteFile) -> Result<TransactionRoute, Noted> {

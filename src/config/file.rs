@@ -10,11 +10,13 @@ use serde::Deserialize as Derive;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use toml::Spanned;
 
+use super::answers::{RedirectFile, RespondFile};
 use super::balancing_file::{
     BalanceFile, BreakerFile, EndpointFile, HealthFile, LimitFile, OutlierFile, RetriesFile, RouteRetryFile,
 };
 use super::hosts::HostsFile;
 use super::merge_file::MergeFile;
+use super::rewrites::{HeaderEditFile, QueryEditFile, ShareFile};
 pub(super) use discovery::{
     ConsulFile, ConsulServiceFile, DnsFile, FamilyFile, Names, PassingFile, RegisterFile, SrvFile,
 };
@@ -143,7 +145,7 @@ pub(super) struct RetryFile {
     pub(super) jitter: Option<bool>,
 }
 
-/// `[[routes]]`: one of the last three says what becomes of a request.
+/// `[[routes]]`: one of `forward` to `respond` says what becomes of a request.
 #[derive(Debug, Derive)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RouteFile {
@@ -155,6 +157,8 @@ pub(super) struct RouteFile {
     pub(super) forward: Option<ForwardFile>,
     pub(super) merge: Option<MergeFile>,
     pub(super) transaction: Option<TransactionRouteFile>,
+    pub(super) redirect: Option<RedirectFile>,
+    pub(super) respond: Option<RespondFile>,
     #[serde(default)]
     pub(super) allow: Vec<Text>,
     #[serde(default)]
@@ -215,10 +219,19 @@ pub(super) struct MatchFile {
 #[derive(Debug, Derive)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ForwardFile {
-    pub(super) service: Text,
+    /// One of these two is there.
+    pub(super) service: Option<Text>,
+    pub(super) split: Option<Spanned<Vec<ShareFile>>>,
     /// Left out: the path of the request.
     pub(super) path: Option<Text>,
     pub(super) retry: Option<Spanned<RouteRetryFile>>,
+    pub(super) host: Option<Text>,
+    #[serde(default)]
+    pub(super) query: QueryEditFile,
+    #[serde(default)]
+    pub(super) request_headers: HeaderEditFile,
+    #[serde(default)]
+    pub(super) response_headers: HeaderEditFile,
     /// To the head of the answer. Default: 30 s.
     pub(super) timeout: Option<Spanned<Time>>,
     /// The same for one try. Left out: as long as there is time.

@@ -57,7 +57,7 @@ impl Reader<'_, '_, '_> {
         let question = self.question(file, &earlier);
         let fallback = self.fallback(file);
         let shape = self.shape(file);
-        let fields = file.headers.iter().map(|text| self.field(text)).collect::<Vec<_>>();
+        let fields = file.headers.iter().map(|text| self.passed_field(text)).collect::<Vec<_>>();
         let answer_max = file.answer_max.as_ref().map(|given| self.findings.number(Some(given), 1, BYTES));
         let timeout = file.timeout.as_ref().map(|given| self.findings.time(Some(given), MERGE_TIMEOUT, WAIT));
         let (path, references) = path?;
@@ -211,7 +211,7 @@ impl Reader<'_, '_, '_> {
         }
     }
 
-    fn field(&mut self, text: &Text) -> Result<HeaderName, Noted> {
+    fn passed_field(&mut self, text: &Text) -> Result<HeaderName, Noted> {
         let given = text.get_ref();
         match HeaderName::from_bytes(given.as_bytes()) {
             Ok(name) if is_never_passed(&name) => self.refuse(

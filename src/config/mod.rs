@@ -9,6 +9,7 @@
 //! It does *not* look at the world: no name is resolved, no directory opened.
 
 mod actions;
+mod answers;
 mod balancing;
 mod balancing_file;
 mod conditions;
@@ -26,6 +27,7 @@ mod merge_json;
 mod merge_shape;
 mod register;
 mod resolve;
+mod rewrites;
 mod routes;
 mod sections;
 mod services;

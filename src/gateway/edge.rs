@@ -50,6 +50,8 @@ impl<'a> Routed<'a> {
             Action::Forward(route) => Self::Forward(Matched { id, route, params, path }),
             Action::Merge(route) => Self::Merge(Matched { id, route, params, path }),
             Action::Transaction(route) => Self::Transaction(Matched { id, route, params, path }),
+            Action::Redirect(route) => Self::Redirect(Matched { id, route, params, path }),
+            Action::Respond(route) => Self::Respond(Matched { id, route, params, path }),
         }
     }
 }

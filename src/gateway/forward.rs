@@ -9,10 +9,8 @@ use super::backend::{Call, Failure, Held};
 use super::caller::Caller;
 use super::headers;
 use super::keeping::keeping;
-use super::path::BadPath;
 use super::problem::Problem;
 use super::route::ForwardRoute;
-use super::template::Target;
 use super::tunnel::Wish;
 use super::upload::Upload;
 use super::{Gateway, Matched};
@@ -28,13 +26,14 @@ impl Gateway {
     ) -> Response {
         let (mut parts, body) = request.into_parts();
         let wish = Wish::of(&mut parts);
-        let target = match target(matched) {
-            Ok(target) => target.with_query(parts.uri.query()),
+        let target = match matched.route.target(&matched.params, &matched.path, parts.uri.query()) {
+            Ok(target) => target,
             Err(reason) => return Problem::from(reason).into_response(),
         };
-        let upload = self.upload(matched.route, &parts, body).await;
-        let key = self.backends.key(&matched.route.service, &parts.headers, &matched.params);
-        let mut call = Call { key, ..call(matched, parts, target, upload, client) };
+        let service = matched.route.to.pick(&mut fastrand::Rng::new());
+        let upload = self.upload(matched.route, service, &parts, body).await;
+        let key = self.backends.key(service, &parts.headers, &matched.params);
+        let mut call = Call { key, ..call(matched, service, parts, target, upload, client) };
         if let Some(wish) = &wish {
             wish.add_to(&mut call.headers);
         }
@@ -42,41 +41,37 @@ impl Gateway {
             (Ok((answer, held)), Some(wish)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 wish.granted(answer, held, self.options.tunnel_idle, call.service)
             }
-            (Ok((answer, held)), _) => from_backend(answer, held, call.service),
+            (Ok((answer, held)), _) => from_backend(answer, held, call.service, matched),
             (Err(failure), _) => failure.problem(call.service).into_response(),
         }
     }
 
     /// The body, kept where the request may be sent twice.
-    async fn upload(&self, route: &ForwardRoute, parts: &Parts, body: Body) -> Upload {
-        let is_harmless = || self.backends.is_harmless_twice(&route.service, &parts.method, &parts.headers);
+    async fn upload(&self, route: &ForwardRoute, service: &str, parts: &Parts, body: Body) -> Upload {
+        let is_harmless = || self.backends.is_harmless_twice(service, &parts.method, &parts.headers);
         if route.retry.is_some() && is_harmless() {
-            Upload::kept(body, self.bodies.of(&route.service).permit()).await
+            Upload::kept(body, self.bodies.of(service).permit()).await
         } else {
             Upload::new(body)
         }
     }
 }
 
-fn target(matched: &Matched<'_, ForwardRoute>) -> Result<Target, BadPath> {
-    match &matched.route.path {
-        Some(template) => template.fill(&matched.params),
-        None => Ok(Target { path: matched.path.clone(), query: None }),
-    }
-}
-
 fn call<'a>(
     matched: &Matched<'a, ForwardRoute>,
+    service: &'a str,
     parts: Parts,
     target: String,
     upload: Upload,
     client: &Caller,
 ) -> Call<'a> {
-    let mut headers = headers::from_client(&parts.headers);
-    client.add_to(&mut headers);
     let route = matched.route;
+    let mut headers = headers::from_client(&parts.headers);
+    route.rewrite.request.apply(&mut headers, &matched.params);
+    route.rewrite.host.apply(&mut headers, &parts);
+    client.add_to(&mut headers);
     Call {
-        service: &route.service,
+        service,
         method: parts.method,
         target,
         headers,
@@ -88,13 +83,19 @@ fn call<'a>(
     }
 }
 
-fn from_backend(answer: reqwest::Response, held: Held, service: &str) -> Response {
+fn from_backend(
+    answer: reqwest::Response,
+    held: Held,
+    service: &str,
+    matched: &Matched<'_, ForwardRoute>,
+) -> Response {
     // Nobody asked for another protocol.
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Failure::Broken.problem(service).into_response();
     }
     let (mut parts, body) = http::Response::from(answer).into_parts();
     headers::from_backend(&mut parts.headers);
+    matched.route.rewrite.response.apply(&mut parts.headers, &matched.params);
     // What the client library noted about the connection is not for the next one.
     parts.extensions.clear();
     // The client waits for it until its last byte.

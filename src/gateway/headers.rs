@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// The name this gateway gives itself in the `Via` of answers.
 const PSEUDONYM: &str = "1.1 unanimous";
 
-const HOP_BY_HOP: [&str; 9] = [
+pub(super) const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",

@@ -3,7 +3,8 @@
 //! ```text
 //!  request ─► path in normal form ─► route table ─┬─► forward      one service, streamed
 //!                                                 ├─► merge        several services, one JSON object
-//!                                                 └─► transaction  a plan; the coordinator's to carry out
+//!                                                 ├─► transaction  a plan; the coordinator's to carry out
+//!                                                 └─► redirect, respond    no service
 //! ```
 //!
 //! It is *not* where transactions are run: it says which calls one becomes ([`TransactionRoute::plan`])
@@ -29,14 +30,18 @@ mod pointer;
 mod pools;
 mod problem;
 mod query;
+mod redirect;
+mod rewrite;
 mod route;
 mod shares;
+mod split;
 mod table;
 mod template;
 mod transaction;
 mod tries;
 mod tunnel;
 mod upload;
+mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -63,12 +68,16 @@ pub use pattern::{Params, Pattern, PatternError};
 pub use pointer::{Pointer, PointerError};
 pub use pools::{InstanceReading, Pools, Reading, Standing};
 pub use problem::{Problem, what_may_be_asked};
+pub use redirect::{Place, PlaceError, RedirectRoute, RespondRoute};
+pub use rewrite::{HeaderEdit, QueryEdit, Rewrite, SentHost};
 pub use route::{Action, Asked, ForwardRoute, Matcher, Miss, Route};
 pub use shares::{Share, Shares};
+pub use split::{Split, SplitError};
 pub use table::{Ambiguous, Lookup, RouteTable};
 pub use template::{Target, Template, TemplateError};
 pub use transaction::{BranchRoute, PlanError, PlannedCall, TransactionRoute};
 pub use tunnel::{Exit, Tunnel};
+pub use value::{Value, ValueError};
 
 use crate::budget::{BufferError, Halves};
 use crate::discovery::Discovery;
@@ -92,6 +101,10 @@ pub enum Routed<'a> {
     Merge(Matched<'a, MergeRoute>),
     /// Begin a transaction with what [`TransactionRoute::plan`] makes of it.
     Transaction(Matched<'a, TransactionRoute>),
+    /// The answer is that of the route; no service is asked.
+    Redirect(Matched<'a, RedirectRoute>),
+    /// The same.
+    Respond(Matched<'a, RespondRoute>),
     /// No route takes it.
     NotFound,
     /// Routes take it, but with another method.

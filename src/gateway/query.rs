@@ -11,6 +11,12 @@ pub(super) fn has_once(query: &str, name: &str, expected: &str) -> bool {
     values.next().is_some_and(|value| value == expected) && values.next().is_none()
 }
 
+/// The parameters of `query` whose names are none of `names`, each as it is written.
+pub(super) fn without<'a>(query: &'a str, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.filter(|pair| !names.contains(&&*decode(pair.split('=').next().unwrap_or_default())))
+}
+
 /// Names and values, decoded as HTML forms encode them (`+` is a space).
 fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());

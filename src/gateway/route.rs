@@ -7,10 +7,13 @@ use http::{HeaderMap, Method};
 
 use super::host::HostPattern;
 use super::merge::MergeRoute;
-use super::path::CleanPath;
+use super::path::{BadPath, CleanPath};
 use super::pattern::{Params, Pattern};
 use super::query;
-use super::template::Template;
+use super::redirect::{RedirectRoute, RespondRoute};
+use super::rewrite::Rewrite;
+use super::split::Split;
+use super::template::{Target, Template};
 use super::transaction::TransactionRoute;
 use crate::balance::RetryRule;
 
@@ -46,20 +49,26 @@ pub struct Matcher {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// It goes on to one service, and the answer comes back; both are streamed.
-    Forward(ForwardRoute),
+    Forward(Box<ForwardRoute>),
     /// Several services are asked, and their answers become one JSON object.
     Merge(MergeRoute),
     /// It is done at every branch or at none.
     Transaction(TransactionRoute),
+    /// The client is sent elsewhere.
+    Redirect(RedirectRoute),
+    /// It gets an answer that is always the same.
+    Respond(RespondRoute),
 }
 
 /// Plain forwarding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForwardRoute {
-    /// The service asked.
-    pub service: String,
+    /// The service asked, or those that share the requests.
+    pub to: Split,
     /// The path asked for; `None`: that of the request.
     pub path: Option<Template>,
+    /// What else is changed on the way.
+    pub rewrite: Rewrite,
     /// The longest wait for the head of the answer, from the moment the request stopped moving. The
     /// body may then take as long as it likes. Over all tries. Default: 30 s.
     pub timeout: Duration,
@@ -102,11 +111,12 @@ impl Route {
     #[must_use]
     pub fn services(&self) -> Vec<&str> {
         let all: Vec<&str> = match &self.action {
-            Action::Forward(forward) => vec![&forward.service],
+            Action::Forward(forward) => forward.to.shares().map(|(service, _)| service).collect(),
             Action::Merge(merge) => merge.parts.iter().map(|part| part.service.as_str()).collect(),
             Action::Transaction(route) => {
                 route.branches.iter().map(|branch| branch.service.as_str()).collect()
             }
+            Action::Redirect(_) | Action::Respond(_) => Vec::new(),
         };
         let mut services = Vec::new();
         for service in all {
@@ -123,6 +133,19 @@ impl Route {
     pub fn takes(&self, method: &Method) -> bool {
         let head = method == Method::HEAD && !matches!(self.action, Action::Transaction(_));
         self.matches.names(method) || (head && self.matches.names(&Method::GET))
+    }
+}
+
+impl ForwardRoute {
+    /// Path and query as they are sent, for a request with this path and query. The path is in normal form
+    /// again, or refused.
+    pub fn target(&self, params: &Params, path: &CleanPath, query: Option<&str>) -> Result<String, BadPath> {
+        let target = match &self.path {
+            Some(template) => template.fill(params)?,
+            None => Target { path: path.clone(), query: None },
+        };
+        let query = self.rewrite.query.apply(target.query.as_deref().or(query), params);
+        Ok(Target { query, ..target }.with_query(None))
     }
 }
 

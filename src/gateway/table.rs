@@ -259,15 +259,15 @@ fn add(methods: &mut Vec<Method>, method: Method) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use http::{HeaderMap, HeaderValue};
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, StatusCode};
     use proptest::prelude::*;
 
     use super::*;
     use crate::gateway::path::CleanPath;
     use crate::gateway::pattern::Pattern;
-    use crate::gateway::route::{Action, ForwardRoute};
+    use crate::gateway::redirect::RespondRoute;
+    use crate::gateway::route::Action;
 
     const HOSTS: [&str; 6] = ["a.b.c", "b.c", "*.b.c", "*.c", "a.c", "*.x.b.c"];
     const METHODS: [Method; 4] = [Method::GET, Method::HEAD, Method::POST, Method::OPTIONS];
@@ -295,14 +295,9 @@ mod tests {
             let hosts = hosts.into_iter().map(|host| HostPattern::parse(host).unwrap()).collect();
             let (headers, query) = (value(header).into_iter().collect(), value(query).into_iter().collect());
             let matches = Matcher { path, methods, hosts, headers, query };
-            let forward = ForwardRoute {
-                service: "s".to_owned(),
-                path: None,
-                timeout: Duration::ZERO,
-                try_timeout: None,
-                retry: None,
-            };
-            Route { id: String::new(), matches, priority, action: Action::Forward(forward) }
+            let (status, headers, body) = (StatusCode::OK, HeaderMap::new(), Bytes::new());
+            let action = Action::Respond(RespondRoute { status, headers, body });
+            Route { id: String::new(), matches, priority, action }
         })
     }
 

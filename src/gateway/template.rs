@@ -149,7 +149,7 @@ fn concat(pieces: &[Piece], bound: impl Fn(&str) -> String) -> String {
 }
 
 /// A segment, made fit to be one value of a query: `&`, `=` and `+` mean something there.
-fn for_query(segment: &str) -> String {
+pub(super) fn for_query(segment: &str) -> String {
     let mut value = String::with_capacity(segment.len());
     for byte in percent_encoding::percent_decode_str(segment) {
         if is_unreserved(byte) {

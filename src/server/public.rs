@@ -178,6 +178,8 @@ impl<P: Participants> Public<P> {
                 let response = transact(self, serving, &matched, request, client).await;
                 response.unwrap_or_else(IntoResponse::into_response)
             }
+            Routed::Redirect(matched) => matched.answer(&request.into_parts().0),
+            Routed::Respond(matched) => matched.answer(),
             Routed::NotFound | Routed::MethodNotAllowed(_) | Routed::Options(_) | Routed::BadRequest(_) => {
                 refusal(routed)
             }
@@ -211,6 +213,8 @@ fn id_of<'a>(routed: &Routed<'a>) -> Option<&'a str> {
         Routed::Forward(matched) => Some(matched.id),
         Routed::Merge(matched) => Some(matched.id),
         Routed::Transaction(matched) => Some(matched.id),
+        Routed::Redirect(matched) => Some(matched.id),
+        Routed::Respond(matched) => Some(matched.id),
         Routed::NotFound | Routed::MethodNotAllowed(_) | Routed::Options(_) | Routed::BadRequest(_) => None,
     }
 }
@@ -221,9 +225,12 @@ fn refusal(routed: Routed<'_>) -> Response {
         Routed::MethodNotAllowed(allow) => Problem::method_not_allowed(&allow).into_response(),
         Routed::BadRequest(problem) => problem.into_response(),
         Routed::Options(allow) => what_may_be_asked(&allow),
-        Routed::Forward(_) | Routed::Merge(_) | Routed::Transaction(_) | Routed::NotFound => {
-            Problem::not_found().into_response()
-        }
+        Routed::Forward(_)
+        | Routed::Merge(_)
+        | Routed::Transaction(_)
+        | Routed::Redirect(_)
+        | Routed::Respond(_)
+        | Routed::NotFound => Problem::not_found().into_response(),
     }
 }
 

@@ -141,6 +141,8 @@ async fn answer(
         }
         Routed::Merge(matched) => gateway.merge(&matched, &parts, &caller).await,
         Routed::Transaction(matched) => matched.id.to_owned().into_response(),
+        Routed::Redirect(matched) => matched.answer(&parts),
+        Routed::Respond(matched) => matched.answer(),
         Routed::NotFound => Problem::not_found().into_response(),
         Routed::MethodNotAllowed(allow) => Problem::method_not_allowed(&allow).into_response(),
         Routed::Options(allow) => what_may_be_asked(&allow),
