@@ -9,6 +9,7 @@ pub mod completions;
 pub mod conformance;
 pub mod demo;
 pub mod dump;
+pub mod route;
 pub mod salvage;
 pub mod serve;
 pub mod tx;
@@ -26,6 +27,7 @@ use self::conformance::ConformanceError;
 use self::demo::DemoError;
 use self::demo::bank::BankError;
 use self::dump::DumpError;
+use self::route::RouteError;
 use self::serve::ServeError;
 use crate::server::node::Stopped;
 
@@ -40,6 +42,7 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   unanimous demo                                         see it work, with real kills
   unanimous check --config gateway.toml                  validate a configuration
+  unanimous route explain GET /a/7 --config gateway.toml which route a request takes, and why
   unanimous serve --config gateway.toml                  run a node
   unanimous tx list --in-doubt --url http://127.0.0.1:8001   what is in doubt now
   unanimous dump --data-dir ./data                       read the log of a stopped node
@@ -51,6 +54,8 @@ enum Command {
     /// See the whole story on this machine: real processes, real kills, and a proof at the end.
     Demo(demo::DemoArgs),
     Check(check::Args),
+    #[command(subcommand)]
+    Route(route::Command),
     Dump(dump::Args),
     Verify(verify::Args),
     Salvage(salvage::Args),
@@ -74,6 +79,8 @@ enum Failure {
     Bank(#[from] BankError),
     #[error(transparent)]
     Check(#[from] CheckError),
+    #[error(transparent)]
+    Route(#[from] RouteError),
     #[error(transparent)]
     Dump(#[from] DumpError),
     #[error(transparent)]
@@ -113,6 +120,7 @@ async fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure>
         Command::Demo(args) => return Ok(demo::run(&args, out).await?),
         Command::DemoBank(args) => demo::bank::run(args).await?,
         Command::Check(args) => check::run(&args, out)?,
+        Command::Route(command) => return Ok(route::run(&command, out)?),
         // Of a log that is followed there is no end to go on to.
         Command::Dump(args) => dump::run(&args, &mut io::stdout()).await?,
         Command::Verify(args) => return Ok(verify::run(&args, out)?),
@@ -146,15 +154,19 @@ fn exit_code(failure: &Failure) -> ExitCode {
     let code = match failure {
         Failure::Serve(ServeError::Config(_))
         | Failure::Check(CheckError::Config(_))
+        | Failure::Route(RouteError::Config(_))
         | Failure::Conformance(ConformanceError::Config(_)) => 78,
         Failure::Serve(ServeError::Node(Stopped::Log { .. } | Stopped::LogFailed(_)))
         | Failure::Salvage(salvage::RescueError::Write(_)) => 74,
         Failure::Serve(ServeError::Node(Stopped::AtOnce)) => 130,
-        Failure::Dump(DumpError::Usage(_)) | Failure::Conformance(ConformanceError::Usage(_)) => 2,
+        Failure::Dump(DumpError::Usage(_))
+        | Failure::Route(RouteError::Usage(_))
+        | Failure::Conformance(ConformanceError::Usage(_)) => 2,
         Failure::Serve(_)
         | Failure::Demo(_)
         | Failure::Bank(_)
         | Failure::Check(_)
+        | Failure::Route(_)
         | Failure::Dump(_)
         | Failure::Verify(_)
         | Failure::Conformance(_)

@@ -41,6 +41,7 @@ use serde::Deserialize as _;
 use toml::de::DeTable;
 
 pub use error::{ConfigError, Mistake, Place};
+pub(crate) use routes::OF_THE_NODE;
 pub(crate) use services::endpoint;
 
 use crate::balance::Policy;

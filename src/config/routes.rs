@@ -14,7 +14,7 @@ use crate::gateway::{Pattern, Route, RouteTable};
 const ID_BYTES_MAX: usize = 100;
 
 /// Where the node says what became of a transaction (contract section 4).
-const OF_THE_NODE: &str = "/v1/transactions/";
+pub(crate) const OF_THE_NODE: &str = "/v1/transactions/";
 
 /// What the parts of one route are read with. Where its methods find a mistake they note it.
 pub(super) struct Reader<'a, 'f, 's> {

@@ -14,6 +14,7 @@
 mod backend;
 mod caller;
 mod edge;
+mod explain;
 mod forward;
 pub mod guard;
 mod headers;
@@ -54,6 +55,7 @@ use http::request::Parts;
 
 pub use backend::{Answered, client};
 pub use caller::{Caller, REQUEST_ID, Trust};
+pub use explain::{Call, Explained, Lost};
 pub use headers::headers_for_work;
 pub use host::{HostError, HostPattern};
 pub use json::{Members, member};

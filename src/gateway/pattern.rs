@@ -190,6 +190,11 @@ impl fmt::Display for Pattern {
 }
 
 impl Params {
+    /// The names and what they were bound to, in the order of the path.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, text)| (name.as_str(), text.as_str()))
+    }
+
     /// What `name` was bound to, still percent-encoded.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -11,6 +11,11 @@ pub(super) fn has_once(query: &str, name: &str, expected: &str) -> bool {
     values.next().is_some_and(|value| value == expected) && values.next().is_none()
 }
 
+/// The values that the parameter `name` has, decoded.
+pub(super) fn values(query: &str, name: &str) -> Vec<String> {
+    pairs(query).filter(|(known, _)| known == name).map(|(_, value)| value.into_owned()).collect()
+}
+
 /// The parameters of `query` whose names are none of `names`, each as it is written.
 pub(super) fn without<'a>(query: &'a str, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());

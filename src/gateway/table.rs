@@ -60,18 +60,18 @@ struct Entry {
 
 /// The greater first; see the front page for what counts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    specificity: Specificity,
-    priority: i32,
+pub(super) struct Rank {
+    pub(super) specificity: Specificity,
+    pub(super) priority: i32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Specificity {
-    host: HostRank,
-    path: PathRank,
-    methods: bool,
-    headers: usize,
-    query: usize,
+pub(super) struct Specificity {
+    pub(super) host: HostRank,
+    pub(super) path: PathRank,
+    pub(super) methods: bool,
+    pub(super) headers: usize,
+    pub(super) query: usize,
 }
 
 impl RouteTable {
@@ -109,6 +109,12 @@ impl RouteTable {
     /// The methods that routes of this host take at some path.
     pub(super) fn methods_anywhere(&self, host: Option<&str>) -> Vec<Method> {
         self.methods(self.entries.iter().filter(|entry| entry.takes_host(host)))
+    }
+
+    /// The rank of the route at `place` in [`RouteTable::iter`], under that of its hosts which is asked for.
+    pub(super) fn rank_for(&self, place: usize, host: Option<&str>) -> Option<&Rank> {
+        let mut of_route = self.entries.iter().filter(|entry| entry.route == place);
+        of_route.find(|entry| entry.takes_host(host)).map(|entry| &entry.rank)
     }
 
     /// The answer of those entries alone that are at `places`, which ascend.

@@ -141,7 +141,7 @@ impl<P: Participants> Public<P> {
             return (route, answer);
         }
         let routed = serving.gateway.route(&parts);
-        let Some(id) = id_of(&routed).map(str::to_owned) else { return unrouted(refusal(routed)) };
+        let Some(id) = routed.id().map(str::to_owned) else { return unrouted(refusal(routed)) };
         let Some(guard) = serving.guards.of(&id) else {
             return (id, self.follow(&serving, routed, client, Request::from_parts(parts, body)).await);
         };
@@ -202,20 +202,8 @@ impl Serving {
         let mut asked = request.clone();
         asked.method = preflight_of(request)?;
         let routed = self.gateway.route(&asked);
-        let id = id_of(&routed)?;
+        let id = routed.id()?;
         Some((id.to_owned(), self.guards.of(id)?.preflight(request).await?))
-    }
-}
-
-/// The route that takes a request.
-fn id_of<'a>(routed: &Routed<'a>) -> Option<&'a str> {
-    match routed {
-        Routed::Forward(matched) => Some(matched.id),
-        Routed::Merge(matched) => Some(matched.id),
-        Routed::Transaction(matched) => Some(matched.id),
-        Routed::Redirect(matched) => Some(matched.id),
-        Routed::Respond(matched) => Some(matched.id),
-        Routed::NotFound | Routed::MethodNotAllowed(_) | Routed::Options(_) | Routed::BadRequest(_) => None,
     }
 }
 
