@@ -207,3 +207,20 @@ async fn an_answer_to_work_that_is_too_long_is_no_yes_and_a_no_that_is_too_long_
     }
     ledger.wait_for("/tx/abort", 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_path_of_a_transaction_is_the_nodes_own_however_it_is_written() {
+    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
+    let route =
+        "[[routes]]\nid = \"all\"\nmatch = { path = \"/{*rest}\" }\nforward = { service = \"accounts\" }\n";
+    let mut node = Node::new(&format!("{}{route}", kit::two_branches(&accounts, &ledger)));
+    node.start().await;
+    let never = "00000000-0000-7000-8000-000000000000";
+    for path in ["/v1/transactions/", "/v1/%74ransactions/", "/%761/transactions/"] {
+        let reply = node.get(&format!("{path}{never}")).await.expect(404);
+        assert_eq!(reply.json()["code"], "never_seen", "{path}");
+    }
+    assert!(accounts.calls().is_empty(), "none of them is for a service");
+    node.get("/v1/transactions").await.expect(200);
+    assert_eq!(accounts.count("/v1/transactions"), 1);
+}

@@ -1,5 +1,6 @@
 //! The public listener: what clients send through the gateway, and what participants ask.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::coordinator::Coordinator;
 use crate::discovery::Discovery;
 use crate::gateway::guard::{GuardBook, Limiters, preflight_of};
 use crate::gateway::{
-    Answered, Caller, Gateway, GatewayOptions, Pools, Problem, REQUEST_ID, Routed, Shares, Trust,
+    Answered, Caller, CleanPath, Gateway, GatewayOptions, Pools, Problem, REQUEST_ID, Routed, Shares, Trust,
     what_may_be_asked,
 };
 use crate::participant::Participants;
@@ -133,8 +134,8 @@ impl<P: Participants> Public<P> {
             let detail = "a request of HTTP/1.1 needs a Host field";
             return unrouted(Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail).into_response());
         }
-        if let Some(id) = parts.uri.path().strip_prefix(TRANSACTIONS) {
-            return unrouted(self.fate(&parts.method, id).await);
+        if let Some(id) = transaction_asked(parts.uri.path()) {
+            return unrouted(self.fate(&parts.method, &id).await);
         }
         let serving = self.serving.load_full();
         if let Some((route, answer)) = serving.preflight(&parts).await {
@@ -205,6 +206,16 @@ impl Serving {
         let id = routed.id()?;
         Some((id.to_owned(), self.guards.of(id)?.preflight(request).await?))
     }
+}
+
+/// What follows [`TRANSACTIONS`] in a path that begins with it, however it is encoded: a path that means the same as
+/// this one must not find its way to a service.
+fn transaction_asked(path: &str) -> Option<Cow<'_, str>> {
+    if !path.contains('%') {
+        return path.strip_prefix(TRANSACTIONS).map(Cow::Borrowed);
+    }
+    let path = CleanPath::parse(path).ok()?;
+    path.as_str().strip_prefix(TRANSACTIONS).map(|id| Cow::Owned(id.to_owned()))
 }
 
 /// What is said where no route takes it.
