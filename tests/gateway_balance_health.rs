@@ -12,7 +12,7 @@ use kit::{Answer, Stub};
 use unanimous::discovery::{Discovery, Endpoint, Instance};
 use unanimous::gateway::{Pools, Standing, client};
 
-const CHECKED: &str = "health = { path = \"/health\", interval = \"50ms\", healthy = 1, unhealthy = 2 }";
+const CHECKED: &str = "health = { path = \"/health\", interval = \"250ms\", healthy = 1, unhealthy = 2 }";
 const EJECTED: &str = "outlier = { consecutive = 2, base_time = \"1h\", max_time = \"1h\" }";
 
 /// A service at these instances with more keys, and a route to it.

@@ -139,11 +139,11 @@ async fn retry_after_is_waited_for_where_there_is_time_and_passed_on_where_there
 async fn a_try_that_is_late_gives_way_to_another() {
     let (hangs, works) = (Stub::start().await, Stub::start().await);
     hangs.always("/", Answer::hang());
-    let forward = "try_timeout = \"300ms\", retry = { on = [\"late\"] }";
+    let forward = "try_timeout = \"500ms\", retry = { on = [\"late\"] }";
     let gateway = gateway(&config(&[&hangs, &works], "", forward)).await;
     let begun = Instant::now();
     assert_eq!(status(&ask(gateway, "GET", "", "").await), "200");
-    assert!(begun.elapsed() >= Duration::from_millis(300) && begun.elapsed() < Duration::from_secs(4));
+    assert!(begun.elapsed() >= Duration::from_millis(500) && begun.elapsed() < Duration::from_secs(4));
     assert_eq!((hangs.count("/"), works.count("/")), (1, 1));
 }
 

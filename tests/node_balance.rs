@@ -112,3 +112,22 @@ async fn operators_see_instances_breakers_limits_and_what_was_shed() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_a_service_survives_a_reload() {
+    let (accounts, ledger) = (Stub::start().await, Stub::start().await);
+    accounts.always("/accounts", Answer::status(500));
+    let breaker = "breaker = { error_percent = 1, requests_min = 1, open = \"1h\", open_max = \"1h\" }";
+    let config = config(&accounts, &ledger, [breaker, ""]);
+    let mut node = Node::new(&config);
+    node.start().await;
+    assert_eq!(node.get("/accounts").await.status, 500);
+    let more = "[[routes]]\nid = \"more\"\nmatch = { path = \"/more\" }\n\
+                forward = { service = \"ledger\", path = \"/ledger\" }\n";
+    node.configure("", &format!("{config}\n{more}"));
+    node.admin_post("/v1/reload", &json!({})).await.expect(200);
+    assert_eq!(node.get("/more").await.status, 200, "the new configuration holds");
+    let refused = node.get("/accounts").await.expect(503);
+    assert_eq!(refused.json()["code"], "breaker_open");
+    assert_eq!(accounts.count("/accounts"), 1);
+}
