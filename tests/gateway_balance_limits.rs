@@ -115,3 +115,18 @@ async fn clients_that_send_slowly_do_not_hold_all_places() {
     send(&mut clients[0], "-done").await;
     assert!(has_line(&read_until(&mut clients[0], "\r\n\r\n").await, "HTTP/1.1 200 OK"));
 }
+
+#[tokio::test]
+async fn a_part_of_a_merge_that_is_late_counts_too() {
+    let stub = Stub::start().await;
+    stub.always("/part", Answer::hang());
+    let breaker = "breaker = { error_percent = 50, requests_min = 2, open = \"1h\", open_max = \"1h\" }";
+    let merge = "[[routes]]\nid = \"merged\"\nmatch = { path = \"/merged\" }\n\
+                 merge = { timeout = \"200ms\", parts = [{ service = \"s\", path = \"/part\", as = \"p\" }] }\n";
+    let gateway = gateway(&format!("{}{merge}", config(&stub, breaker))).await;
+    for _ in 0..2 {
+        assert_eq!(status(&get(gateway, "/merged", &[]).await), "504");
+    }
+    assert_eq!(status(&get(gateway, "/merged", &[]).await), "503");
+    assert_eq!(stub.count("/part"), 2);
+}

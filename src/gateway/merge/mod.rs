@@ -24,6 +24,8 @@ mod tests;
 mod tree;
 mod values;
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -48,6 +50,10 @@ use crate::budget::{Budget, Permit};
 use document::{Document, Refused, Text, document};
 use keys::BadText;
 use missing::Missing;
+
+/// A call that is late ends by itself, so that this is known of its instance and counts for the breaker of the service. It
+/// is cut only if it does not.
+const NOTICED_WITHIN: Duration = Duration::from_millis(10);
 
 /// What came of asking for a part.
 struct Heard {
@@ -155,7 +161,8 @@ impl Asking<'_> {
             *fields = fields::passed(part, answer.headers());
             self.read(part, answer, &budget).await
         };
-        tokio::time::timeout(timeout, answer).await.unwrap_or(Err(Missing::Failed(Failure::Late)))
+        let late = Err(Missing::Failed(Failure::Late));
+        tokio::time::timeout(timeout + NOTICED_WITHIN, answer).await.unwrap_or(late)
     }
 
     async fn read(&self, part: &Part, answer: reqwest::Response, budget: &Budget) -> Result<Came, Missing> {
