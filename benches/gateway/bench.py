@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""The gateway beside nginx, HAProxy and Caddy of Debian, and beside itself, on one machine and in one run.
+
+    cargo build --release && python3 benches/gateway/bench.py [--rounds N] [--seconds N] [--only NAME]
+
+Each round asks all of them in turn, so that what disturbs the machine disturbs all; what is printed is the median over the
+rounds, and ratios. The backend, the gateway and the load generator (wrk) share the machine. Configurations: this directory.
+"""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+PROGRAM = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "unanimous"
+CONNECTIONS = 64
+# Where each listens; the files in this directory have the same numbers.
+BACKEND, NGINX, HAPROXY, CADDY, OURS, ADMIN = 19100, 19101, 19102, 19103, 19104, 19105
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--seconds", type=int, default=5, help="of one measurement")
+    options.add_argument("--only", choices=["forwarding", "routes", "merging", "idle"])
+    options = options.parse_args()
+    if not PROGRAM.exists():
+        sys.exit(f"{PROGRAM} is not there: cargo build --release")
+    tools = pathlib.Path(subprocess.check_output([HERE / "tools"], text=True).strip())
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as running:
+        bench = Bench(tools, pathlib.Path(directory), running, options)
+        bench.backend()
+        for name in ["forwarding", "routes", "merging", "idle"]:
+            if options.only in (None, name):
+                getattr(bench, name)()
+
+
+class Bench:
+    def __init__(self, tools, directory, running, options):
+        self.tools, self.directory, self.running, self.options = tools, directory, running, options
+        libraries = ":".join(str(path.parent) for path in tools.rglob("*.so*"))
+        self.environment = {**os.environ, "LD_LIBRARY_PATH": libraries, "HOME": str(directory), "NO_COLOR": "1"}
+
+    # --- what runs ---
+
+    def start(self, port, *command):
+        """Starts a server, waits until it listens, and ends it with the bench."""
+        log = open(self.directory / f"{port}.log", "wb")
+        process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=self.directory)
+        self.running.callback(end, process)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return process
+            if process.poll() is not None:
+                break
+            time.sleep(0.02)
+        sys.exit(f"{command[0]} does not listen on {port}:\n" + (self.directory / f"{port}.log").read_text())
+
+    def file(self, name, **values):
+        """A configuration of this directory, with names in double braces replaced."""
+        text = (HERE / name).read_text()
+        for key, value in {"DIRECTORY": self.directory, **values}.items():
+            text = text.replace("{{" + key + "}}", str(value))
+        path = self.directory / name
+        path.write_text(text)
+        return str(path)
+
+    def backend(self):
+        """nginx, which serves two files and JSON out of memory."""
+        pages = self.directory / "pages"
+        pages.mkdir()
+        for name, size in [("1k", 1 << 10), ("64k", 64 << 10)]:
+            (pages / name).write_bytes(b"x" * size)
+        for name in ["a.json", "b.json"]:
+            (pages / name).write_text('{"items":[' + ",".join(f'{{"id":{n},"price":1.10}}' for n in range(30)) + "]}")
+        nginx = str(self.tools / "usr/sbin/nginx")
+        self.start(BACKEND, nginx, "-p", str(self.directory), "-c", self.file("backend.conf"), "-e", "stderr")
+
+    def ours(self, config, **values):
+        return self.start(OURS, str(PROGRAM), "serve", "--config", self.file(config, **values))
+
+    # --- what is measured ---
+
+    def load(self, port, path):
+        """Requests a second, and the 99th percentile in milliseconds."""
+        command = [self.tools / "usr/bin/wrk", "-t1", f"-c{CONNECTIONS}", f"-d{self.options.seconds}s", "--latency"]
+        said = subprocess.check_output([*command, f"http://127.0.0.1:{port}{path}"], env=self.environment, text=True)
+        if "Non-2xx" in said or "Socket errors" in said:
+            print(f"  port {port}{path}: " + "; ".join(re.findall(r"(?:Non-2xx|Socket errors).*", said)))
+        rate = float(re.search(r"Requests/sec:\s*([\d.]+)", said)[1])
+        number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", said).groups()
+        return rate, float(number) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
+
+    def rounds(self, asked):
+        """The medians of all that is asked, in turn, round by round: name -> (rate, p99)."""
+        for port, path in asked.values():
+            self.load(port, path)  # warm
+        found = {name: [] for name in asked}
+        for _ in range(self.options.rounds):
+            for name, (port, path) in asked.items():
+                found[name].append(self.load(port, path))
+        return {name: tuple(statistics.median(column) for column in zip(*list)) for name, list in found.items()}
+
+    def forwarding(self):
+        nginx = str(self.tools / "usr/sbin/nginx")
+        self.start(NGINX, nginx, "-p", str(self.directory), "-c", self.file("nginx.conf"), "-e", "stderr")
+        self.start(HAPROXY, str(self.tools / "usr/sbin/haproxy"), "-f", self.file("haproxy.cfg"))
+        caddy = str(self.tools / "usr/bin/caddy")
+        self.start(CADDY, caddy, "run", "--config", self.file("Caddyfile"), "--adapter", "caddyfile")
+        process = self.ours("forward.toml")
+        for path in ["/1k", "/64k"]:
+            print(f"\nplain forwarding, {CONNECTIONS} connections, {path}")
+            ports = {"unanimous": OURS, "nginx": NGINX, "haproxy": HAPROXY, "caddy": CADDY, "(no gateway)": BACKEND}
+            found = self.rounds({name: (port, path) for name, port in ports.items()})
+            for name, (rate, p99) in found.items():
+                print(f"  {name:13} {rate:9.0f} req/s   p99 {p99:7.2f} ms")
+            ours, caddy, nginx = found["unanimous"], found["caddy"], found["nginx"]
+            judge("requests/s, to Caddy's", ours[0] / caddy[0], 1.0)
+            judge("requests/s, to nginx's", ours[0] / nginx[0], 0.6)
+            judge("p99, to Caddy's", ours[1] / caddy[1], 1.0, at_most=True)
+        end(process)
+
+    def routes(self):
+        print("\n1,000 routes beside 10, /1k by the last of them")
+        found = {}
+        for _ in range(self.options.rounds):
+            for count in [10, 1000]:
+                routes = "\n".join(
+                    f'[[routes]]\nid = "{n}"\nmatch = {{ path = "/r{n}/{{x}}", methods = ["GET"] }}\n'
+                    f'forward = {{ service = "backend", path = "/{{x}}" }}' for n in range(count))
+                process = self.ours("routes.toml", ROUTES=routes)
+                self.load(OURS, f"/r{count - 1}/1k")
+                found.setdefault(count, []).append(self.load(OURS, f"/r{count - 1}/1k")[0])
+                end(process)
+        few, many = (statistics.median(found[count]) for count in [10, 1000])
+        print(f"  10 routes {few:9.0f} req/s\n  1000      {many:9.0f} req/s")
+        judge("requests/s", many / few, 0.95)
+
+    def merging(self):
+        print("\nmerging two parts of 1 KiB beside each alone")
+        process = self.ours("merge.toml")
+        found = self.rounds({name: (OURS, f"/{name}") for name in ["merged", "a.json", "b.json"]})
+        for name, (rate, p99) in found.items():
+            print(f"  {name:9} {rate:9.0f} req/s   p99 {p99:7.2f} ms")
+        judge("requests/s, to the slower of the two", found["merged"][0] / min(found["a.json"][0], found["b.json"][0]), 0.8)
+        end(process)
+
+    def idle(self):
+        count = 2000
+        print(f"\nmemory of an idle connection, over {count} that have asked once")
+        process = self.ours("forward.toml")
+        ask, before = b"GET /1k HTTP/1.1\r\nHost: x\r\n\r\n", 0
+        with contextlib.ExitStack() as connections:
+            for number in range(2 * count):
+                if number == count:
+                    before = resident(process.pid)
+                connection = connections.enter_context(socket.create_connection(("127.0.0.1", OURS)))
+                connection.sendall(ask)
+                left = 1024
+                while left > 0:
+                    got = connection.recv(65536)
+                    left -= len(got.split(b"\r\n\r\n", 1)[-1])
+            each = (resident(process.pid) - before) / count
+        print(f"  {each:.0f} bytes each")
+        judge("KiB each", each / 1024, 16, at_most=True)
+        end(process)
+
+
+def judge(what, value, bound, at_most=False):
+    met = value <= bound if at_most else value >= bound
+    print(f"  {what}: {value:.2f}, {'at most' if at_most else 'at least'} {bound:g} is wanted: {'met' if met else 'MISSED'}")
+
+
+def resident(pid):
+    return int(re.search(r"VmRSS:\s*(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) * 1024
+
+
+def end(process):
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    main()
