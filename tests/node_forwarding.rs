@@ -7,6 +7,9 @@ mod kit;
 use http::Method;
 use kit::{Answer, Node, Stub};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 const ALL: &str = r#"
     [[routes]]
@@ -133,4 +136,108 @@ fn lines(node: &Node) -> Vec<serde_json::Value> {
         .collect::<Vec<_>>();
     let ours = |line: &serde_json::Value| line["fields"].get("path").is_some();
     lines.into_iter().filter(ours).map(|line| line["fields"].clone()).collect()
+}
+
+/// A backend that keeps all that it gets of one request, and answers with these bytes once it has seen `end`.
+async fn raw_backend(end: &'static str, answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serve = async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut got = Vec::new();
+        while !String::from_utf8_lossy(&got).ends_with(end) {
+            assert!(stream.read_buf(&mut got).await.unwrap() > 0, "{}", String::from_utf8_lossy(&got));
+        }
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(got).unwrap()
+    };
+    (address, tokio_util::task::TaskTracker::new().spawn(serve))
+}
+
+async fn node_before(address: &str) -> Node {
+    let route = "[[routes]]\nid = \"all\"\nmatch = { path = \"/{*rest}\" }\nforward = { service = \"s\" }\n";
+    let mut node = Node::new(&format!("[services.s]\nendpoints = [\"http://{address}\"]\n{route}"));
+    node.start().await;
+    node
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_go_through_in_both_directions_without_what_must_not_be_there() {
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: grpc-status, content-length\r\n\r\n\
+                  2\r\nok\r\n0\r\ngrpc-status: 0\r\ncontent-length: 9\r\n\r\n";
+    let (address, got) = raw_backend("digest: x\r\n\r\n", answer).await;
+    let node = node_before(&address).await;
+    let request = "POST /x HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: close, TE\r\nTransfer-Encoding: chunked\r\n\
+                   Trailer: digest, host\r\n\r\n2\r\nhi\r\n0\r\nhost: evil\r\ndigest: x\r\n\r\n";
+    let told = node.raw(request).await;
+    let seen = got.await.unwrap();
+    assert!(seen.contains("\r\nte: trailers\r\n") && seen.ends_with("0\r\ndigest: x\r\n\r\n"), "{seen}");
+    assert!(!seen.contains("evil"), "{seen}");
+    assert!(told.ends_with("0\r\ngrpc-status: 0\r\n\r\n"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_waits_to_be_asked_for_its_body_is_asked_and_one_that_is_refused_is_not() {
+    let (address, got) = raw_backend("hello", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let node = node_before(&address).await;
+    let head = "POST /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\nContent-Length: 5\r\n\r\n";
+    let mut stream = TcpStream::connect(node.listen()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut told = vec![0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    timeout(kit::PATIENCE, stream.read_exact(&mut told)).await.unwrap().unwrap();
+    assert_eq!(told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"hello").await.unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.starts_with("HTTP/1.1 200 ") && !got.await.unwrap().contains("100-continue"), "{rest}");
+    let refused = node.raw(head.replace("/x", "/v1/transactions/x")).await;
+    assert!(refused.starts_with("HTTP/1.1 405 "), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_event_of_a_stream_arrives_when_it_is_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = node_before(&listener.local_addr().unwrap().to_string()).await;
+    let mut client = TcpStream::connect(node.listen()).await.unwrap();
+    client.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n").await.unwrap();
+    let (mut backend, _) = listener.accept().await.unwrap();
+    backend.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n").await.unwrap();
+    let mut heard = Vec::new();
+    for number in 0..3 {
+        let event = format!("data: {number}\n\n");
+        backend.write_all(event.as_bytes()).await.unwrap();
+        // Nothing more is sent before it has come.
+        let listens = async {
+            while !String::from_utf8_lossy(&heard).contains(&event) {
+                assert!(client.read_buf(&mut heard).await.unwrap() > 0);
+            }
+        };
+        timeout(kit::PATIENCE, listens)
+            .await
+            .unwrap_or_else(|_| panic!("{number}: {}", String::from_utf8_lossy(&heard)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_passed_on_while_it_comes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = node_before(&listener.local_addr().unwrap().to_string()).await;
+    let mut client = TcpStream::connect(node.listen()).await.unwrap();
+    client.write_all(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 30\r\n\r\n").await.unwrap();
+    let mut backend: Option<TcpStream> = None;
+    let mut got = Vec::new();
+    for part in ["first-part", "other-part", "third-part"] {
+        client.write_all(part.as_bytes()).await.unwrap();
+        if backend.is_none() {
+            backend = Some(timeout(kit::PATIENCE, listener.accept()).await.unwrap().unwrap().0);
+        }
+        let reads = async {
+            while !String::from_utf8_lossy(&got).ends_with(part) {
+                assert!(backend.as_mut().unwrap().read_buf(&mut got).await.unwrap() > 0);
+            }
+        };
+        timeout(kit::PATIENCE, reads)
+            .await
+            .unwrap_or_else(|_| panic!("{part}: {}", String::from_utf8_lossy(&got)));
+    }
 }

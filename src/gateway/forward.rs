@@ -4,6 +4,8 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Frame;
 
 use super::backend::{Call, Failure, Held};
 use super::caller::Caller;
@@ -70,6 +72,7 @@ fn call<'a>(
     route.rewrite.request.apply(&mut headers, &matched.params);
     route.rewrite.host.apply(&mut headers, &parts);
     client.add_to(&mut headers);
+    headers::pass_te(&mut headers, &parts.headers);
     Call {
         service,
         method: parts.method,
@@ -98,6 +101,13 @@ fn from_backend(
     matched.route.rewrite.response.apply(&mut parts.headers, &matched.params);
     // What the client library noted about the connection is not for the next one.
     parts.extensions.clear();
+    let body = body.map_frame(|frame| match frame.into_trailers() {
+        Ok(mut trailers) => {
+            headers::trailers(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    });
     // The client waits for it until its last byte.
     keeping(Response::from_parts(parts, Body::new(body)), held)
 }

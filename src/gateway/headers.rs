@@ -6,23 +6,47 @@
 //! name one of ours away (CVE-2024-45410).
 
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, RANGE, VIA,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, RANGE, TE, TRAILER, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The name this gateway gives itself in the `Via` of answers.
 const PSEUDONYM: &str = "1.1 unanimous";
 
-pub(super) const HOP_BY_HOP: [&str; 9] = [
+pub(super) const HOP_BY_HOP: [&str; 8] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",
     "proxy-connection",
     "te",
-    "trailer",
     "transfer-encoding",
     "upgrade",
+];
+
+/// Fields that say how a message is read, to whom it goes or who sent it: too late after the body (RFC 9110, 6.5.1). Whoever
+/// took one of them over from the trailers could be told another length, another host or another user.
+const NEVER_A_TRAILER: [&str; 20] = [
+    "age",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "expires",
+    "host",
+    "location",
+    "max-forwards",
+    "pragma",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "trailer",
+    "vary",
+    "www-authenticate",
 ];
 
 /// The fields of a client's request that go with the work calls of a transaction: end to end, without
@@ -32,7 +56,7 @@ pub(super) const HOP_BY_HOP: [&str; 9] = [
 #[must_use]
 pub fn headers_for_work(client: &HeaderMap) -> HeaderMap {
     let mut headers = from_client(client);
-    for name in [CONTENT_LENGTH, CONTENT_TYPE, ACCEPT_ENCODING, RANGE] {
+    for name in [CONTENT_LENGTH, CONTENT_TYPE, ACCEPT_ENCODING, RANGE, TRAILER] {
         headers.remove(name);
     }
     headers.remove("idempotency-key");
@@ -65,6 +89,22 @@ pub(super) fn for_part(client: &HeaderMap) -> HeaderMap {
     let mut headers = headers_for_work(client);
     remove_where(&mut headers, |name| name.starts_with("if-") || name.starts_with("content-"));
     headers
+}
+
+/// Says to a backend that trailers can be had, where the client has said so: the only thing in `TE` that is for all the way.
+pub(super) fn pass_te(headers: &mut HeaderMap, client: &HeaderMap) {
+    let takes = client.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+    if takes.flat_map(|list| list.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("trailers")) {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// Takes out of trailers what does not belong there.
+pub(super) fn trailers(trailers: &mut HeaderMap) {
+    remove_where(trailers, |name| {
+        is_hop_by_hop(name) || is_ours(name) || name.starts_with("if-") || NEVER_A_TRAILER.contains(&name)
+    });
 }
 
 /// Makes the fields of a backend's answer fit for the client.
@@ -149,6 +189,23 @@ mod tests {
             ("authorization", "Bearer x"),
         ]);
         assert_eq!(from_client(&client), headers(&[("authorization", "Bearer x")]));
+    }
+
+    #[test]
+    fn trailers_keep_what_is_said_at_the_end_and_lose_what_had_to_be_said_before() {
+        let mut end = headers(&[
+            ("grpc-status", "0"),
+            ("digest", "x"),
+            ("content-length", "9"),
+            ("transfer-encoding", "chunked"),
+            ("host", "x"),
+            ("authorization", "x"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("transaction_vote", "x"),
+            ("if-match", "x"),
+        ]);
+        trailers(&mut end);
+        assert_eq!(end, headers(&[("grpc-status", "0"), ("digest", "x")]));
     }
 
     #[test]

@@ -7,15 +7,19 @@
 //! sent, and every attempt has all of it.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream, HttpBody as _};
+use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
+use http_body_util::{BodyExt as _, BodyStream, StreamBody};
+use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
+use super::headers;
 use crate::budget::Permit;
 
 /// The most bytes of a body that are kept for a retry, as in linkerd.
@@ -56,29 +60,25 @@ impl Upload {
     }
 
     /// The same, and where the body is small, comes soon and `permit` has room, every attempt can have it.
-    pub(super) async fn kept(body: Body, mut permit: Permit) -> Self {
+    pub(super) async fn kept(mut body: Body, mut permit: Permit) -> Self {
         if body.is_end_stream() || body.size_hint().lower() > KEPT_MAX as u64 {
             return Self::new(body);
         }
-        let (mut chunks, mut read, deadline) =
-            (body.into_data_stream(), Vec::new(), Instant::now() + KEPT_WITHIN);
+        let (mut read, deadline) = (Vec::new(), Instant::now() + KEPT_WITHIN);
         loop {
-            match timeout_at(deadline, chunks.next()).await {
-                Ok(Some(Ok(chunk)))
-                    if permit.held() + chunk.len() <= KEPT_MAX && permit.grow(chunk.len()) =>
-                {
-                    read.push(Ok(chunk));
-                }
+            match timeout_at(deadline, body.frame()).await {
+                Ok(Some(Ok(frame))) if is_kept(&frame, &mut permit) => read.push(Ok(frame)),
                 Ok(None) => break,
-                Ok(Some(chunk)) => {
-                    read.push(chunk);
-                    return Self::new(Body::from_stream(stream::iter(read).chain(chunks)));
+                Ok(Some(frame)) => {
+                    read.push(frame);
+                    return Self::new(rest_of(read, body));
                 }
-                Err(_) => return Self::new(Body::from_stream(stream::iter(read).chain(chunks))),
+                Err(_) => return Self::new(rest_of(read, body)),
             }
         }
         let mut bytes = BytesMut::with_capacity(permit.held());
-        read.into_iter().flatten().for_each(|chunk| bytes.extend_from_slice(&chunk));
+        let chunks = read.into_iter().flatten().filter_map(|frame| frame.into_data().ok());
+        chunks.for_each(|chunk| bytes.extend_from_slice(&chunk));
         let kept = Some(permit.hold(bytes.freeze()));
         Self::of(State { whole: None, kept, has_body: true, is_over: true, moved: Instant::now() })
     }
@@ -107,36 +107,80 @@ impl Upload {
     pub(super) fn lend(&self) -> Option<reqwest::Body> {
         let (has_body, kept) = self.with(|state| (state.has_body, state.kept.clone()));
         let kept = kept.map(reqwest::Body::from);
-        kept.or_else(|| has_body.then(|| reqwest::Body::wrap_stream(self.chunks())))
+        kept.or_else(|| has_body.then(|| reqwest::Body::wrap(self.lent())))
     }
 
-    fn chunks(&self) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send + use<> {
-        let (taker, watcher, end) = (self.clone(), self.clone(), self.clone());
-        let gone =
-            || stream::iter([Err(axum::Error::new(io::Error::other("the body is with another attempt")))]);
-        stream::once(async move { taker.take() })
-            .flat_map(move |body| match body {
-                Some(body) => body.left_stream(),
-                None => gone().right_stream(),
-            })
-            .inspect(move |_| watcher.with(|state| state.moved = Instant::now()))
-            .chain(stream::poll_fn(move |_| {
-                end.with(|state| state.is_over = true);
-                Poll::Ready(None)
-            }))
+    fn lent(&self) -> Lent {
+        Lent { upload: self.clone(), body: Mutex::new(None) }
     }
 
     fn of(state: State) -> Self {
         Self(Arc::new(Mutex::new(state)))
     }
 
-    fn take(&self) -> Option<BodyDataStream> {
-        self.with(|state| state.whole.take()).map(Body::into_data_stream)
-    }
-
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// A body on loan: the attempt that first asks for a part of it has it.
+struct Lent {
+    upload: Upload,
+    /// Behind a lock only because the client library wants to share it; nobody else does.
+    body: Mutex<Option<Body>>,
+}
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Self { upload, body } = &mut *self;
+        let body = body.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if body.is_none() {
+            *body = upload.with(|state| state.whole.take());
+        }
+        let Some(body) = body else {
+            let gone = io::Error::other("the body is with another attempt");
+            return Poll::Ready(Some(Err(axum::Error::new(gone))));
+        };
+        let mut polled = Pin::new(body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            headers::trailers(trailers);
+        }
+        if let Poll::Ready(frame) = &polled {
+            let is_over = frame.is_none();
+            upload.with(|state| {
+                state.moved = Instant::now();
+                state.is_over |= is_over;
+            });
+        }
+        polled
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*body {
+            Some(body) => body.size_hint(),
+            None => self.upload.with(|state| state.whole.as_ref().map(Body::size_hint).unwrap_or_default()),
+        }
+    }
+}
+
+/// Whether a frame may be kept: trailers may not, and nothing for which there is no room.
+fn is_kept(frame: &Frame<Bytes>, permit: &mut Permit) -> bool {
+    let length = frame.data_ref().map(Bytes::len);
+    length.is_some_and(|length| permit.held() + length <= KEPT_MAX && permit.grow(length))
+}
+
+/// What was read, and then the rest.
+fn rest_of(read: Vec<Result<Frame<Bytes>, axum::Error>>, body: Body) -> Body {
+    Body::new(StreamBody::new(stream::iter(read).chain(BodyStream::new(body))))
 }
 
 #[cfg(test)]
@@ -152,14 +196,32 @@ mod tests {
     #[tokio::test]
     async fn the_first_attempt_that_reads_has_the_body_for_good_and_another_has_no_body_but_an_error() {
         let upload = Upload::new(Body::from("abc"));
-        let (never_read, read) = (upload.chunks(), upload.chunks());
+        let (never_read, read) = (upload.lent(), upload.lent());
         drop(never_read);
         assert!(upload.is_still_there() && !upload.is_over());
-        let chunks: Vec<_> = read.collect().await;
-        assert_eq!(chunks.len(), 1);
+        assert_eq!(read.collect().await.unwrap().to_bytes(), "abc");
         assert!(!upload.is_still_there() && upload.is_over());
-        let again: Vec<_> = upload.chunks().collect().await;
-        assert!(again.len() == 1 && again[0].is_err());
+        assert!(upload.lent().collect().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn trailers_go_along_and_a_body_that_has_some_is_not_kept() {
+        let trailers =
+            || Frame::trailers([("grpc-status", "0"), ("host", "x")].map(field).into_iter().collect());
+        let body = || {
+            let frames = [Frame::data(Bytes::from_static(b"abc")), trailers()].map(Ok::<_, io::Error>);
+            Body::new(StreamBody::new(stream::iter(frames)))
+        };
+        for upload in [Upload::new(body()), Upload::kept(body(), Budget::new(10).permit()).await] {
+            let sent = upload.lend().unwrap().collect().await.unwrap();
+            assert_eq!(sent.trailers(), Some(&[("grpc-status", "0")].map(field).into_iter().collect()));
+            assert_eq!(sent.to_bytes(), "abc");
+            assert!(!upload.is_still_there());
+        }
+    }
+
+    fn field((name, value): (&'static str, &'static str)) -> (http::HeaderName, http::HeaderValue) {
+        (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
     }
 
     #[test]
