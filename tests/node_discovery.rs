@@ -198,3 +198,33 @@ async fn an_agent_that_does_not_answer_neither_stops_the_node_from_starting_nor_
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     assert!(node.stderr().contains("the node's entry in Consul could not be removed"), "{}", node.stderr());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_while_the_registry_is_down_empties_no_pool_and_a_ready_node_stays_ready() {
+    let (mut agent, stub) = (Agent::start().await, Stub::start().await);
+    agent.set("accounts", &[at(&stub)]);
+    let route = |id: &str| {
+        let matches = format!("match = {{ methods = [\"GET\"], path = \"/{id}\" }}");
+        format!("[[routes]]\nid = \"{id}\"\n{matches}\nforward = {{ service = \"accounts\" }}\n")
+    };
+    let config = in_consul("accounts") + &route("look");
+    let mut node = Node::new(&config);
+    node.env("CONSUL_HTTP_ADDR", &address(&agent)).start().await;
+    agent.stop().await;
+    kit::until("the source fails", async || {
+        node.metric("discovery_up{service=\"accounts\",source=\"consul\"}").await.starts_with('0')
+    })
+    .await;
+    node.configure("", &(config + &route("another") + &in_consul("ledger")));
+    node.admin_post("/v1/reload", &json!({})).await.expect(200);
+    for path in ["/look", "/another"] {
+        node.get(path).await.expect(200);
+    }
+    assert_eq!(readyz(&node).await.0, 200, "what a reload adds is not waited for");
+    agent.set("ledger", &[at(&stub)]);
+    agent.start_again().await;
+    kit::until("the new one is found", async || {
+        node.metric("discovery_instances{service=\"ledger\",source=\"consul\"}").await.starts_with('1')
+    })
+    .await;
+}

@@ -6,7 +6,7 @@
 //! an empty body (<https://developer.hashicorp.com/consul/api-docs/agent/service>).
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unreachable_pub, reason = "each test file is a crate of its own, and the agent a module in it")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

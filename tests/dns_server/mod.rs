@@ -1,7 +1,7 @@
 //! A name server for tests, over UDP and TCP: it answers from a zone that a test changes, and counts what it is asked.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unreachable_pub, reason = "each test file is a crate of its own, and the server a module in it")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
