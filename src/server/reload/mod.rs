@@ -9,7 +9,7 @@
 //!
 //! Listeners stay bound, and connections open. A request keeps to the configuration that it met, to the end of its answer. A
 //! transaction has what it is to do in the log; where its services are and how they are called says the newest
-//! configuration that has them, and of one that none has any more, the last that had it ([`remembered`]).
+//! configuration that has them, and of one that none has any more, the last that had it (`remembered`).
 
 mod remembered;
 mod unchanging;
