@@ -23,6 +23,7 @@
 pub mod balance;
 pub mod budget;
 pub mod cli;
+pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod coordinator;

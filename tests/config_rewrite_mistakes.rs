@@ -139,3 +139,14 @@ fn an_unknown_key_of_a_rewrite_is_refused_with_the_nearest() {
     assert!(does("redirect = { url = \"/\" }").contains("unknown key `url`"));
     assert!(does("respond = { code = 200 }").contains("unknown key `code`"));
 }
+
+#[test]
+fn the_host_of_a_service_that_speaks_http_2_is_that_of_its_endpoint() {
+    let config = "[services.s]\nendpoints = [\"http://h:1\"]\nprotocol = \"http2\"\n[[routes]]\nid = \"r\"\n\
+                  match = { path = \"/\" }\nforward = { service = \"s\", host = \"keep\" }\n";
+    let said = config::parse("gateway.toml", config, std::iter::empty()).unwrap_err().to_string();
+    assert!(said.starts_with("gateway.toml:7:35: the service `s` speaks HTTP/2"), "{said}");
+    let said = config::parse("gateway.toml", &config.replace("http2", "http3"), std::iter::empty());
+    let said = said.unwrap_err().to_string();
+    assert!(said.contains("unknown value `http3`; did you mean `http1`"), "{said}");
+}

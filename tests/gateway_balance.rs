@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gateway_support::{beside, gateway, gateway_over, get, parsed, status};
+use gateway_support::{beside, clients, gateway, gateway_over, get, parsed, status};
 use kit::{Answer, Gate, Stub};
 use unanimous::discovery::{Discovery, Endpoint, Instance};
-use unanimous::gateway::{Pools, client};
+use unanimous::gateway::Pools;
 
 const ROUTES: &str = "
 [[routes]]
@@ -173,7 +173,7 @@ async fn an_instance_that_comes_later_begins_slowly() {
     let discovery = Arc::new(Changing::default());
     discovery.are(&[&old]);
     let parsed = parsed(&config(&[&old], "slow_start = \"1h\""));
-    let pools = Pools::new(client(&parsed.gateway).unwrap());
+    let pools = Pools::new(clients(&parsed));
     let gateway = gateway_over(parsed, 1 << 20, &pools, discovery.clone()).await;
     get_fine(gateway, "/", &[]).await;
     discovery.are(&[&old, &new]);

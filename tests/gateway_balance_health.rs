@@ -7,10 +7,10 @@ mod kit;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use gateway_support::{gateway_over, get, parsed, status};
+use gateway_support::{clients, gateway_over, get, parsed, status};
 use kit::{Answer, Stub};
 use unanimous::discovery::{Discovery, Endpoint, Instance};
-use unanimous::gateway::{Pools, Standing, client};
+use unanimous::gateway::{Pools, Standing};
 
 const CHECKED: &str = "health = { path = \"/health\", interval = \"250ms\", healthy = 1, unhealthy = 2 }";
 const EJECTED: &str = "outlier = { consecutive = 2, base_time = \"1h\", max_time = \"1h\" }";
@@ -33,7 +33,7 @@ struct Front {
 
 impl Front {
     async fn of(config: &str) -> Self {
-        let pools = Pools::new(client(&parsed(config).gateway).unwrap());
+        let pools = Pools::new(clients(&parsed(config)));
         let mut front = Self { gateway: SocketAddr::from(([127, 0, 0, 1], 1)), pools };
         front.reload(config).await;
         front
@@ -221,7 +221,7 @@ async fn checks_follow_discovery_and_end_with_the_pools() {
     let (one, two, three) = (Stub::start().await, Stub::start().await, Stub::start().await);
     let before = tasks();
     let (discovery, parsed) = (Arc::new(Changing::default()), parsed(&config(&[&one], CHECKED)));
-    let pools = Pools::new(client(&parsed.gateway).unwrap());
+    let pools = Pools::new(clients(&parsed));
     pools.configure(parsed.policies(), discovery.clone());
     for (stubs, count) in [(vec![&one, &two], 2), (vec![&one, &two, &three], 3), (vec![&two], 1), (vec![], 0)]
     {

@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers: a module of `src/` may use modules of a lower rank only. `docs/ARCHITECTURE.md` has the same table.
-const RANKS: [(&str, u8); 18] = [
+const RANKS: [(&str, u8); 19] = [
     ("clock", 0),
     ("budget", 0),
     ("crash", 0),
     ("watched", 0),
     ("trace", 0),
+    ("clients", 0),
     ("discovery", 1),
     ("txn", 1),
     ("balance", 1),

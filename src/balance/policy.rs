@@ -3,9 +3,13 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::clients::Speaks;
+
 /// How one service is called. The default asks its instances in turn and does nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
+    /// What it speaks.
+    pub speaks: Speaks,
     /// How an instance is chosen.
     pub choice: Choice,
     /// How long an instance that is new, or was away, gets less than its share.

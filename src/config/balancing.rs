@@ -67,6 +67,7 @@ pub(super) fn policy(file: &ServiceFile, findings: &mut Findings<'_>) -> Result<
     }
     let health = file.health.as_ref().map(|health| self::health(health, findings)).transpose();
     Ok(Policy {
+        speaks: super::services::speaks(file),
         choice: choice?,
         slow_start,
         panic_percent,

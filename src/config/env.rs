@@ -114,6 +114,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("services.*.outlier.max_time", Kind::Text),
     ("services.*.outlier.requests_min", Kind::Literal),
     ("services.*.outlier.window", Kind::Text),
+    ("services.*.protocol", Kind::Text),
     ("services.*.retries.per_second", Kind::Literal),
     ("services.*.retries.percent", Kind::Literal),
     ("services.*.transaction.prepare", Kind::Text),

@@ -112,6 +112,14 @@ pub(super) struct ServiceFile {
     #[serde(default)]
     pub(super) retries: RetriesFile,
     pub(super) transaction: Option<TransactionFile>,
+    pub(super) protocol: Option<ProtocolFile>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Derive)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum ProtocolFile {
+    Http1,
+    Http2,
 }
 
 /// `[services.NAME.transaction]`; see `TransactionOptions`.

@@ -94,10 +94,25 @@ impl Reader<'_, '_, '_> {
 
     pub(super) fn rewrite(&mut self, file: &ForwardFile) -> Result<Rewrite, Noted> {
         let host = file.host.as_ref().map_or(Ok(SentHost::Endpoint), |host| self.sent_host(host));
+        self.check_host(file);
         let request = self.header_edit(&file.request_headers);
         let response = self.header_edit(&file.response_headers);
         let query = self.query_edit(&file.query);
         Ok(Rewrite { host: host?, request: request?, response: response?, query: query? })
+    }
+
+    /// In HTTP/2 the host is a part of what says where the call goes.
+    fn check_host(&mut self, file: &ForwardFile) {
+        let split = file.split.iter().flat_map(toml::Spanned::get_ref).map(|share| &share.service);
+        let mut services = file.service.iter().chain(split);
+        let http2 = services.find(|service| self.known.is_http2(service.get_ref()));
+        if let (Some(host), Some(service)) = (&file.host, http2) {
+            let message = format!(
+                "the service `{}` speaks HTTP/2, and is asked for the host of its endpoint only; leave `host` out",
+                service.get_ref()
+            );
+            self.findings.add(&host.span(), message);
+        }
     }
 
     fn sent_host(&mut self, text: &Text) -> Result<SentHost, Noted> {

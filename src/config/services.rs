@@ -10,9 +10,10 @@ use super::Service;
 use super::balancing::{self, Retryable};
 use super::discovery::{Consul, spec};
 use super::failover::failovers;
-use super::file::{BodyFile, RetryFile, ServiceFile, Text, TransactionFile};
+use super::file::{BodyFile, ProtocolFile, RetryFile, ServiceFile, Text, TransactionFile};
 use super::findings::{Findings, Noted, nearest};
 use super::resolve::{COUNT, WAIT};
+use crate::clients::Speaks;
 use crate::discovery::Endpoint;
 use crate::gateway::{Params, Template};
 use crate::participant::options::{CallBody, Retry, TransactionOptions};
@@ -27,6 +28,11 @@ impl<'a> Known<'a> {
     pub(super) fn of(files: &'a BTreeMap<Text, ServiceFile>, connect_timeout: Duration) -> Self {
         let files = files.iter().map(|(name, file)| (name.get_ref().as_str(), file)).collect();
         Self { files, connect_timeout }
+    }
+
+    /// Whether a service speaks HTTP/2.
+    pub(super) fn is_http2(&self, service: &str) -> bool {
+        self.files.get(service).is_some_and(|file| speaks(file) == Speaks::Http2)
     }
 
     /// What a route has to fit that asks this service more than once.
@@ -87,6 +93,8 @@ pub(super) fn services(
         let transaction = file.transaction.as_ref().map(|file| transaction(file, findings)).transpose();
         let policy = balancing::policy(file, findings);
         if let (Ok(mut spec), Ok(policy), Ok(transaction)) = (spec, policy, transaction) {
+            let speaks = speaks(file);
+            let transaction = transaction.map(|options| TransactionOptions { speaks, ..options });
             spec.stand_ins = failovers.remove(name.get_ref()).unwrap_or_default().into();
             let service = Service { spec, policy, transaction, section: String::new() };
             services.insert(name.get_ref().clone(), service);
@@ -107,6 +115,14 @@ fn check_name(name: &Text, findings: &mut Findings<'_>) {
                 "`{text}` cannot be the name of a service; use 1 to 64 letters, digits, `-`, `_` and `.`"
             ),
         );
+    }
+}
+
+/// What a service speaks.
+pub(super) fn speaks(file: &ServiceFile) -> Speaks {
+    match file.protocol {
+        Some(ProtocolFile::Http2) => Speaks::Http2,
+        Some(ProtocolFile::Http1) | None => Speaks::Http1,
     }
 }
 
@@ -142,6 +158,7 @@ fn transaction(file: &TransactionFile, findings: &mut Findings<'_>) -> Result<Tr
         BodyFile::Request => CallBody::Request,
     };
     Ok(TransactionOptions {
+        speaks: Speaks::default(),
         prepare: prepare?,
         commit: commit?,
         abort: abort?,

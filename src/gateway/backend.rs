@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use http_body_util::LengthLimitError;
-use reqwest::{Client, Request, Response, Url};
+use reqwest::{Request, Response, Url};
 
 use super::key::key;
-use super::options::GatewayOptions;
 use super::pattern::Params;
 use super::pools::{Busy, Pool, Pools, Round, Shed, Went, now};
 use super::problem::Problem;
@@ -21,6 +20,7 @@ use super::shares::{Share, Shares};
 use super::tries::{Tries, went};
 use super::upload::Upload;
 use crate::balance::{RetryRule, is_harmless};
+use crate::clients::{Clients, Speaks};
 use crate::discovery::{Discovery, Endpoint};
 
 /// The field by which a service that is declared idempotent knows a request again.
@@ -29,7 +29,7 @@ pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 /// All services, and the connections to them.
 pub(super) struct Backends {
     discovery: Arc<dyn Discovery>,
-    client: Client,
+    clients: Clients,
     answered: Answered,
     waiting: Shares,
     /// Each service, and those who stand in for it, in the order in which they are asked.
@@ -94,21 +94,6 @@ pub(super) enum Failure {
     BodyTooLong,
 }
 
-/// The client for all calls to services. It follows no redirect, uses no proxy of the environment, adds
-/// nothing of its own and repeats nothing: each of these is for the gateway to decide.
-pub fn client(options: &GatewayOptions) -> reqwest::Result<Client> {
-    Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .connect_timeout(options.connect_timeout)
-        .pool_idle_timeout(options.pool_idle)
-        .tcp_nodelay(true)
-        .http1_only()
-        .build()
-}
-
 /// What a client holds while it waits for the last byte of an answer: its place, and the instance that it keeps busy.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -124,7 +109,7 @@ impl Backends {
         waiting: Shares,
         services: impl Iterator<Item = &'a str>,
     ) -> Self {
-        let client = pools.client().clone();
+        let clients = pools.clients().clone();
         let candidate = |name: &str| Candidate { name: name.to_owned(), pool: pools.pool(name) };
         let candidates = |service: &'a str| {
             let stand_ins = discovery.stand_ins(service);
@@ -132,7 +117,7 @@ impl Backends {
             (service.to_owned(), names.map(candidate).collect())
         };
         let of_each = services.map(candidates).collect();
-        Self { discovery, client, answered, waiting, of_each, _pools: pools }
+        Self { discovery, clients, answered, waiting, of_each, _pools: pools }
     }
 
     /// Makes the call at the endpoint that is chosen for it, and at others where it may be tried again. The client waits
@@ -143,7 +128,8 @@ impl Backends {
         let (name, pool) = (service.name.as_str(), &service.pool);
         let slot = pool.enter(now(), fastrand::f64())?;
         let members = pool.members(self.discovery.instances(name), now());
-        let answer = Tries::new(&self.client, call, pool, Round::of(members), slot).run().await;
+        let client = self.clients.of(pool.policy().speaks);
+        let answer = Tries::new(client, call, pool, Round::of(members), slot).run().await;
         if let Some(went) = went(answer.as_ref().map(|(answer, _)| answer)) {
             pool.outcome(went == Went::Failed, now());
         }
@@ -152,6 +138,13 @@ impl Backends {
             (self.answered)(name);
         }
         Ok((answer, Held { _share: share, _busy: busy }))
+    }
+
+    /// What a service and all who stand in for it speak: HTTP/1.1 only where each of them does.
+    pub(super) fn speaks(&self, service: &str) -> Speaks {
+        let speaks_http2 = |candidate: &Candidate| candidate.pool.policy().speaks == Speaks::Http2;
+        let is_one = self.of_each.get(service).is_some_and(|all| all.iter().any(speaks_http2));
+        if is_one { Speaks::Http2 } else { Speaks::Http1 }
     }
 
     /// What of a request says where it goes, where the service is balanced by hash.

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 
@@ -16,6 +16,7 @@ use super::route::ForwardRoute;
 use super::tunnel::Wish;
 use super::upload::Upload;
 use super::{Gateway, Matched};
+use crate::clients::Speaks;
 
 impl Gateway {
     /// Forwards a request and gives the service's answer, or a problem of our own: 502 `unreachable`,
@@ -27,15 +28,19 @@ impl Gateway {
         client: &Caller,
     ) -> Response {
         let (mut parts, body) = request.into_parts();
-        let wish = Wish::of(&mut parts);
         let target = match matched.route.target(&matched.params, &matched.path, parts.uri.query()) {
             Ok(target) => target,
             Err(reason) => return Problem::from(reason).into_response(),
         };
         let service = matched.route.to.pick(&mut fastrand::Rng::new());
+        let speaks = self.backends.speaks(service);
+        // In HTTP/2 a connection carries many requests, and none of them can have it for itself.
+        let wish = Wish::of(&mut parts).filter(|_| speaks == Speaks::Http1);
         let upload = self.upload(matched.route, service, &parts, body).await;
         let key = self.backends.key(service, &parts.headers, &matched.params);
+        let te = headers::te(&parts.headers, speaks);
         let mut call = Call { key, ..call(matched, service, parts, target, upload, client) };
+        call.headers.extend(te);
         if let Some(wish) = &wish {
             wish.add_to(&mut call.headers);
         }
@@ -72,7 +77,6 @@ fn call<'a>(
     route.rewrite.request.apply(&mut headers, &matched.params);
     route.rewrite.host.apply(&mut headers, &parts);
     client.add_to(&mut headers);
-    headers::pass_te(&mut headers, &parts.headers);
     Call {
         service,
         method: parts.method,
@@ -97,6 +101,8 @@ fn from_backend(
         return Failure::Broken.problem(service).into_response();
     }
     let (mut parts, body) = http::Response::from(answer).into_parts();
+    // What the backend spoke is not what the client does.
+    parts.version = Version::HTTP_11;
     headers::from_backend(&mut parts.headers);
     matched.route.rewrite.response.apply(&mut parts.headers, &matched.params);
     // What the client library noted about the connection is not for the next one.

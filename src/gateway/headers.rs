@@ -10,6 +10,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::problem::GATEWAY_ERROR;
+use crate::clients::Speaks;
+
 /// The name this gateway gives itself in the `Via` of answers.
 const PSEUDONYM: &str = "1.1 unanimous";
 
@@ -91,13 +94,18 @@ pub(super) fn for_part(client: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Says to a backend that trailers can be had, where the client has said so: the only thing in `TE` that is for all the way.
-pub(super) fn pass_te(headers: &mut HeaderMap, client: &HeaderMap) {
+/// What says to a backend that trailers can be had, where the client has said so: the only thing in `TE` that is for all the
+/// way. In HTTP/2 there is no `Connection` to say that `TE` is not.
+pub(super) fn te(client: &HeaderMap, speaks: Speaks) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     let takes = client.get_all(TE).iter().filter_map(|value| value.to_str().ok());
     if takes.flat_map(|list| list.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("trailers")) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        if speaks == Speaks::Http1 {
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
     }
+    headers
 }
 
 /// Takes out of trailers what does not belong there.
@@ -110,6 +118,8 @@ pub(super) fn trailers(trailers: &mut HeaderMap) {
 /// Makes the fields of a backend's answer fit for the client.
 pub(super) fn from_backend(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
+    // Only we may say that an error is ours.
+    headers.remove(GATEWAY_ERROR);
     add_via(headers);
 }
 

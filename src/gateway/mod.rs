@@ -53,7 +53,7 @@ use futures_util::Stream;
 use http::Method;
 use http::request::Parts;
 
-pub use backend::{Answered, client};
+pub use backend::Answered;
 pub use caller::{Caller, REQUEST_ID, Trust};
 pub use explain::{Call, Explained, Lost};
 pub use headers::headers_for_work;

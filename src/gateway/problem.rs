@@ -26,6 +26,9 @@ pub fn what_may_be_asked(allow: &[Method]) -> Response {
     response
 }
 
+/// Says that an error is the gateway's own and not of a backend, and has its code: whoever reads only heads can tell them apart.
+pub(super) const GATEWAY_ERROR: HeaderName = HeaderName::from_static("x-gateway-error");
+
 /// An error that the gateway answers with, as `application/problem+json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
@@ -125,6 +128,7 @@ impl IntoResponse for Problem {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(GATEWAY_ERROR, HeaderValue::from_static(self.code));
         headers.extend(self.headers);
         response
     }
@@ -163,5 +167,6 @@ mod tests {
         assert_eq!(response.status(), 405);
         assert_eq!(response.headers()[ALLOW], "GET, HEAD");
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        assert_eq!(response.headers()[GATEWAY_ERROR], "method_not_allowed");
     }
 }

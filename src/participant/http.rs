@@ -15,6 +15,7 @@ use super::services::{Service, Services};
 use super::wire::{self, Message, Sender};
 use super::{Call, Participants, Reply};
 use crate::budget::Halves;
+use crate::clients::Clients;
 use crate::discovery::Endpoint;
 use crate::txn::Operation;
 
@@ -37,7 +38,7 @@ pub struct Attempt<'a> {
 /// The production implementation.
 #[derive(Clone)]
 pub struct HttpParticipants {
-    client: Client,
+    clients: Clients,
     services: Arc<Services>,
     sender: Arc<Sender>,
     observer: Observer,
@@ -46,24 +47,24 @@ pub struct HttpParticipants {
 }
 
 impl HttpParticipants {
-    /// Participants reached through `client`, which must not retry, redirect or use a proxy by
-    /// itself. A work answer may have at most `reply_max` bytes, and all that are held together as many as `answers` has.
+    /// Participants reached through `clients`. A work answer may have at most `reply_max` bytes, and all that are held together as many as `answers` has.
     #[must_use]
     pub fn new(
-        client: Client,
+        clients: Clients,
         services: Arc<Services>,
         sender: Sender,
         observer: Observer,
         reply_max: usize,
         answers: Halves,
     ) -> Self {
-        Self { client, services, sender: Arc::new(sender), observer, reply_max, answers }
+        Self { clients, services, sender: Arc::new(sender), observer, reply_max, answers }
     }
 
     /// Tries the endpoints in turn until one may have received the call.
     async fn attempt(&self, call: &Call, service: &Service) -> (Outcome, Option<Endpoint>) {
+        let client = self.clients.of(service.options.speaks);
         for endpoint in service.endpoints(call) {
-            match timeout(service.options.timeout, self.send(call, &endpoint)).await {
+            match timeout(service.options.timeout, self.send(client, call, &endpoint)).await {
                 Ok(Outcome::NeverSent) => {}
                 Ok(outcome) => return (outcome, Some(endpoint)),
                 Err(_) => return (Outcome::Late, Some(endpoint)),
@@ -72,10 +73,10 @@ impl HttpParticipants {
         (Outcome::NeverSent, None)
     }
 
-    async fn send(&self, call: &Call, endpoint: &Endpoint) -> Outcome {
+    async fn send(&self, client: &Client, call: &Call, endpoint: &Endpoint) -> Outcome {
         let Message { method, url, headers, body } =
             wire::message(call, &self.sender, endpoint, fastrand::u64(1..));
-        let request = self.client.request(method, url).headers(headers).body(body);
+        let request = client.request(method, url).headers(headers).body(body);
         match request.send().await {
             Ok(response) => self.receive(call, response).await,
             // Only a failure to connect is known to have sent nothing (and a URL that is none).

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use crate::clients::Speaks;
+
 /// How a service keeps the participant protocol (contract section 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransactionOptions {
+    /// What the service speaks.
+    pub speaks: Speaks,
     /// Path of the prepare call; `None`: the answer to the work call is the vote.
     pub prepare: Option<String>,
     /// Path of the commit call.

@@ -24,13 +24,14 @@ use super::public::{Public, Wires};
 use super::reload::{self, Origin, Reloader, Sections, Triggers, Unchanging};
 use crate::balance::Policy;
 use crate::budget::Halves;
+use crate::clients::Clients;
 use crate::clock::SystemClock;
 use crate::coordinator::Coordinator;
 use crate::coordinator::options::CoordinatorOptions;
 use crate::discovery::consul::register::Entry;
 use crate::discovery::{Discovery, Spec};
 use crate::gateway::guard::{Guards, Limiters};
-use crate::gateway::{GatewayOptions, Pools, RouteTable, Shares, Trust, client};
+use crate::gateway::{GatewayOptions, Pools, RouteTable, Shares, Trust};
 use crate::journal::options::LogOptions;
 use crate::journal::replay::Found;
 use crate::journal::{Journal, JournalError, Poisoned};
@@ -305,9 +306,13 @@ fn participants(
 ) -> Result<HttpParticipants, Stopped> {
     let metrics = metrics.clone();
     let observer = Arc::new(move |attempt: &Attempt<'_>| metrics.call(attempt));
-    let (client, answer_max) = (client(&setup.gateway)?, setup.gateway.answer_max);
+    let (clients, answer_max) = (clients(&setup.gateway)?, setup.gateway.answer_max);
     let answers = Halves::new(setup.node.body_budget);
-    Ok(HttpParticipants::new(client, services, sender, observer, answer_max, answers))
+    Ok(HttpParticipants::new(clients, services, sender, observer, answer_max, answers))
+}
+
+fn clients(options: &GatewayOptions) -> reqwest::Result<Clients> {
+    Clients::new(options.connect_timeout, options.pool_idle)
 }
 
 fn coordinator(
@@ -331,7 +336,7 @@ fn public(
 ) -> Result<(Arc<Public<HttpParticipants>>, Wires), Stopped> {
     // Whoever waits for a service hears of it also where the answer was to a forwarded request.
     let services = services.clone();
-    let pools = Pools::new(client(&setup.gateway)?);
+    let pools = Pools::new(clients(&setup.gateway)?);
     let read = pools.clone();
     metrics.watch_pools(move || read.readings());
     let wires = Wires {

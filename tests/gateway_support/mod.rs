@@ -12,9 +12,15 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use unanimous::budget::Halves;
+use unanimous::clients::Clients;
 use unanimous::config::Config;
 use unanimous::discovery::Discovery;
-use unanimous::gateway::{Gateway, Pools, Problem, Routed, Shares, Trust, client, what_may_be_asked};
+use unanimous::gateway::{Gateway, Pools, Problem, Routed, Shares, Trust, what_may_be_asked};
+
+/// The clients that a node with this configuration would have.
+pub(crate) fn clients(config: &Config) -> Clients {
+    Clients::new(config.gateway.connect_timeout, config.gateway.pool_idle).expect("clients")
+}
 
 /// What a backend saw, in the order it saw it.
 pub(crate) type Seen = Arc<Mutex<Vec<String>>>;
@@ -91,7 +97,7 @@ pub(crate) async fn gateway(config: &str) -> SocketAddr {
 /// The same, with a limit on the bytes of bodies it holds.
 pub(crate) async fn gateway_with_budget(config: &str, budget: usize) -> SocketAddr {
     let parsed = parsed(config);
-    let pools = Pools::new(client(&parsed.gateway).expect("a client"));
+    let pools = Pools::new(clients(&parsed));
     let discovery = Arc::new(parsed.discovery());
     gateway_over(parsed, budget, &pools, discovery).await
 }

@@ -215,7 +215,9 @@ impl Attack {
         let is_needed = plays.iter().any(Play::goes_on) || shown.is_some();
         let commits = plays.iter().map(Play::commits).sum();
         let restarted = if is_needed {
-            self.restarter.restart(&self.target.endpoints, self.limits.restart).await
+            self.restarter
+                .restart(&self.target.endpoints, self.target.options.speaks, self.limits.restart)
+                .await
         } else {
             Ok(())
         };

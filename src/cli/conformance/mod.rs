@@ -228,7 +228,7 @@ pub enum ConformanceError {
 pub async fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, ConformanceError> {
     let target = Target::of(args)?;
     let look = args.look.as_deref().map(|path| target.url(path)).transpose()?;
-    let sender = Sender::new(target.options.timeout)?;
+    let sender = Sender::new(target.options.speaks, target.options.timeout)?;
     let coordinator = Coordinator::start(args.listen, args.advertise.as_deref()).await;
     let coordinator =
         coordinator.map_err(|source| ConformanceError::Listen { address: args.listen, source })?;

@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::sender::client;
+use crate::clients::Speaks;
 use crate::discovery::Endpoint;
-use crate::gateway::{GatewayOptions, client};
 
 /// Between two looks whether it answers.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -41,7 +42,12 @@ pub(super) enum Restarter {
 
 impl Restarter {
     /// Restarts the participant and waits until it answers; a sentence where that did not work.
-    pub(super) async fn restart(&self, endpoints: &[Endpoint], within: Duration) -> Result<(), String> {
+    pub(super) async fn restart(
+        &self,
+        endpoints: &[Endpoint],
+        speaks: Speaks,
+        within: Duration,
+    ) -> Result<(), String> {
         let mut held = Vec::new();
         for endpoint in endpoints {
             held.extend(connection(endpoint).await.map(|connection| (endpoint, connection)));
@@ -54,7 +60,7 @@ impl Restarter {
             Self::Person => ask().await?,
         }
         for endpoint in endpoints {
-            answering(endpoint, within).await?;
+            answering(endpoint, speaks, within).await?;
         }
         for (endpoint, connection) in held {
             doubt_if_open(endpoint, connection).await;
@@ -119,12 +125,12 @@ async fn ask() -> Result<(), String> {
 /// Waits until it answers a request that asks for nothing, and still does a moment later: a process that was just killed
 /// may answer once more. Any answer will do but one that says that it is still coming up; whoever says that for all the time
 /// has answered.
-async fn answering(endpoint: &Endpoint, within: Duration) -> Result<(), String> {
+async fn answering(endpoint: &Endpoint, speaks: Speaks, within: Duration) -> Result<(), String> {
     let (url, began, mut answers) = (format!("{endpoint}/"), Instant::now(), 0);
     while answers < 2 {
         sleep(MOMENT).await;
         // A client of its own: no connection to the process that was killed is used again.
-        let client = client(&GatewayOptions::default()).map_err(|error| error.to_string())?;
+        let client = client(speaks).map_err(|error| error.to_string())?;
         let answer = timeout(ANSWER, client.get(&url).send()).await;
         let status = answer.ok().and_then(Result::ok).map(|answer| answer.status());
         answers = if status.is_some_and(|status| !COMING_UP.contains(&status)) { answers + 1 } else { 0 };

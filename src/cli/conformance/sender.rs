@@ -10,8 +10,9 @@ use http::{HeaderMap, Method};
 use reqwest::{Client, Response};
 use tokio::time::{Instant, timeout};
 
+use crate::clients::{Clients, Speaks};
 use crate::discovery::Endpoint;
-use crate::gateway::{GatewayOptions, client};
+use crate::gateway::GatewayOptions;
 use crate::participant::answer::{Answer, Outcome, is_no, meaning};
 use crate::participant::wire::{Message, Sender as Coordinator, message, retry_after, vote};
 use crate::participant::{Call, Reply};
@@ -23,6 +24,7 @@ const KEPT_MAX: usize = 2_000;
 /// Sends calls.
 #[derive(Debug)]
 pub(super) struct Sender {
+    speaks: Speaks,
     client: Client,
     timeout: Duration,
     answer_max: usize,
@@ -78,15 +80,21 @@ pub struct Answered {
     outcome: Outcome,
 }
 
+/// A client as a node has it, with no connection yet.
+pub(super) fn client(speaks: Speaks) -> reqwest::Result<Client> {
+    let options = GatewayOptions::default();
+    Ok(Clients::new(options.connect_timeout, options.pool_idle)?.of(speaks).clone())
+}
+
 impl Sender {
-    pub(super) fn new(timeout: Duration) -> reqwest::Result<Self> {
-        let options = GatewayOptions::default();
-        Ok(Self { client: client(&options)?, timeout, answer_max: options.answer_max })
+    pub(super) fn new(speaks: Speaks, timeout: Duration) -> reqwest::Result<Self> {
+        let answer_max = GatewayOptions::default().answer_max;
+        Ok(Self { speaks, client: client(speaks)?, timeout, answer_max })
     }
 
     /// Forgets every open connection: after a restart they lead nowhere.
     pub(super) fn renew(&mut self) -> reqwest::Result<()> {
-        self.client = client(&GatewayOptions::default())?;
+        self.client = client(self.speaks)?;
         Ok(())
     }
 

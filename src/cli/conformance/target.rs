@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::{Args, Carry, ConformanceError};
 use crate::budget::Halves;
+use crate::clients::Speaks;
 use crate::clock::Timestamp;
 use crate::config::{self, Config, endpoint};
 use crate::discovery::Endpoint;
@@ -71,6 +72,7 @@ impl Target {
         };
         let impossible = refused.map(|body| PlannedCall { body, ..possible.clone() });
         let options = TransactionOptions {
+            speaks: Speaks::default(),
             prepare: args.prepare.as_deref().map(checked).transpose()?,
             commit: needed(&args.commit)?,
             abort: needed(&args.abort)?,

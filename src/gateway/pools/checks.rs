@@ -16,6 +16,7 @@ use super::peer::Peer;
 use super::pool::{Pool, lock};
 use super::{Pools, now};
 use crate::balance::HealthPolicy;
+use crate::clients::{Clients, Speaks};
 use crate::discovery::{Discovery, Endpoint};
 
 /// How often discovery is looked at. It answers from memory, and requests look at it too.
@@ -30,7 +31,7 @@ const WHO: HeaderValue = HeaderValue::from_static("unanimous-health-check");
 
 /// The checks that run.
 pub(super) struct Checks {
-    client: Client,
+    clients: Clients,
     tracker: TaskTracker,
     running: Mutex<Running>,
 }
@@ -44,18 +45,19 @@ struct Running {
 
 struct Check {
     policy: HealthPolicy,
+    speaks: Speaks,
     /// Two checks of one address are not the same where the instance was forgotten in between.
     peer: Arc<Peer>,
     task: AbortHandle,
 }
 
 impl Checks {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, tracker: TaskTracker::new(), running: Mutex::default() }
+    pub(super) fn new(clients: Clients) -> Self {
+        Self { clients, tracker: TaskTracker::new(), running: Mutex::default() }
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    pub(super) fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     /// From now on the instances are those that `discovery` says.
@@ -83,7 +85,10 @@ impl Checks {
             let Some(policy) = pool.policy().health.clone() else { continue };
             for peer in members.list.iter().map(|member| &member.peer) {
                 let key = (pool.service().to_owned(), peer.endpoint.clone());
-                let is_same = |check: &Check| check.policy == policy && Arc::ptr_eq(&check.peer, peer);
+                let speaks = pool.policy().speaks;
+                let is_same = |check: &Check| {
+                    check.policy == policy && check.speaks == speaks && Arc::ptr_eq(&check.peer, peer)
+                };
                 let check = match old.remove(&key) {
                     Some(check) if is_same(&check) => check,
                     Some(_) | None => self.begin(pool, peer, &policy),
@@ -95,9 +100,11 @@ impl Checks {
 
     fn begin(&self, pool: &Arc<Pool>, peer: &Arc<Peer>, policy: &HealthPolicy) -> Check {
         let (policy, peer) = (policy.clone(), peer.clone());
-        let task = check(self.client.clone(), pool.clone(), peer.clone(), policy.clone());
+        let speaks = pool.policy().speaks;
+        let client = self.clients.of(speaks).clone();
+        let task = check(client, pool.clone(), peer.clone(), policy.clone());
         let task = self.tracker.spawn(task).abort_handle();
-        Check { policy, peer, task }
+        Check { policy, speaks, peer, task }
     }
 }
 

@@ -32,6 +32,7 @@ pub use reading::{InstanceReading, Reading};
 pub(super) use round::Round;
 
 use crate::balance::Policy;
+use crate::clients::Clients;
 use crate::discovery::Discovery;
 use checks::Checks;
 
@@ -43,10 +44,10 @@ pub struct Pools {
 }
 
 impl Pools {
-    /// Services of which nothing is known. Calls and health checks go out by `client`.
+    /// Services of which nothing is known. Calls and health checks go out by `clients`.
     #[must_use]
-    pub fn new(client: reqwest::Client) -> Arc<Self> {
-        Arc::new(Self { pools: RwLock::default(), checks: Checks::new(client) })
+    pub fn new(clients: Clients) -> Arc<Self> {
+        Arc::new(Self { pools: RwLock::default(), checks: Checks::new(clients) })
     }
 
     /// From now on there are these services, called so, with these instances. What is known of those that were there
@@ -73,9 +74,9 @@ impl Pools {
         self.checks.follow(self, discovery);
     }
 
-    /// The client that calls go out by.
-    pub(super) fn client(&self) -> &reqwest::Client {
-        self.checks.client()
+    /// The clients that calls go out by.
+    pub(super) fn clients(&self) -> &Clients {
+        self.checks.clients()
     }
 
     /// One service. One that nobody has configured is asked in turn and nothing else.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use unanimous::clients::Speaks;
 use unanimous::discovery::{Discovery, Endpoint, Fixed};
 use unanimous::participant::answer::meaning;
 use unanimous::participant::options::{CallBody, Retry, TransactionOptions};
@@ -47,6 +48,7 @@ impl Network {
         let world = sim.world();
         let settings = &world.settings;
         let options = |has_prepare: bool| TransactionOptions {
+            speaks: Speaks::Http1,
             prepare: has_prepare.then(|| "/tx/prepare".to_owned()),
             commit: "/tx/commit".to_owned(),
             abort: "/tx/abort".to_owned(),
