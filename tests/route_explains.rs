@@ -49,7 +49,7 @@ forward = { service = "s" }
 [[routes]]
 id = "method"
 match = { path = "/a/{x}", methods = ["PUT", "POST"] }
-transaction = { branches = [{ service = "s", path = "/work/{x}", method = "PATCH" }] }
+transaction = { branches = [{ service = "s", path = "/orders/{x}", method = "PATCH" }] }
 [[routes]]
 id = "get"
 match = { path = "/a/{x}", methods = ["GET"] }
@@ -128,7 +128,7 @@ fn what_would_be_sent_is_said_for_every_kind_of_route() {
     );
     assert_eq!(
         calls("PUT /a/7?z=1"),
-        r#"[{"service":"s","percent":100,"method":"PATCH","target":"/work/7?z=1"}]"#
+        r#"[{"service":"s","percent":100,"method":"PATCH","target":"/orders/7?z=1"}]"#
     );
     let (first, _) = told(config.path(), "DELETE /x/y?z=1");
     assert_eq!(
