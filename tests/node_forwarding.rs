@@ -54,6 +54,7 @@ async fn a_request_has_one_name_on_both_sides_of_the_gateway() {
         .await
         .expect(405);
     assert_eq!(refused.header("x-request-id"), "order-9");
+    assert_eq!(refused.header("x-gateway-error"), "method_not_allowed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
