@@ -11,6 +11,7 @@ async fn the_first_part_of_an_answer_arrives_before_the_last_is_sent() {
     let mut client = TcpStream::connect(forwarding_to(&[address]).await).await.unwrap();
     send(&mut client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut backend = accept(&listener).await;
+    read_until(&mut backend, "\r\n\r\n").await;
     send(&mut backend, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await;
     read_until(&mut client, "first").await;
     send(&mut backend, "6\r\nsecond\r\n0\r\n\r\n").await;
