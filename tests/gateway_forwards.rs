@@ -59,6 +59,7 @@ async fn a_request_goes_out_with_path_query_and_the_host_of_the_backend() {
     let request = &seen(&record)[0];
     assert!(request.starts_with("GET /a%2Fb/~c?x=1&y=%20 HTTP/1.1\r\n"), "{request}");
     assert!(has_line(request, &format!("host: {backend}")), "{request}");
+    assert!(!request.contains("accept:"), "nothing is said that the client has not said: {request}");
 }
 
 #[tokio::test]

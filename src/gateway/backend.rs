@@ -8,9 +8,11 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::body::Body;
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri};
 use http_body_util::LengthLimitError;
-use reqwest::{Request, Response, Url};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
 
 use super::key::key;
 use super::pattern::Params;
@@ -20,7 +22,7 @@ use super::shares::{Share, Shares};
 use super::tries::{Tries, went};
 use super::upload::Upload;
 use crate::balance::{RetryRule, is_harmless};
-use crate::clients::{Clients, Speaks};
+use crate::clients::{Forwarders, Speaks};
 use crate::discovery::{Discovery, Endpoint};
 
 /// The field by which a service that is declared idempotent knows a request again.
@@ -29,7 +31,7 @@ pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 /// All services, and the connections to them.
 pub(super) struct Backends {
     discovery: Arc<dyn Discovery>,
-    clients: Clients,
+    clients: Forwarders,
     answered: Answered,
     waiting: Shares,
     /// Each service, and those who stand in for it, in the order in which they are asked.
@@ -122,7 +124,7 @@ impl Backends {
 
     /// Makes the call at the endpoint that is chosen for it, and at others where it may be tried again. The client waits
     /// until what it holds is dropped.
-    pub(super) async fn send(&self, call: &Call<'_>) -> Result<(Response, Held), Failure> {
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<(Response<Incoming>, Held), Failure> {
         let share = self.waiting.take(call.service).ok_or(Failure::Crowded)?;
         let service = self.serving(call.service).ok_or(Failure::Unreachable)?;
         let (name, pool) = (service.name.as_str(), &service.pool);
@@ -173,11 +175,11 @@ impl Backends {
 
 impl Call<'_> {
     /// The request as it goes to this endpoint.
-    pub(super) fn request(&self, endpoint: &Endpoint) -> Option<Request> {
-        let url = Url::parse(&format!("{endpoint}{}", self.target)).ok()?;
-        let mut request = Request::new(self.method.clone(), url);
+    pub(super) fn request(&self, endpoint: &Endpoint) -> Option<Request<Body>> {
+        let mut request = Request::new(self.upload.lend());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::try_from(format!("{endpoint}{}", self.target)).ok()?;
         *request.headers_mut() = self.headers.clone();
-        *request.body_mut() = self.upload.lend();
         Some(request)
     }
 }
@@ -199,7 +201,7 @@ impl Failure {
     }
 
     /// What the client library says.
-    pub(super) fn of(error: &reqwest::Error) -> Self {
+    pub(super) fn of(error: &legacy::Error) -> Self {
         let causes = || std::iter::successors(error.source(), |cause| (*cause).source());
         if causes().any(<dyn Error>::is::<LengthLimitError>) {
             Self::BodyTooLong

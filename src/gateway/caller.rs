@@ -26,6 +26,9 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The name of a request in logs, on both sides of the gateway.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Fields of which there may be several.
+const MANY: [HeaderName; 2] = [TRACESTATE, VIA];
+
 /// Longer ones are replaced: every one of them stands in many lines.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -50,7 +53,7 @@ pub struct Caller {
     /// Drawn at random.
     number: u128,
     /// Fields that say to a backend for whom it works. Each call has a span of its own besides.
-    fields: HeaderMap,
+    fields: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Trust {
@@ -76,10 +79,10 @@ impl Trust {
         let request_id = request_id(&request.headers).cloned();
         let caller = Caller {
             address: self.client(said.hops.as_deref(), peer),
-            request_id: request_id.unwrap_or_else(|| value(&format!("{number:032x}"))),
+            request_id: request_id.unwrap_or_else(|| value(format!("{number:032x}"))),
             trace: traceparent(&request.headers),
             number,
-            fields: HeaderMap::new(),
+            fields: Vec::new(),
         };
         Ok(caller.with_fields(self, request, peer, &said))
     }
@@ -107,14 +110,16 @@ impl Trust {
 impl Caller {
     /// Says to a backend for whom the call is made, in place of all that `headers` say of that.
     pub fn add_to(&self, headers: &mut HeaderMap) {
-        for name in self.fields.keys().filter(|name| *name != VIA) {
-            headers.remove(name);
-        }
+        headers.remove(TRACESTATE);
         for (name, value) in &self.fields {
-            headers.append(name.clone(), value.clone());
+            if MANY.contains(name) {
+                headers.append(name, value.clone());
+            } else {
+                headers.insert(name, value.clone());
+            }
         }
         // None is begun here: whether a backend records what nobody else does is for the backend to say.
-        let parent = self.trace.map(|trace| value(&trace.parent(fastrand::u64(..)).to_string()));
+        let parent = self.trace.map(|trace| value(trace.parent(fastrand::u64(..)).to_string()));
         headers.extend(parent.map(|parent| (TRACEPARENT, parent)));
     }
 
@@ -131,19 +136,23 @@ impl Caller {
         let host = request.headers.get(HOST).cloned().or_else(target);
         let own = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
         let port = own.rsplit_once(':').map(|(_, port)| port).filter(|port| port.parse::<u16>().is_ok());
+        let port = || port.map_or(HeaderValue::from_static("80"), |port| value(port.to_owned()));
+        let via = format!("{} {}", protocol(request.version), trust.pseudonym);
         let fields = &mut self.fields;
-        fields.insert(FORWARDED_FOR, joined(said.hops.as_deref(), &peer.to_string()));
-        fields.insert(FORWARDED, joined(said.forwarded.as_deref(), &element(peer, own)));
-        fields.insert(FORWARDED_PROTO, said.proto.cloned().unwrap_or(HeaderValue::from_static("http")));
-        fields.insert(FORWARDED_PORT, said.port.cloned().unwrap_or_else(|| value(port.unwrap_or("80"))));
+        fields.extend([
+            (FORWARDED_FOR, joined(said.hops.as_deref(), peer.to_string())),
+            (FORWARDED, joined(said.forwarded.as_deref(), element(peer, own))),
+            (FORWARDED_PROTO, said.proto.cloned().unwrap_or(HeaderValue::from_static("http"))),
+            (FORWARDED_PORT, said.port.cloned().unwrap_or_else(port)),
+            (REAL_IP, value(self.address.to_string())),
+            (REQUEST_ID, self.request_id.clone()),
+            (VIA, value(via)),
+        ]);
         fields.extend(said.host.or(host.as_ref()).map(|host| (FORWARDED_HOST, host.clone())));
         fields.extend(said.prefix.map(|prefix| (FORWARDED_PREFIX, prefix.clone())));
-        fields.insert(REAL_IP, value(&self.address.to_string()));
-        fields.insert(REQUEST_ID, self.request_id.clone());
         // What belongs to a trace that could not be read belongs to nothing (W3C trace context, 3.3).
         let state = request.headers.get_all(TRACESTATE).iter().filter(|_| self.trace.is_some());
         fields.extend(state.map(|state| (TRACESTATE, state.clone())));
-        fields.insert(VIA, value(&format!("{} {}", protocol(request.version), trust.pseudonym)));
         self
     }
 }
@@ -204,9 +213,11 @@ fn element(peer: IpAddr, host: &str) -> String {
     format!("for={node}{host};proto=http")
 }
 
-fn joined(before: Option<&str>, last: &str) -> HeaderValue {
-    let before = before.map(|before| format!("{before}, "));
-    value(&format!("{}{last}", before.unwrap_or_default()))
+fn joined(before: Option<&str>, last: String) -> HeaderValue {
+    value(match before {
+        Some(before) => format!("{before}, {last}"),
+        None => last,
+    })
 }
 
 fn traceparent(headers: &HeaderMap) -> Option<Trace> {
@@ -233,8 +244,8 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("addresses, ids and fields that were read are visible text")
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("addresses, ids and fields that were read are visible text")
 }
 
 #[cfg(test)]

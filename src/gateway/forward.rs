@@ -2,10 +2,11 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
+use http::header::HOST;
 use http::request::Parts;
 use http::{Request, StatusCode, Version};
 use http_body_util::BodyExt as _;
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 
 use super::backend::{Call, Failure, Held};
 use super::caller::Caller;
@@ -67,15 +68,16 @@ impl Gateway {
 fn call<'a>(
     matched: &Matched<'a, ForwardRoute>,
     service: &'a str,
-    parts: Parts,
+    mut parts: Parts,
     target: String,
     upload: Upload,
     client: &Caller,
 ) -> Call<'a> {
     let route = matched.route;
-    let mut headers = headers::from_client(&parts.headers);
+    let host = route.rewrite.host.of(&parts);
+    let mut headers = headers::from_client(std::mem::take(&mut parts.headers));
     route.rewrite.request.apply(&mut headers, &matched.params);
-    route.rewrite.host.apply(&mut headers, &parts);
+    headers.extend(host.map(|host| (HOST, host)));
     client.add_to(&mut headers);
     Call {
         service,
@@ -91,7 +93,7 @@ fn call<'a>(
 }
 
 fn from_backend(
-    answer: reqwest::Response,
+    answer: http::Response<Incoming>,
     held: Held,
     service: &str,
     matched: &Matched<'_, ForwardRoute>,
@@ -100,7 +102,7 @@ fn from_backend(
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Failure::Broken.problem(service).into_response();
     }
-    let (mut parts, body) = http::Response::from(answer).into_parts();
+    let (mut parts, body) = answer.into_parts();
     // What the backend spoke is not what the client does.
     parts.version = Version::HTTP_11;
     headers::from_backend(&mut parts.headers);

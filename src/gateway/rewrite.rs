@@ -59,18 +59,16 @@ pub struct QueryEdit {
 }
 
 impl SentHost {
-    pub(super) fn apply(&self, headers: &mut HeaderMap, request: &Parts) {
+    /// The host that a service is told for this request; `None`: its own.
+    pub(super) fn of(&self, request: &Parts) -> Option<HeaderValue> {
         // In HTTP/2 the host is a part of the target.
         let target = || request.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-        let host = match self {
+        match self {
             Self::Endpoint => None,
             Self::Client => {
                 request.headers.get(HOST).cloned().or_else(target).filter(|host| !host.is_empty())
             }
             Self::Name(name) => Some(name.clone()),
-        };
-        if let Some(host) = host {
-            headers.insert(HOST, host);
         }
     }
 }

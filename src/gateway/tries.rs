@@ -3,25 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use http::header::RETRY_AFTER;
-use reqwest::{Client, Response};
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::backend::{Call, Failure, IDEMPOTENCY_KEY};
 use super::pools::{Busy, Pool, Round, Slot, Went, now};
 use crate::balance::{Ended, Reason, Repeat};
+use crate::clients::Forwarder;
 
 /// A call whose body is still on its way after this time gives its place in the limit of the service back: it waits
 /// for its client. Otherwise a few clients that send slowly could hold all places.
 const UPLOAD_WITHIN: Duration = Duration::from_secs(1);
 
 /// An answer, and the instance that is busy with it.
-pub(super) type Answer = (Response, Busy);
+pub(super) type Answer = (Response<Incoming>, Busy);
 
 /// One call with all its tries.
 pub(super) struct Tries<'a> {
-    client: &'a Client,
+    client: &'a Forwarder,
     call: &'a Call<'a>,
     pool: &'a Arc<Pool>,
     round: Round,
@@ -34,7 +35,7 @@ pub(super) struct Tries<'a> {
 impl<'a> Tries<'a> {
     /// A call that the service lets in.
     pub(super) fn new(
-        client: &'a Client,
+        client: &'a Forwarder,
         call: &'a Call<'a>,
         pool: &'a Arc<Pool>,
         round: Round,
@@ -66,11 +67,11 @@ impl<'a> Tries<'a> {
         last.unwrap_or(Err(Failure::Unreachable))
     }
 
-    async fn try_at(&mut self, busy: &Busy) -> Result<Response, Failure> {
+    async fn try_at(&mut self, busy: &Busy) -> Result<Response<Incoming>, Failure> {
         let endpoint = &busy.peer().endpoint;
         let request = self.call.request(endpoint).ok_or(Failure::Unreachable)?;
         let begun = Instant::now();
-        let answer = self.in_time(begun, self.client.execute(request)).await;
+        let answer = self.in_time(begun, self.client.request(request)).await;
         let took = begun.max(self.call.upload.last_moved()).elapsed();
         let answer = match answer {
             Ok(Ok(answer)) => Ok(answer),
@@ -142,7 +143,7 @@ impl<'a> Tries<'a> {
 }
 
 /// How a try ended; `None` where that is the client's affair.
-fn ended(answer: Result<&Response, &Failure>) -> Option<Ended> {
+fn ended(answer: Result<&Response<Incoming>, &Failure>) -> Option<Ended> {
     match answer {
         Ok(answer) => Some(Ended::Answered(answer.status().as_u16())),
         Err(Failure::Unreachable) => Some(Ended::NeverSent),
@@ -159,7 +160,7 @@ fn ended(answer: Result<&Response, &Failure>) -> Option<Ended> {
 }
 
 /// How a try went, for those who judge the instance; `None` where it says nothing of it.
-pub(super) fn went(answer: Result<&Response, &Failure>) -> Option<Went> {
+pub(super) fn went(answer: Result<&Response<Incoming>, &Failure>) -> Option<Went> {
     match ended(answer)? {
         Ended::Answered(status) if status == StatusCode::TOO_MANY_REQUESTS.as_u16() => Some(Went::Refused),
         // 501 and 505 are said of the request: whoever asks for what there is not must not get an instance ejected.
@@ -170,7 +171,7 @@ pub(super) fn went(answer: Result<&Response, &Failure>) -> Option<Went> {
 }
 
 /// How long the service wants to be left alone, where it says so. What is not in seconds (a date) is for the client.
-fn retry_after(answer: &Response) -> Option<Duration> {
+fn retry_after(answer: &Response<Incoming>) -> Option<Duration> {
     let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok().and_then(|text| text.trim().parse().ok());
     Some(seconds.map_or(Duration::MAX, Duration::from_secs))
 }

@@ -17,6 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Version};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
@@ -78,7 +79,7 @@ impl Wish {
     /// What the client is told of a backend's 101, and the tunnel that begins behind it. It keeps `held` to its end.
     pub(super) fn granted(
         self,
-        answer: reqwest::Response,
+        answer: http::Response<Incoming>,
         held: impl Send + 'static,
         idle_max: Duration,
         service: &str,
@@ -100,8 +101,8 @@ impl Wish {
         let Self { client, exit, .. } = self;
         exit.leads_to(Box::pin(async move {
             let _held = held;
-            if let (Ok(client), Ok(backend)) = tokio::join!(client, answer.upgrade()) {
-                carry(TokioIo::new(client), backend, idle_max).await;
+            if let (Ok(client), Ok(backend)) = tokio::join!(client, hyper::upgrade::on(answer)) {
+                carry(TokioIo::new(client), TokioIo::new(backend), idle_max).await;
             }
         }));
         response

@@ -103,15 +103,17 @@ impl Upload {
         self.with(|state| state.moved)
     }
 
-    /// What an attempt sends; `None` where there is no body.
-    pub(super) fn lend(&self) -> Option<reqwest::Body> {
-        let (has_body, kept) = self.with(|state| (state.has_body, state.kept.clone()));
-        let kept = kept.map(reqwest::Body::from);
-        kept.or_else(|| has_body.then(|| reqwest::Body::wrap(self.lent())))
+    /// What an attempt sends.
+    pub(super) fn lend(&self) -> Body {
+        match self.with(|state| (state.has_body, state.kept.clone())) {
+            (false, _) => Body::empty(),
+            (true, Some(kept)) => Body::from(kept),
+            (true, None) => Body::new(self.lent()),
+        }
     }
 
     fn lent(&self) -> Lent {
-        Lent { upload: self.clone(), body: Mutex::new(None) }
+        Lent { upload: self.clone(), body: None }
     }
 
     fn of(state: State) -> Self {
@@ -126,8 +128,7 @@ impl Upload {
 /// A body on loan: the attempt that first asks for a part of it has it.
 struct Lent {
     upload: Upload,
-    /// Behind a lock only because the client library wants to share it; nobody else does.
-    body: Mutex<Option<Body>>,
+    body: Option<Body>,
 }
 
 impl HttpBody for Lent {
@@ -139,7 +140,6 @@ impl HttpBody for Lent {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let Self { upload, body } = &mut *self;
-        let body = body.get_mut().unwrap_or_else(PoisonError::into_inner);
         if body.is_none() {
             *body = upload.with(|state| state.whole.take());
         }
@@ -164,8 +164,7 @@ impl HttpBody for Lent {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*body {
+        match &self.body {
             Some(body) => body.size_hint(),
             None => self.upload.with(|state| state.whole.as_ref().map(Body::size_hint).unwrap_or_default()),
         }
@@ -188,8 +187,8 @@ mod tests {
     use super::*;
     use crate::budget::Budget;
 
-    async fn text(body: reqwest::Body) -> Result<String, reqwest::Error> {
-        let bytes = http_body_util::BodyExt::collect(body).await?.to_bytes();
+    async fn text(body: Body) -> Result<String, axum::Error> {
+        let bytes = body.collect().await?.to_bytes();
         Ok(String::from_utf8(bytes.to_vec()).unwrap())
     }
 
@@ -213,7 +212,7 @@ mod tests {
             Body::new(StreamBody::new(stream::iter(frames)))
         };
         for upload in [Upload::new(body()), Upload::kept(body(), Budget::new(10).permit()).await] {
-            let sent = upload.lend().unwrap().collect().await.unwrap();
+            let sent = upload.lend().collect().await.unwrap();
             assert_eq!(sent.trailers(), Some(&[("grpc-status", "0")].map(field).into_iter().collect()));
             assert_eq!(sent.to_bytes(), "abc");
             assert!(!upload.is_still_there());
@@ -227,7 +226,7 @@ mod tests {
     #[test]
     fn a_request_without_a_body_can_always_be_tried_again() {
         let upload = Upload::none();
-        assert!(upload.lend().is_none());
+        assert!(upload.lend().is_end_stream());
         assert!(upload.is_still_there() && upload.is_over());
     }
 
@@ -236,7 +235,7 @@ mod tests {
         let budget = Budget::new(10);
         let upload = Upload::kept(Body::from("abc"), budget.permit()).await;
         for _ in 0..3 {
-            assert_eq!(text(upload.lend().unwrap()).await.unwrap(), "abc");
+            assert_eq!(text(upload.lend()).await.unwrap(), "abc");
             assert!(upload.is_still_there());
         }
         assert_eq!(budget.left(), 7);
@@ -258,9 +257,9 @@ mod tests {
         ];
         for (body, budget, length) in cases {
             let upload = Upload::kept(body, Budget::new(budget).permit()).await;
-            assert_eq!(text(upload.lend().unwrap()).await.unwrap().len(), length);
+            assert_eq!(text(upload.lend()).await.unwrap().len(), length);
             assert!(!upload.is_still_there());
-            assert!(text(upload.lend().unwrap()).await.is_err());
+            assert!(text(upload.lend()).await.is_err());
         }
     }
 
@@ -274,7 +273,7 @@ mod tests {
         let (begun, body) = (Instant::now(), Body::from_stream(first.chain(later)));
         let upload = Upload::kept(body, Budget::new(10).permit()).await;
         assert_eq!(begun.elapsed(), KEPT_WITHIN);
-        assert_eq!(text(upload.lend().unwrap()).await.unwrap(), "abc");
+        assert_eq!(text(upload.lend()).await.unwrap(), "abc");
         assert!(!upload.is_still_there());
     }
 }

@@ -173,7 +173,8 @@ where
             let (busy, unread) = (guest.asks(), unread.clone());
             request.extensions_mut().insert(exit.clone());
             let (request, watch) = lingering(request);
-            let answered = (self.answer)(request, client);
+            // On the heap for as long as it takes: an idle connection has no room for it.
+            let answered = Box::pin((self.answer)(request, client));
             async move {
                 let answer = keeping(answered.await, (watch, busy));
                 Ok::<_, Infallible>(match unread {

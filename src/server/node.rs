@@ -24,7 +24,7 @@ use super::public::{Public, Wires};
 use super::reload::{self, Origin, Reloader, Sections, Triggers, Unchanging};
 use crate::balance::Policy;
 use crate::budget::Halves;
-use crate::clients::Clients;
+use crate::clients::{Clients, Forwarders};
 use crate::clock::SystemClock;
 use crate::coordinator::Coordinator;
 use crate::coordinator::options::CoordinatorOptions;
@@ -207,7 +207,7 @@ impl Node {
         let sender = Sender { advertise: advertised.clone(), epoch: journal.epoch() };
         let participants = participants(&setup, services.clone(), sender, &metrics)?;
         let coordinator = coordinator(&setup, participants, &journal, &metrics, &mut found);
-        let (public, wires) = public(&setup, &discovery, &services, &coordinator, &metrics)?;
+        let (public, wires) = public(&setup, &discovery, &services, &coordinator, &metrics);
         in_force.wake(&services);
         let reload = triggers.zip(remembered).map(|(triggers, remembered)| {
             (
@@ -306,13 +306,10 @@ fn participants(
 ) -> Result<HttpParticipants, Stopped> {
     let metrics = metrics.clone();
     let observer = Arc::new(move |attempt: &Attempt<'_>| metrics.call(attempt));
-    let (clients, answer_max) = (clients(&setup.gateway)?, setup.gateway.answer_max);
+    let gateway = &setup.gateway;
+    let clients = Clients::new(gateway.connect_timeout, gateway.pool_idle)?;
     let answers = Halves::new(setup.node.body_budget);
-    Ok(HttpParticipants::new(clients, services, sender, observer, answer_max, answers))
-}
-
-fn clients(options: &GatewayOptions) -> reqwest::Result<Clients> {
-    Clients::new(options.connect_timeout, options.pool_idle)
+    Ok(HttpParticipants::new(clients, services, sender, observer, gateway.answer_max, answers))
 }
 
 fn coordinator(
@@ -333,10 +330,10 @@ fn public(
     services: &Arc<Services>,
     coordinator: &Coordinator<HttpParticipants>,
     metrics: &Arc<Metrics>,
-) -> Result<(Arc<Public<HttpParticipants>>, Wires), Stopped> {
+) -> (Arc<Public<HttpParticipants>>, Wires) {
     // Whoever waits for a service hears of it also where the answer was to a forwarded request.
     let services = services.clone();
-    let pools = Pools::new(clients(&setup.gateway)?);
+    let pools = Pools::new(Forwarders::new(setup.gateway.connect_timeout, setup.gateway.pool_idle));
     let read = pools.clone();
     metrics.watch_pools(move || read.readings());
     let wires = Wires {
@@ -358,7 +355,7 @@ fn public(
         kept: Halves::new(setup.node.body_budget),
         waiting: wires.waiting.clone(),
     };
-    Ok((Arc::new(public), wires))
+    (Arc::new(public), wires)
 }
 
 async fn reload_when_asked(reload: Option<&mut (Reloader<HttpParticipants>, Triggers)>) -> Infallible {

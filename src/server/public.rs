@@ -200,8 +200,9 @@ impl<P: Participants> Public<P> {
 impl Serving {
     /// The answer to a browser that asks whether a web page may send a request, where the route of that request says so.
     async fn preflight(&self, request: &Parts) -> Option<(String, Response)> {
+        let method = preflight_of(request)?;
         let mut asked = request.clone();
-        asked.method = preflight_of(request)?;
+        asked.method = method;
         let routed = self.gateway.route(&asked);
         let id = routed.id()?;
         Some((id.to_owned(), self.guards.of(id)?.preflight(request).await?))

@@ -12,14 +12,14 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use unanimous::budget::Halves;
-use unanimous::clients::Clients;
+use unanimous::clients::Forwarders;
 use unanimous::config::Config;
 use unanimous::discovery::Discovery;
 use unanimous::gateway::{Gateway, Pools, Problem, Routed, Shares, Trust, what_may_be_asked};
 
 /// The clients that a node with this configuration would have.
-pub(crate) fn clients(config: &Config) -> Clients {
-    Clients::new(config.gateway.connect_timeout, config.gateway.pool_idle).expect("clients")
+pub(crate) fn clients(config: &Config) -> Forwarders {
+    Forwarders::new(config.gateway.connect_timeout, config.gateway.pool_idle)
 }
 
 /// What a backend saw, in the order it saw it.

@@ -33,6 +33,8 @@ use futures_util::future::join_all;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use serde_json::value::RawValue;
 use tokio::sync::SetOnce;
 
@@ -165,7 +167,12 @@ impl Asking<'_> {
         tokio::time::timeout(timeout + NOTICED_WITHIN, answer).await.unwrap_or(late)
     }
 
-    async fn read(&self, part: &Part, answer: reqwest::Response, budget: &Budget) -> Result<Came, Missing> {
+    async fn read(
+        &self,
+        part: &Part,
+        answer: http::Response<Incoming>,
+        budget: &Budget,
+    ) -> Result<Came, Missing> {
         let status = answer.status();
         if !status.is_success() {
             return Err(Missing::Refused(status));
@@ -177,7 +184,7 @@ impl Asking<'_> {
         let content_type = answer.headers().get(CONTENT_TYPE).cloned();
         let content_type = content_type.as_ref().and_then(|value| value.to_str().ok());
         let bytes_max = part.answer_max.unwrap_or(self.gateway.options.answer_max);
-        let (body, mut permit) = budget.collect(answer.bytes_stream(), bytes_max).await?;
+        let (body, mut permit) = budget.collect(answer.into_body().into_data_stream(), bytes_max).await?;
         let text = Whole::of(content_type, body)?;
         // A body that is not JSON grows when it is written as a string.
         if !permit.grow(text.len().saturating_sub(permit.held())) {

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use reqwest::header::{HeaderValue, USER_AGENT};
-use reqwest::{Client, Method, Request, Url};
+use axum::body::Body;
+use http::header::{HeaderValue, USER_AGENT};
+use http::{Request, Uri};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -16,7 +17,7 @@ use super::peer::Peer;
 use super::pool::{Pool, lock};
 use super::{Pools, now};
 use crate::balance::HealthPolicy;
-use crate::clients::{Clients, Speaks};
+use crate::clients::{Forwarder, Forwarders, Speaks};
 use crate::discovery::{Discovery, Endpoint};
 
 /// How often discovery is looked at. It answers from memory, and requests look at it too.
@@ -31,7 +32,7 @@ const WHO: HeaderValue = HeaderValue::from_static("unanimous-health-check");
 
 /// The checks that run.
 pub(super) struct Checks {
-    clients: Clients,
+    clients: Forwarders,
     tracker: TaskTracker,
     running: Mutex<Running>,
 }
@@ -52,11 +53,11 @@ struct Check {
 }
 
 impl Checks {
-    pub(super) fn new(clients: Clients) -> Self {
+    pub(super) fn new(clients: Forwarders) -> Self {
         Self { clients, tracker: TaskTracker::new(), running: Mutex::default() }
     }
 
-    pub(super) fn clients(&self) -> &Clients {
+    pub(super) fn clients(&self) -> &Forwarders {
         &self.clients
     }
 
@@ -130,16 +131,17 @@ async fn look_after(pools: Weak<Pools>) {
 }
 
 /// Checks one instance until it is aborted.
-async fn check(client: Client, pool: Arc<Pool>, peer: Arc<Peer>, policy: HealthPolicy) {
-    let Ok(url) = Url::parse(&format!("{}{}", peer.endpoint, policy.path)) else {
+async fn check(client: Forwarder, pool: Arc<Pool>, peer: Arc<Peer>, policy: HealthPolicy) {
+    let Ok(url) = Uri::try_from(format!("{}{}", peer.endpoint, policy.path)) else {
         // The configuration has checked both parts.
         return;
     };
     sleep(policy.interval.min(FIRST_WITHIN).mul_f64(fastrand::f64())).await;
     loop {
-        let mut request = Request::new(Method::GET, url.clone());
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = url.clone();
         request.headers_mut().insert(USER_AGENT, WHO);
-        let answer = timeout(policy.timeout, client.execute(request)).await;
+        let answer = timeout(policy.timeout, client.request(request)).await;
         let status = answer.ok().and_then(Result::ok).map(|answer| answer.status().as_u16());
         let is_good = status.is_some_and(|status| policy.expect.iter().any(|fine| fine.contains(&status)));
         pool.checked(&peer, is_good, now());

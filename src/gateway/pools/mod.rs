@@ -32,7 +32,7 @@ pub use reading::{InstanceReading, Reading};
 pub(super) use round::Round;
 
 use crate::balance::Policy;
-use crate::clients::Clients;
+use crate::clients::Forwarders;
 use crate::discovery::Discovery;
 use checks::Checks;
 
@@ -46,7 +46,7 @@ pub struct Pools {
 impl Pools {
     /// Services of which nothing is known. Calls and health checks go out by `clients`.
     #[must_use]
-    pub fn new(clients: Clients) -> Arc<Self> {
+    pub fn new(clients: Forwarders) -> Arc<Self> {
         Arc::new(Self { pools: RwLock::default(), checks: Checks::new(clients) })
     }
 
@@ -75,7 +75,7 @@ impl Pools {
     }
 
     /// The clients that calls go out by.
-    pub(super) fn clients(&self) -> &Clients {
+    pub(super) fn clients(&self) -> &Forwarders {
         self.checks.clients()
     }
 
