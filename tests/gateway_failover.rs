@@ -4,7 +4,7 @@ mod gateway_support;
 
 use std::path::Path;
 
-use gateway_support::{OK, body, gateway, get, recorder, seen, status};
+use gateway_support::{OK, body, gateway, get, post, recorder, seen, status};
 
 const ROUTES: &str = r#"
 [[routes]]
@@ -97,4 +97,27 @@ async fn a_service_whose_instances_are_all_ill_is_stood_in_for() {
     let reached = async { while status(&get(gateway, "/look", &[]).await) != "200" {} };
     gateway_support::soon(reached).await;
     assert!(!seen(&by_far).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_was_not_sent_goes_on_to_the_stand_in_and_one_that_may_have_been_does_not() {
+    let ((far, by_far), dead) = (recorder(OK).await, gateway_support::nobody().await);
+    let (rude, by_rude) = recorder("no answer at all").await;
+    let before = |address| {
+        format!(
+            "[services.accounts]\nendpoints = [\"http://{address}\"]\nfailover = \"far\"\n\
+             breaker = {{ requests_min = 1, error_percent = 50 }}\n\
+             [services.far]\nendpoints = [\"http://{far}\"]\n\
+             [[routes]]\nid = \"p\"\nmatch = {{ path = \"/p\" }}\nforward = {{ service = \"accounts\" }}\n"
+        )
+    };
+    let at_a_dead_one = gateway(&before(dead)).await;
+    // The first finds nobody, and those after it an open breaker.
+    for count in 1..4 {
+        assert_eq!(status(&post(at_a_dead_one, "the body").await), "200");
+        assert!(seen(&by_far)[count - 1].ends_with("the body"));
+    }
+    let at_a_rude_one = gateway(&before(rude)).await;
+    assert_eq!(status(&post(at_a_rude_one, "the body").await), "502");
+    assert_eq!((seen(&by_rude).len(), seen(&by_far).len()), (1, 3), "it may have acted");
 }

@@ -154,3 +154,29 @@ async fn a_wish_for_a_tunnel_is_an_ordinary_request_to_such_a_service() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(!service.saw("GET /chat")[0].headers.contains_key("upgrade"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_a_service_has_refused_was_not_looked_at_and_is_sent_again() {
+    let service = Service::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refusing = format!("http://{}", listener.local_addr().unwrap());
+    let tasks = tokio_util::task::TaskTracker::new();
+    tasks.spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+        }
+    });
+    let mut node = Node::new(&format!(
+        "[services.s]\nendpoints = [{refusing:?}, {:?}]\nprotocol = \"http2\"\n\
+         [[routes]]\nid = \"all\"\nmatch = {{ path = \"/{{*rest}}\" }}\nforward = {{ service = \"s\" }}\n",
+        service.url
+    ));
+    node.start().await;
+    for _ in 0..2 {
+        let request = node.send(http::Method::DELETE, &node.url("/x"), &[], None).await;
+        request.expect(200);
+    }
+    assert_eq!(service.saw("DELETE /x").len(), 2);
+}

@@ -13,13 +13,14 @@ use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri};
 use http_body_util::LengthLimitError;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
+use tokio::time::Instant;
 
 use super::key::key;
 use super::pattern::Params;
 use super::pools::{Busy, Pool, Pools, Round, Shed, Went, now};
 use super::problem::Problem;
 use super::shares::{Share, Shares};
-use super::tries::{Tries, went};
+use super::tries::{Answer, Tries, went};
 use super::upload::Upload;
 use crate::balance::{RetryRule, is_harmless};
 use crate::clients::{Forwarders, Speaks};
@@ -122,16 +123,32 @@ impl Backends {
         Self { discovery, clients, answered, waiting, of_each, _pools: pools }
     }
 
-    /// Makes the call at the endpoint that is chosen for it, and at others where it may be tried again. The client waits
-    /// until what it holds is dropped.
+    /// Makes the call at the endpoint that is chosen for it, and at others where it may be tried again: of the service itself,
+    /// and where it was not sent there, of the next that stands in for it. The client waits until what it holds is dropped.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<(Response<Incoming>, Held), Failure> {
         let share = self.waiting.take(call.service).ok_or(Failure::Crowded)?;
-        let service = self.serving(call.service).ok_or(Failure::Unreachable)?;
+        let begun = Instant::now();
+        let mut first = None;
+        for service in self.serving(call.service) {
+            match self.send_to(service, call, begun).await {
+                Ok((answer, busy)) => return Ok((answer, Held { _share: share, _busy: busy })),
+                Err(failure @ (Failure::Unreachable | Failure::BreakerOpen(_)))
+                    if call.upload.is_still_there() =>
+                {
+                    first.get_or_insert(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(first.unwrap_or(Failure::Unreachable))
+    }
+
+    async fn send_to(&self, service: &Candidate, call: &Call<'_>, begun: Instant) -> Result<Answer, Failure> {
         let (name, pool) = (service.name.as_str(), &service.pool);
         let slot = pool.enter(now(), fastrand::f64())?;
         let members = pool.members(self.discovery.instances(name), now());
         let client = self.clients.of(pool.policy().speaks);
-        let answer = Tries::new(client, call, pool, Round::of(members), slot).run().await;
+        let answer = Tries::new(client, call, pool, Round::of(members), slot, begun).run().await;
         if let Some(went) = went(answer.as_ref().map(|(answer, _)| answer)) {
             pool.outcome(went == Went::Failed, now());
         }
@@ -139,7 +156,7 @@ impl Backends {
         if !answer.status().is_server_error() {
             (self.answered)(name);
         }
-        Ok((answer, Held { _share: share, _busy: busy }))
+        Ok((answer, busy))
     }
 
     /// What a service and all who stand in for it speak: HTTP/1.1 only where each of them does.
@@ -161,15 +178,18 @@ impl Backends {
         is_harmless(method, headers.contains_key(IDEMPOTENCY_KEY) && are_all())
     }
 
-    /// Who is called where `asked` is meant: the first that has an instance that is well, of the service itself and those who
-    /// stand in for it, in order. Where none has, it is the service itself: it has its own way with instances that are not.
-    fn serving(&self, asked: &str) -> Option<&Candidate> {
-        let candidates = self.of_each.get(asked)?;
+    /// Who is called where `asked` is meant, until one could be: those that have an instance that is well, of the service itself
+    /// and those who stand in for it, in order. Where none has, it is the service itself: it has its own way with instances
+    /// that are not.
+    fn serving(&self, asked: &str) -> impl Iterator<Item = &Candidate> {
+        let candidates = self.of_each.get(asked).map_or(&[][..], Vec::as_slice);
         let can_be = |candidate: &&Candidate| {
             let instances = self.discovery.instances(&candidate.name);
             candidates.len() == 1 || candidate.pool.can_be_called(instances, now())
         };
-        candidates.iter().find(can_be).or_else(|| candidates.first())
+        let mut well = candidates.iter().filter(can_be).peekable();
+        let itself = if well.peek().is_none() { candidates.first() } else { None };
+        well.chain(itself)
     }
 }
 
@@ -207,12 +227,18 @@ impl Failure {
             Self::BodyTooLong
         } else if causes().any(<dyn Error>::is::<axum::Error>) {
             Self::BodyBroke
-        } else if error.is_connect() {
+        } else if error.is_connect() || causes().any(is_refused_stream) {
             Self::Unreachable
         } else {
             Self::Broken
         }
     }
+}
+
+/// Whether a peer says of a stream of HTTP/2 that it has not looked at it (RFC 9113, 8.7).
+fn is_refused_stream(cause: &(dyn Error + 'static)) -> bool {
+    let error = cause.downcast_ref::<h2::Error>();
+    error.is_some_and(|error| error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 impl From<Shed> for Failure {

@@ -33,15 +33,16 @@ pub(super) struct Tries<'a> {
 }
 
 impl<'a> Tries<'a> {
-    /// A call that the service lets in.
+    /// A call that the service lets in; `begun`: when it came.
     pub(super) fn new(
         client: &'a Forwarder,
         call: &'a Call<'a>,
         pool: &'a Arc<Pool>,
         round: Round,
         slot: Slot,
+        begun: Instant,
     ) -> Self {
-        Self { client, call, pool, round, slot: Some(slot), begun: Instant::now(), sent: 0 }
+        Self { client, call, pool, round, slot: Some(slot), begun, sent: 0 }
     }
 
     /// The answer: of the first try that is good, or else of the last that may have reached the service.
