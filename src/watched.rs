@@ -104,8 +104,9 @@ impl Watched {
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {
-    let length = fs::metadata(path).ok()?.len();
-    if length > BYTES_MAX { None } else { fs::read(path).ok() }
+    let found = fs::metadata(path).ok()?;
+    // Whoever opens a pipe waits for somebody who writes.
+    if found.is_file() && found.len() <= BYTES_MAX { fs::read(path).ok() } else { None }
 }
 
 fn directory_of(path: &Path) -> &Path {

@@ -123,6 +123,7 @@ async fn sigterm_finishes_what_is_in_flight_and_ends_with_0() {
         let refused = node.post("/transfers", &body).await.expect(503);
         assert_eq!((refused.header("retry-after"), refused.json()["code"].clone()), ("5", json!("draining")));
         assert_eq!(accounts.count("/debit"), 1);
+        assert_eq!(refused.header("connection"), "close", "its client is to find another node");
         // Longer than `drain`: the listener is closed by now, the request goes on.
         tokio::time::sleep(Duration::from_millis(700)).await;
         let late = node.try_post("/transfers", &[], &body).await;

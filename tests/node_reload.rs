@@ -88,6 +88,24 @@ async fn a_mistake_is_said_and_the_last_good_configuration_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_read_to_its_end_keeps_nobody_from_reading_the_next() {
+    let stub = Stub::start().await;
+    let mut node = node(&here(&stub, "/one")).await;
+    // Whoever reads a pipe waits for somebody who writes.
+    std::fs::remove_file(node.config()).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(node.config()).status().unwrap().success());
+    let told = reload(&node).await.expect(422).json();
+    assert!(told["errors"][0].as_str().unwrap().contains("was not read within 5s"), "{told}");
+    std::fs::remove_file(node.config()).unwrap();
+    node.configure("", &here(&stub, "/two"));
+    reload(&node).await.expect(200);
+    node.get("/here").await.expect(200);
+    assert_eq!((stub.count("/one"), stub.count("/two")), (0, 1));
+    node.signal("TERM").await;
+    assert_eq!(node.wait().await.code(), Some(0), "what still waits for the pipe is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_only_a_start_reads_is_named_and_nothing_else_is_taken_over() {
     let stub = Stub::start().await;
     let node = node(&here(&stub, "/one")).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -119,6 +120,7 @@ struct Node {
     journal: Journal,
     coordinator: Coordinator<HttpParticipants>,
     drain: Duration,
+    is_leaving: Arc<AtomicBool>,
     readiness: watch::Sender<Option<&'static str>>,
     /// Cancelled when the public listener is to close.
     closing: CancellationToken,
@@ -226,10 +228,21 @@ impl Node {
         };
         readiness.send_replace(disk.is_nearly_full.then_some(NEARLY_FULL));
         tracing::info!(address = %listen, admin = %admin_address, epoch = journal.epoch(), "ready");
-        let serving = open_public(public, metrics, listener, limits, closing.clone(), &tasks);
+        let serving = open_public(public.clone(), metrics, listener, limits, closing.clone(), &tasks);
         in_force.register(setup.register, &advertised, admin_address);
         let admin = admin_closing.drop_guard();
-        Ok(Self { journal, coordinator, drain, readiness, closing, serving, reload, in_force, admin })
+        Ok(Self {
+            journal,
+            coordinator,
+            drain,
+            readiness,
+            is_leaving: public.is_leaving.clone(),
+            closing,
+            serving,
+            reload,
+            in_force,
+            admin,
+        })
     }
 
     /// What goes on beside serving, for as long as the node does: retention, and a word about recovery.
@@ -258,6 +271,7 @@ impl Node {
     async fn stop(&self) {
         tracing::info!("draining: still accepting for {:?}", self.drain);
         self.readiness.send_replace(Some("draining"));
+        self.is_leaving.store(true, Ordering::Relaxed);
         // What is plain goes on being forwarded; a new transaction is refused, and nothing of it begun.
         self.coordinator.drain();
         tokio::join!(sleep(self.drain), self.in_force.drain());
@@ -354,6 +368,7 @@ fn public(
         body_timeout: setup.node.body_timeout,
         kept: Halves::new(setup.node.body_budget),
         waiting: wires.waiting.clone(),
+        is_leaving: Arc::default(),
     };
     (Arc::new(public), wires)
 }

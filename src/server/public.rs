@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, HOST};
+use http::header::{ALLOW, CONNECTION, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 
@@ -55,6 +56,8 @@ pub struct Public<P> {
     pub kept: Halves,
     /// How many clients may wait for each service.
     pub waiting: Shares,
+    /// Whether the node is about to go: its clients are to find another.
+    pub is_leaving: Arc<AtomicBool>,
 }
 
 /// What one configuration says.
@@ -106,6 +109,17 @@ impl<P: Participants> Public<P> {
     /// Answers one request that `peer` has sent.
     pub async fn answer(self: Arc<Self>, request: Request<Body>, peer: SocketAddr) -> Response {
         let (parts, body) = request.into_parts();
+        let version = parts.version;
+        let mut response = self.clone().answer_from(parts, body, peer).await;
+        // In HTTP/2 the connection itself says that it ends.
+        let is_kept = version <= Version::HTTP_11 && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if is_kept && self.is_leaving.load(Ordering::Relaxed) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn answer_from(self: Arc<Self>, parts: Parts, body: Body, peer: SocketAddr) -> Response {
         match self.trust.caller(&parts, peer) {
             Ok(client) => {
                 let exchange = Exchange::begins(&self.metrics, &parts, &client, self.access_log);

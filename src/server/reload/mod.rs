@@ -19,11 +19,13 @@ use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use self::remembered::Remembered;
 pub use self::remembered::Sections;
@@ -40,6 +42,9 @@ use crate::watched::Watched;
 
 /// Operators who ask at the same time wait in line; more than this are told to come again.
 const ASKS_MAX: usize = 16;
+
+/// A disk that hangs must not keep those who ask later from what it says by then.
+const READ_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where the configuration of a node comes from.
 pub struct Origin {
@@ -171,9 +176,13 @@ impl<P: Participants> Reloader<P> {
 
     async fn reload(&mut self, origin: &Origin) -> Outcome {
         let read = origin.read.clone();
-        let reading = tokio::task::spawn_blocking(move || read());
-        let setup =
-            reading.await.expect("reading a configuration does not panic").map_err(NotReloaded::Bad)?;
+        let reading = timeout(READ_WITHIN, tokio::task::spawn_blocking(move || read()));
+        let Ok(read) = reading.await else {
+            let path = origin.file.path().display();
+            let why = format!("{path} was not read within {READ_WITHIN:?}: its disk hangs, or it is no file");
+            return Err(NotReloaded::Bad(vec![why]));
+        };
+        let setup = read.expect("reading a configuration does not panic").map_err(NotReloaded::Bad)?;
         let differ = self.unchanging.differ(&Unchanging::of(&setup));
         if !differ.is_empty() {
             return Err(NotReloaded::Unchanging(differ));
