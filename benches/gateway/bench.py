@@ -57,6 +57,9 @@ class Bench:
 
     def start(self, port, *command):
         """Starts a server, waits until it listens, and ends it with the bench."""
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            sys.exit(f"somebody listens on 127.0.0.1:{port} already, and would be measured instead")
         log = open(self.directory / f"{port}.log", "wb")
         process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=self.directory)
         self.running.callback(end, process)
