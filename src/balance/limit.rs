@@ -96,20 +96,23 @@ impl Limit {
     }
 
     fn learn(&mut self, window: Sample, policy: &LimitPolicy) {
-        let short = window.seconds / f64::from(window.answers);
+        // What took no time at all is nothing to divide by.
+        let short = (window.seconds / f64::from(window.answers)).max(f64::EPSILON);
         self.add_to_long_run(short);
         // After a long time of overload the long run is slow too, and has to come down faster than it went up.
         if self.long / short > 2.0 {
             self.long *= 0.95;
         }
+        // Another configuration may have had other bounds.
+        let bounded = |estimate: f64| estimate.clamp(policy.min.into(), policy.max.into());
+        let before = bounded(self.estimate);
         // Whoever does not use the half of it learns nothing about the whole.
-        if f64::from(window.in_flight_max) < self.estimate / 2.0 {
+        if f64::from(window.in_flight_max) < before / 2.0 {
             return;
         }
         let gradient = (TOLERANCE * self.long / short).clamp(0.5, 1.0);
-        let new = self.estimate * gradient + QUEUE;
-        let smooth = self.estimate * (1.0 - SMOOTHING) + new * SMOOTHING;
-        self.estimate = smooth.clamp(policy.min.into(), policy.max.into());
+        let new = before * gradient + QUEUE;
+        self.estimate = bounded(before * (1.0 - SMOOTHING) + new * SMOOTHING);
     }
 
     fn add_to_long_run(&mut self, short: f64) {
@@ -184,6 +187,28 @@ mod tests {
     fn new_bounds_hold_at_once() {
         let limit = Limit::new(&LimitPolicy { initial: 500, min: 4, max: 1000 });
         assert_eq!(limit.now(&LimitPolicy { initial: 20, min: 4, max: 50 }), 50);
+    }
+
+    #[test]
+    fn under_new_bounds_it_goes_on_learning() {
+        let (policy, mut now) = (LimitPolicy { initial: 20, min: 4, max: 50 }, Instant::now());
+        let mut limit = Limit::new(&LimitPolicy { initial: 500, min: 4, max: 1000 });
+        play(&mut limit, &policy, 100.0, 20, &mut now);
+        play(&mut limit, &policy, 10.0, 20, &mut now);
+        assert!(limit.now(&policy) < 40, "{}", limit.now(&policy));
+    }
+
+    #[test]
+    fn answers_that_take_no_time_at_all_are_learned_from_too() {
+        let (policy, mut now) = (LimitPolicy::default(), Instant::now());
+        let mut limit = Limit::new(&policy);
+        for _ in 0..10 {
+            let taken = std::iter::from_fn(|| limit.take(&policy).then_some(())).count();
+            now += SPAN;
+            (0..taken).for_each(|_| limit.give(Some(Duration::ZERO), now, &policy));
+            now += SPAN;
+        }
+        assert!(limit.now(&policy) > 20, "{}", limit.now(&policy));
     }
 
     proptest! {
