@@ -37,7 +37,9 @@ impl Members {
 
     /// The same for other instances: what is known of those that remain is kept.
     pub(super) fn become_these(&self, source: Arc<[Instance]>, now: Instant) -> Self {
-        let old = self.list.iter().map(|member| &member.peer).chain(self.gone.iter().map(|(peer, _)| peer));
+        let remembered =
+            || self.gone.iter().filter(|(_, at)| now.saturating_duration_since(*at) < REMEMBERED);
+        let old = self.list.iter().map(|member| &member.peer).chain(remembered().map(|(peer, _)| peer));
         let mut old: BTreeMap<&Endpoint, &Arc<Peer>> = old.map(|peer| (&peer.endpoint, peer)).collect();
         // The first instances of all came with the start: none of them is new beside the others.
         let since = (!self.list.is_empty()).then_some(now);
@@ -57,9 +59,7 @@ impl Members {
             let peer = known.unwrap_or_else(|| Arc::new(Peer::new(instance.endpoint.clone(), since)));
             list.push(Member { peer, weight });
         }
-        let remembered = self.gone.iter().filter(|(peer, at)| {
-            old.contains_key(&peer.endpoint) && now.saturating_duration_since(*at) < REMEMBERED
-        });
+        let remembered = remembered().filter(|(peer, _)| old.contains_key(&peer.endpoint));
         let left = self.list.iter().filter(|member| old.contains_key(&member.peer.endpoint));
         let left = left.map(|member| (member.peer.clone(), now));
         let gone = left.chain(remembered.cloned()).take(REMEMBERED_MAX).collect();
@@ -102,9 +102,11 @@ mod tests {
         let gone = before.become_these(instances([2]), now);
         let soon = gone.become_these(instances([1, 2]), now + REMEMBERED / 2);
         assert_eq!(peer(&before, 0), peer(&soon, 0));
-        let later = gone.become_these(instances([3]), now + REMEMBERED);
-        let late = later.become_these(instances([1, 2]), now + REMEMBERED);
-        assert_ne!(peer(&before, 0), peer(&late, 0));
+        for others in [[2], [3]] {
+            let later = gone.become_these(instances(others), now + REMEMBERED / 2);
+            let late = later.become_these(instances([1, 2]), now + REMEMBERED);
+            assert_ne!(peer(&before, 0), peer(&late, 0), "{others:?}");
+        }
     }
 
     #[test]
