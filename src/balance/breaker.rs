@@ -21,8 +21,8 @@ const PROBES: u32 = 3;
 /// While it ramps at least so many requests pass, however few its share would be.
 const PROBES_A_RAMP: u32 = 20;
 
-/// Whether a service is asked.
-#[derive(Debug, Clone)]
+/// Whether a service is asked; closed at first.
+#[derive(Debug, Clone, Default)]
 pub struct Breaker {
     state: State,
     outcomes: Window,
@@ -30,11 +30,17 @@ pub struct Breaker {
     times: u32,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 enum State {
+    #[default]
     Closed,
-    Open { until: Instant },
-    Ramping { since: Instant, next_probe: Instant },
+    Open {
+        until: Instant,
+    },
+    Ramping {
+        since: Instant,
+        next_probe: Instant,
+    },
 }
 
 /// What it does, for those who look at it.
@@ -44,23 +50,23 @@ pub enum BreakerState {
     Closed,
     /// None does.
     Open,
-    /// A growing share does.
+    /// A growing share does, from the next request on.
     Ramping,
 }
 
 impl Breaker {
-    /// A breaker that is closed.
-    #[must_use]
-    pub fn new(policy: &BreakerPolicy) -> Self {
-        Self { state: State::Closed, outcomes: Window::new(policy.window), times: 0 }
-    }
-
     /// Whether a request may pass now, or after which time to ask again. `chance` is from 0 to 1.
     pub fn pass(&mut self, now: Instant, chance: f64, policy: &BreakerPolicy) -> Result<(), Duration> {
-        self.move_to(now, policy);
         match &mut self.state {
             State::Closed => Ok(()),
-            State::Open { until } => Err(*until - now),
+            State::Open { until } if now < *until => Err(*until - now),
+            State::Open { .. } => {
+                // The ramp begins with the first request after the wait, so that it is not over before anybody came. What
+                // was answered before says nothing of what is answered now.
+                self.state = State::Ramping { since: now, next_probe: now + policy.ramp / PROBES_A_RAMP };
+                self.outcomes = Window::default();
+                Ok(())
+            }
             State::Ramping { since, next_probe } => {
                 let share = (now - *since).as_secs_f64() / policy.ramp.as_secs_f64();
                 if now >= *next_probe {
@@ -74,15 +80,18 @@ impl Breaker {
 
     /// A request that passed has failed or not. Says whether that opened it.
     pub fn outcome(&mut self, is_failure: bool, now: Instant, policy: &BreakerPolicy) -> bool {
-        self.move_to(now, policy);
         let min = match self.state {
             State::Closed => policy.requests_min,
+            State::Ramping { since, .. } if now.saturating_duration_since(since) >= policy.ramp => {
+                (self.state, self.times) = (State::Closed, 0);
+                policy.requests_min
+            }
             State::Ramping { .. } => policy.requests_min.min(PROBES),
             // It passed before the others failed; they have said it all.
             State::Open { .. } => return false,
         };
-        self.outcomes.add(now, is_failure);
-        let opens = is_failure && self.outcomes.counts(now).reach(policy.error_percent, min);
+        self.outcomes.add(now, policy.window, is_failure);
+        let opens = is_failure && self.outcomes.counts(now, policy.window).reach(policy.error_percent, min);
         if opens {
             let doubled = policy.open.saturating_mul(1 << self.times.min(16));
             self.state = State::Open { until: now + doubled.min(policy.open_max.max(policy.open)) };
@@ -92,32 +101,15 @@ impl Breaker {
     }
 
     /// What it does now.
-    pub fn state(&mut self, now: Instant, policy: &BreakerPolicy) -> BreakerState {
-        self.move_to(now, policy);
+    #[must_use]
+    pub fn state(&self, now: Instant, policy: &BreakerPolicy) -> BreakerState {
         match self.state {
+            State::Open { until } if now < until => BreakerState::Open,
+            State::Ramping { since, .. } if now.saturating_duration_since(since) >= policy.ramp => {
+                BreakerState::Closed
+            }
+            State::Open { .. } | State::Ramping { .. } => BreakerState::Ramping,
             State::Closed => BreakerState::Closed,
-            State::Open { .. } => BreakerState::Open,
-            State::Ramping { .. } => BreakerState::Ramping,
-        }
-    }
-
-    fn move_to(&mut self, now: Instant, policy: &BreakerPolicy) {
-        match self.state {
-            State::Closed => {}
-            State::Open { until } => {
-                if now >= until {
-                    // What it answered before it was left alone says nothing of what it answers now. The ramp
-                    // begins with the first request after the wait, so that it is not over before anybody came.
-                    self.state = State::Ramping { since: now, next_probe: now };
-                    self.outcomes = Window::new(policy.window);
-                }
-            }
-            State::Ramping { since, .. } => {
-                if now.saturating_duration_since(since) >= policy.ramp {
-                    self.state = State::Closed;
-                    self.times = 0;
-                }
-            }
         }
     }
 }
@@ -132,7 +124,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn open(policy: &BreakerPolicy, now: Instant) -> Breaker {
-        let mut breaker = Breaker::new(policy);
+        let mut breaker = Breaker::default();
         let opened = (0..policy.requests_min).filter(|_| breaker.outcome(true, now, policy)).count();
         assert_eq!(opened, 1);
         breaker
@@ -141,7 +133,7 @@ mod tests {
     #[test]
     fn it_opens_where_enough_of_enough_requests_failed() {
         let (policy, now) = (BreakerPolicy::default(), Instant::now());
-        let mut breaker = Breaker::new(&policy);
+        let mut breaker = Breaker::default();
         for number in 0..19 {
             assert!(!breaker.outcome(number % 2 == 0, now, &policy));
         }
@@ -154,7 +146,7 @@ mod tests {
     #[test]
     fn old_failures_do_not_open_it() {
         let (policy, now) = (BreakerPolicy::default(), Instant::now());
-        let mut breaker = Breaker::new(&policy);
+        let mut breaker = Breaker::default();
         for number in 0..100 {
             assert!(!breaker.outcome(true, now + number * SECOND, &policy), "ten in a window");
         }
@@ -187,23 +179,39 @@ mod tests {
             let open = breaker.pass(now, 0.0, &policy).unwrap_err();
             times.push(open.as_secs());
             now += open;
+            assert_eq!(breaker.pass(now, 0.0, &policy), Ok(()));
             assert_eq!(breaker.state(now, &policy), BreakerState::Ramping);
             let opened = (0..PROBES).filter(|_| breaker.outcome(true, now, &policy)).count();
             assert_eq!((opened, breaker.state(now, &policy)), (1, BreakerState::Open));
         }
         assert_eq!(times, [5, 10, 20, 40, 60, 60]);
         now += 60 * SECOND;
-        assert_eq!(breaker.state(now, &policy), BreakerState::Ramping);
+        assert_eq!(breaker.pass(now, 0.0, &policy), Ok(()));
         assert_eq!(breaker.state(now + 10 * SECOND, &policy), BreakerState::Closed);
         assert!((0..20).any(|_| breaker.outcome(true, now + 10 * SECOND, &policy)));
         assert_eq!(breaker.pass(now + 10 * SECOND, 0.0, &policy), Err(5 * SECOND), "it had closed");
+    }
+
+    #[test]
+    fn only_a_request_begins_the_ramp_and_neither_a_look_nor_an_answer_that_comes_late() {
+        let (policy, start) = (BreakerPolicy::default(), Instant::now());
+        let mut breaker = open(&policy, start);
+        let back = start + 5 * SECOND;
+        assert_eq!(breaker.state(back, &policy), BreakerState::Ramping);
+        assert!(
+            (0..PROBES).all(|_| !breaker.outcome(true, back, &policy)),
+            "these were sent before it opened"
+        );
+        let later = back + 60 * SECOND;
+        assert_eq!(breaker.pass(later, 0.99, &policy), Ok(()), "the first one is a probe");
+        assert!(breaker.pass(later, 0.5, &policy).is_err(), "and not all are let in at once");
     }
 
     proptest! {
         #[test]
         fn whatever_happens_it_lets_something_pass_again(steps in prop::collection::vec((any::<bool>(), 0u32..20), 100)) {
             let (policy, mut now) = (BreakerPolicy::default(), Instant::now());
-            let mut breaker = Breaker::new(&policy);
+            let mut breaker = Breaker::default();
             for (is_failure, seconds) in steps {
                 if breaker.pass(now, 0.999, &policy).is_ok() {
                     breaker.outcome(is_failure, now, &policy);

@@ -9,7 +9,7 @@ use super::policy::OutlierPolicy;
 use super::window::Window;
 
 /// How one instance has answered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Outlier {
     /// Failures since the last success.
     failures: u32,
@@ -20,12 +20,6 @@ pub struct Outlier {
 }
 
 impl Outlier {
-    /// An instance of which nothing is known.
-    #[must_use]
-    pub fn new(policy: &OutlierPolicy) -> Self {
-        Self { failures: 0, answers: Window::new(policy.window), times: 0, until: None }
-    }
-
     /// It answered or failed. Says until when it is ejected, where this is the moment and `may_be` allows it.
     pub fn answered(
         &mut self,
@@ -34,7 +28,7 @@ impl Outlier {
         policy: &OutlierPolicy,
         may_be: impl FnOnce() -> bool,
     ) -> Option<Instant> {
-        self.answers.add(now, is_failure);
+        self.answers.add(now, policy.window, is_failure);
         self.failures = if is_failure { self.failures.saturating_add(1) } else { 0 };
         if self.is_out(now) || !is_failure || !self.is_outlier(now, policy) || !may_be() {
             return None;
@@ -45,7 +39,7 @@ impl Outlier {
         self.until = Some(now + time);
         // What it has done is paid for: it begins anew when it is back.
         self.failures = 0;
-        self.answers = Window::new(policy.window);
+        self.answers = Window::default();
         self.until
     }
 
@@ -65,7 +59,8 @@ impl Outlier {
     }
 
     fn is_outlier(&mut self, now: Instant, policy: &OutlierPolicy) -> bool {
-        let of_window = |percent: u8| self.answers.counts(now).reach(percent, policy.requests_min);
+        let of_window =
+            |percent: u8| self.answers.counts(now, policy.window).reach(percent, policy.requests_min);
         self.failures >= policy.consecutive || policy.error_percent.is_some_and(of_window)
     }
 
@@ -94,7 +89,7 @@ mod tests {
     #[test]
     fn each_ejection_is_longer_than_the_last_up_to_the_longest() {
         let (policy, mut now) = (OutlierPolicy::default(), Instant::now());
-        let mut outlier = Outlier::new(&policy);
+        let mut outlier = Outlier::default();
         let mut times = Vec::new();
         for _ in 0..12 {
             let time = out_for(&mut outlier, now, &policy).unwrap();
@@ -107,7 +102,7 @@ mod tests {
     #[test]
     fn whoever_behaves_is_forgiven() {
         let (policy, now) = (OutlierPolicy::default(), Instant::now());
-        let mut outlier = Outlier::new(&policy);
+        let mut outlier = Outlier::default();
         assert_eq!(out_for(&mut outlier, now, &policy), Some(30));
         assert_eq!(out_for(&mut outlier, now + 30 * SECOND, &policy), Some(60));
         assert_eq!(out_for(&mut outlier, now + 1000 * SECOND, &policy), Some(30));
@@ -116,7 +111,7 @@ mod tests {
     #[test]
     fn a_success_ends_a_row_of_failures() {
         let (policy, now) = (OutlierPolicy::default(), Instant::now());
-        let mut outlier = Outlier::new(&policy);
+        let mut outlier = Outlier::default();
         for is_failure in [true, true, true, true, false, true, true, true, true] {
             assert_eq!(outlier.answered(is_failure, now, &policy, || true), None);
         }
@@ -126,16 +121,27 @@ mod tests {
     #[test]
     fn a_share_of_failures_ejects_without_a_row() {
         let policy = OutlierPolicy { error_percent: Some(40), requests_min: 10, ..OutlierPolicy::default() };
-        let (mut outlier, now) = (Outlier::new(&policy), Instant::now());
+        let (mut outlier, now) = (Outlier::default(), Instant::now());
         let answers = [true, false, true, false, true, false, false, false, false];
         assert!(answers.iter().all(|failed| outlier.answered(*failed, now, &policy, || true).is_none()));
         assert!(outlier.answered(true, now, &policy, || true).is_some(), "4 of 10");
     }
 
     #[test]
+    fn another_window_holds_at_once() {
+        let policy = OutlierPolicy { error_percent: Some(100), requests_min: 3, ..OutlierPolicy::default() };
+        let shorter = OutlierPolicy { window: SECOND, ..policy.clone() };
+        for (policy, is_ejected) in [(&policy, true), (&shorter, false)] {
+            let (mut outlier, now) = (Outlier::default(), Instant::now());
+            let answers = (0..3).map(|at| outlier.answered(true, now + at * 2 * SECOND, policy, || true));
+            assert_eq!(answers.last().flatten().is_some(), is_ejected);
+        }
+    }
+
+    #[test]
     fn a_good_check_takes_it_back_and_the_cap_keeps_it_in() {
         let (policy, now) = (OutlierPolicy::default(), Instant::now());
-        let mut outlier = Outlier::new(&policy);
+        let mut outlier = Outlier::default();
         for _ in 0..100 {
             assert_eq!(outlier.answered(true, now, &policy, || false), None);
         }
@@ -149,7 +155,7 @@ mod tests {
         #[test]
         fn nothing_is_out_longer_than_the_longest(steps in prop::collection::vec((any::<bool>(), 0u32..90), 200)) {
             let (policy, mut now) = (OutlierPolicy::default(), Instant::now());
-            let mut outlier = Outlier::new(&policy);
+            let mut outlier = Outlier::default();
             for (is_failure, seconds) in steps {
                 if let Some(until) = outlier.answered(is_failure, now, &policy, || true) {
                     prop_assert!(until - now >= policy.base_time && until - now <= policy.max_time);

@@ -94,17 +94,15 @@ impl Repeat<'_> {
         if !self.has_body_still {
             return None;
         }
-        let rule = match ended {
-            Ended::NeverSent => return Some(Reason::NeverSent),
-            Ended::Broken | Ended::Late | Ended::Answered(_) => self.rule?,
-        };
-        let (is_listed, reason) = match ended {
-            Ended::NeverSent => (true, Reason::NeverSent),
-            Ended::Broken => (rule.broken, Reason::Broken),
-            Ended::Late => (rule.late, Reason::Late),
-            Ended::Answered(status) => (rule.statuses.contains(&status), Reason::Status),
-        };
-        (is_listed && is_harmless(self.method, self.is_keyed) && self.tries < rule.tries).then_some(reason)
+        let may_be_again =
+            |rule: &&RetryRule| self.tries < rule.tries && is_harmless(self.method, self.is_keyed);
+        match (ended, self.rule.filter(may_be_again)) {
+            (Ended::NeverSent, _) => Some(Reason::NeverSent),
+            (Ended::Broken, Some(rule)) if rule.broken => Some(Reason::Broken),
+            (Ended::Late, Some(rule)) if rule.late => Some(Reason::Late),
+            (Ended::Answered(status), Some(rule)) if rule.statuses.contains(&status) => Some(Reason::Status),
+            (Ended::Broken | Ended::Late | Ended::Answered(_), _) => None,
+        }
     }
 }
 
@@ -116,34 +114,28 @@ pub fn is_harmless(method: &Method, is_keyed: bool) -> bool {
 }
 
 /// How many retries a service may still get: a share of its requests.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RetryBudget(Window);
 
 /// How far back requests earn retries (`ttl` of Finagle's budget).
 const EARNED: Duration = Duration::from_secs(10);
 
-impl Default for RetryBudget {
-    fn default() -> Self {
-        Self(Window::new(EARNED))
-    }
-}
-
 impl RetryBudget {
     /// A request came; its first try costs nothing.
     pub fn earn(&mut self, now: Instant) {
-        self.0.add(now, false);
+        self.0.add(now, EARNED, false);
     }
 
     /// Takes one retry; `false` where there is none left.
     #[must_use]
     pub fn spend(&mut self, now: Instant, policy: &RetryBudgetPolicy) -> bool {
-        let counts = self.0.counts(now);
+        let counts = self.0.counts(now, EARNED);
         let requests = u64::from(counts.all - counts.special);
         let floor = u64::from(policy.per_second) * EARNED.as_secs();
         let allowed = requests * u64::from(policy.percent) / 100 + floor;
         let is_left = u64::from(counts.special) < allowed;
         if is_left {
-            self.0.add(now, true);
+            self.0.add(now, EARNED, true);
         }
         is_left
     }

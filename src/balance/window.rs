@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 const PARTS: u32 = 10;
 
-/// Counts over a time that moves along.
-#[derive(Debug, Clone)]
+/// Counts over a time that moves along. How long that is, is said with each question, so that another configuration holds
+/// at once.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Window {
-    part: Duration,
     /// When the newest part began, and the parts, the newest first.
     begun: Option<Instant>,
     parts: [Counts; PARTS as usize],
@@ -21,15 +21,9 @@ pub(super) struct Counts {
 }
 
 impl Window {
-    pub(super) fn new(length: Duration) -> Self {
-        // A part that is no time at all would never be over.
-        let part = (length / PARTS).max(Duration::from_nanos(1));
-        Self { part, begun: None, parts: [Counts::default(); PARTS as usize] }
-    }
-
     /// One more.
-    pub(super) fn add(&mut self, now: Instant, is_special: bool) {
-        self.move_to(now);
+    pub(super) fn add(&mut self, now: Instant, length: Duration, is_special: bool) {
+        self.move_to(now, length);
         if let Some(newest) = self.parts.first_mut() {
             newest.all = newest.all.saturating_add(1);
             newest.special = newest.special.saturating_add(is_special.into());
@@ -37,8 +31,8 @@ impl Window {
     }
 
     /// What is within the window.
-    pub(super) fn counts(&mut self, now: Instant) -> Counts {
-        self.move_to(now);
+    pub(super) fn counts(&mut self, now: Instant, length: Duration) -> Counts {
+        self.move_to(now, length);
         let add = |sum: Counts, part: &Counts| Counts {
             all: sum.all.saturating_add(part.all),
             special: sum.special.saturating_add(part.special),
@@ -46,19 +40,21 @@ impl Window {
         self.parts.iter().fold(Counts::default(), add)
     }
 
-    fn move_to(&mut self, now: Instant) {
+    fn move_to(&mut self, now: Instant, length: Duration) {
         let Some(begun) = self.begun else {
             self.begun = Some(now);
             return;
         };
-        let parts = now.saturating_duration_since(begun).as_nanos() / self.part.as_nanos();
+        // A part that is no time at all would never be over.
+        let part = (length / PARTS).max(Duration::from_nanos(1));
+        let parts = now.saturating_duration_since(begun).as_nanos() / part.as_nanos();
         let parts = u32::try_from(parts).unwrap_or(u32::MAX);
         if parts >= PARTS {
-            *self = Self { begun: Some(now), ..Self::new(self.part * PARTS) };
+            *self = Self { begun: Some(now), ..Self::default() };
         } else if parts > 0 {
             self.parts.rotate_right(parts as usize);
             self.parts.iter_mut().take(parts as usize).for_each(|part| *part = Counts::default());
-            self.begun = Some(begun + self.part * parts);
+            self.begun = Some(begun + part * parts);
         }
     }
 }
@@ -79,14 +75,15 @@ mod tests {
     #[test]
     fn what_is_older_than_the_window_is_forgotten_part_by_part() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let mut window = Window::new(10 * second);
+        let mut window = Window::default();
         for at in 0..10 {
-            window.add(start + at * second, at % 2 == 0);
+            window.add(start + at * second, 10 * second, at % 2 == 0);
         }
-        assert_eq!(window.counts(start + 9 * second), Counts { all: 10, special: 5 });
-        assert_eq!(window.counts(start + 12 * second), Counts { all: 7, special: 3 });
-        assert_eq!(window.counts(start + 18 * second), Counts { all: 1, special: 0 });
-        assert_eq!(window.counts(start + 100 * second), Counts::default());
+        let mut counts = |at: u32| window.counts(start + at * second, 10 * second);
+        assert_eq!(counts(9), Counts { all: 10, special: 5 });
+        assert_eq!(counts(12), Counts { all: 7, special: 3 });
+        assert_eq!(counts(18), Counts { all: 1, special: 0 });
+        assert_eq!(counts(100), Counts::default());
     }
 
     #[test]

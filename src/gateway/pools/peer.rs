@@ -19,11 +19,11 @@ pub(in crate::gateway) struct Peer {
     known: Mutex<Known>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
     ewma: PeakEwma,
     health: Health,
-    outlier: Option<Outlier>,
+    outlier: Outlier,
     /// When it came, or came back; `None`: it was there from the start.
     since: Option<Instant>,
 }
@@ -57,7 +57,7 @@ pub(in crate::gateway) struct Busy(Arc<Peer>);
 impl Peer {
     pub(super) fn new(endpoint: Endpoint, since: Option<Instant>) -> Self {
         let identity = hash(endpoint.as_str().as_bytes());
-        let known = Known { ewma: PeakEwma::default(), health: Health::default(), outlier: None, since };
+        let known = Known { since, ..Known::default() };
         Self {
             endpoint,
             identity,
@@ -92,6 +92,11 @@ impl Peer {
         self.with(|known| (known.standing(policy, now), share(known.since, policy.slow_start, now)))
     }
 
+    /// Whether it is ejected, whatever its checks say.
+    pub(super) fn is_ejected(&self, now: Instant) -> bool {
+        self.with(|known| known.outlier.is_out(now))
+    }
+
     /// It was away and is back.
     pub(super) fn came(&self, now: Instant) {
         self.with(|known| known.since = Some(now));
@@ -112,8 +117,7 @@ impl Peer {
                 Went::Refused | Went::Failed => known.ewma.failed(took, now),
             }
             let policy = policy?;
-            let outlier = known.outlier.get_or_insert_with(|| Outlier::new(policy));
-            let until = outlier.answered(went == Went::Failed, now, policy, may_be)?;
+            let until = known.outlier.answered(went == Went::Failed, now, policy, may_be)?;
             // It comes back slowly.
             known.since = Some(until);
             Some(until)
@@ -123,7 +127,7 @@ impl Peer {
     /// A check of it was good or not. Says whether it is now taken for another than before.
     pub(super) fn checked(&self, is_good: bool, policy: &Policy, now: Instant) -> bool {
         self.with(|known| {
-            let is_back = is_good && known.outlier.as_mut().is_some_and(|outlier| outlier.take_back(now));
+            let is_back = is_good && known.outlier.take_back(now);
             let health = policy.health.as_ref();
             let is_turned = health.is_some_and(|health| known.health.checked(is_good, health));
             if is_good && (is_back || is_turned) {
@@ -143,8 +147,7 @@ impl Known {
     fn standing(&self, policy: &Policy, now: Instant) -> Standing {
         if policy.health.is_some() && self.health.is_ill() {
             Standing::Unhealthy
-        } else if policy.outlier.is_some() && self.outlier.as_ref().is_some_and(|outlier| outlier.is_out(now))
-        {
+        } else if policy.outlier.is_some() && self.outlier.is_out(now) {
             Standing::Ejected
         } else {
             Standing::Usable

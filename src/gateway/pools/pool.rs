@@ -11,7 +11,7 @@ use super::now;
 use super::peer::{Peer, Standing, Went};
 use super::reading::{InstanceReading, Reading};
 use super::round::Round;
-use crate::balance::{Breaker, BreakerPolicy, BreakerState, Limit, LimitPolicy, Policy, Reason, RetryBudget};
+use crate::balance::{Breaker, BreakerState, Limit, LimitPolicy, OutlierPolicy, Policy, Reason, RetryBudget};
 use crate::discovery::Instance;
 
 /// One service.
@@ -24,7 +24,7 @@ pub(in crate::gateway) struct Pool {
     pub(super) turns: Mutex<()>,
     /// Held while an instance may be ejected, so that two do not each see room under the cap.
     ejecting: Mutex<()>,
-    breaker: Mutex<Option<Breaker>>,
+    breaker: Mutex<Breaker>,
     limit: Mutex<Option<Arc<Mutex<Limit>>>>,
     budget: Mutex<RetryBudget>,
     retries: [AtomicU64; Reason::ALL.len()],
@@ -81,7 +81,7 @@ impl Pool {
         let before = std::mem::replace(&mut *held, policy.clone());
         drop(held);
         if before.breaker != policy.breaker {
-            *lock(&self.breaker) = None;
+            *lock(&self.breaker) = Breaker::default();
         }
         if policy.limit.is_none() {
             *lock(&self.limit) = None;
@@ -109,7 +109,7 @@ impl Pool {
     pub(in crate::gateway) fn enter(&self, now: Instant, chance: f64) -> Result<Slot, Shed> {
         let policy = self.policy();
         if let Some(policy) = &policy.breaker
-            && let Err(after) = self.breaker(policy, |breaker| breaker.pass(now, chance, policy))
+            && let Err(after) = lock(&self.breaker).pass(now, chance, policy)
         {
             self.shed_by_breaker.fetch_add(1, Ordering::Relaxed);
             return Err(Shed::Breaker(after));
@@ -128,7 +128,7 @@ impl Pool {
     /// A request that was let in is over; `is_failure`: whether the service is to blame.
     pub(in crate::gateway) fn outcome(&self, is_failure: bool, now: Instant) {
         if let Some(policy) = &self.policy().breaker
-            && self.breaker(policy, |breaker| breaker.outcome(is_failure, now, policy))
+            && lock(&self.breaker).outcome(is_failure, now, policy)
         {
             let service = &self.service;
             tracing::warn!(service, "too many requests to this service fail: it is not asked for a while");
@@ -142,7 +142,7 @@ impl Pool {
         let _ejecting = watched.filter(|_| went == Went::Failed).map(|_| lock(&self.ejecting));
         // Before the lock of the instance, which whoever changes the members takes last.
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let may_be = || has_room_beside(peer, &members, &policy, now);
+        let may_be = || watched.is_some_and(|policy| has_room_beside(peer, &members, policy, now));
         if let Some(until) = peer.answered(went, took, watched, now, may_be) {
             let (service, seconds) = (&self.service, (until - now).as_secs());
             tracing::warn!(service, endpoint = %peer.endpoint, seconds, "an instance fails too often and is left out");
@@ -188,24 +188,18 @@ impl Pool {
                 busy: member.peer.busy(),
             })
             .collect();
-        let breaker = policy.breaker.as_ref();
-        let breaker = breaker.map(|policy| self.breaker(policy, |breaker| breaker.state(now, policy)));
-        let limit = policy.limit.as_ref();
-        let limit = limit.map(|policy| lock(&self.limit(policy)).now(policy));
+        let of_breaker = |policy| lock(&self.breaker).state(now, policy);
+        let limit = policy.limit.as_ref().map(|policy| lock(&self.limit(policy)).now(policy));
         Reading {
             service: self.service.clone(),
             is_panic: Round::is_panic(&members, &policy, now),
             instances,
-            breaker: breaker.unwrap_or(BreakerState::Closed),
+            breaker: policy.breaker.as_ref().map_or(BreakerState::Closed, of_breaker),
             limit,
             retries: self.retries.each_ref().map(|count| count.load(Ordering::Relaxed)),
             shed_by_breaker: self.shed_by_breaker.load(Ordering::Relaxed),
             shed_by_limit: self.shed_by_limit.load(Ordering::Relaxed),
         }
-    }
-
-    fn breaker<T>(&self, policy: &BreakerPolicy, act: impl FnOnce(&mut Breaker) -> T) -> T {
-        act(lock(&self.breaker).get_or_insert_with(|| Breaker::new(policy)))
     }
 
     fn limit(&self, policy: &LimitPolicy) -> Arc<Mutex<Limit>> {
@@ -231,11 +225,10 @@ impl Drop for Slot {
 
 /// Whether one more may be ejected, `peer` being looked at. Its own lock is held meanwhile; `ejecting` sees to it that
 /// nobody else holds one lock and waits for another.
-fn has_room_beside(peer: &Arc<Peer>, members: &Members, policy: &Policy, now: Instant) -> bool {
+fn has_room_beside(peer: &Arc<Peer>, members: &Members, policy: &OutlierPolicy, now: Instant) -> bool {
     let others = members.list.iter().filter(|member| !Arc::ptr_eq(&member.peer, peer));
-    let out = others.filter(|member| member.peer.standing(policy, now).0 == Standing::Ejected).count();
-    let max_percent = policy.outlier.as_ref().map_or(0, |outlier| outlier.max_percent);
-    (out + 1) * 100 <= members.list.len() * usize::from(max_percent)
+    let out = others.filter(|member| member.peer.is_ejected(now)).count();
+    (out + 1) * 100 <= members.list.len() * usize::from(policy.max_percent)
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::pool::lock;
 use super::{Pool, Reading, Round, Shed, Standing, Went};
-use crate::balance::{Choice, HashOn, LimitPolicy, OutlierPolicy, Policy, Reason};
+use crate::balance::{Choice, HashOn, HealthPolicy, LimitPolicy, OutlierPolicy, Policy, Reason};
 use crate::discovery::{Endpoint, Instance};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -43,6 +43,23 @@ fn every_instance_has_one_try_and_those_that_are_ejected_come_last() {
     let order: Vec<_> = std::iter::from_fn(|| round.next(&pool, None, now)).collect();
     assert_eq!(order.len(), 4);
     assert!(Arc::ptr_eq(order[3].peer(), &first));
+}
+
+#[test]
+fn an_instance_that_is_ejected_counts_for_the_cap_although_its_checks_are_bad_too() {
+    let health = HealthPolicy { unhealthy: 1, ..HealthPolicy::of("/".to_owned()) };
+    let policy = Policy { health: Some(health), ..ejecting(Choice::RoundRobin) };
+    let (pool, now) = (pool(policy), Instant::now());
+    let members = pool.members(instances(4), now);
+    let peers: Vec<_> = members.list.iter().map(|member| &member.peer).collect();
+    let fails = |peer| (0..2).for_each(|_| pool.tried(peer, Went::Failed, SECOND, now));
+    for peer in &peers[..2] {
+        fails(peer);
+        pool.checked(peer, false, now);
+    }
+    fails(peers[2]);
+    let reading = pool.reading(now);
+    assert_eq!((count(&reading, Standing::Unhealthy), count(&reading, Standing::Usable)), (2, 2));
 }
 
 #[test]
