@@ -59,7 +59,7 @@ pub use explain::{Call, Explained, Lost};
 pub use headers::headers_for_work;
 pub use host::{HostError, HostPattern};
 pub use json::{Members, member};
-pub use keeping::keeping;
+pub use keeping::{Polled, keeping, looking_on};
 pub use merge::{
     Filter, Label, MergeRoute, OnConflict, Part, Piece, Question, Reference, Renames, Shape, StatusRule,
     is_never_passed,

@@ -1,20 +1,17 @@
 //! One request and its answer, from the first byte to the last: for the metrics, and a line of the access log.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
-use axum::body::{Body, HttpBody};
+use axum::body::HttpBody as _;
 use axum::response::Response;
-use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
-use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
 use super::reply::TRANSACTION_ID;
-use crate::gateway::Caller;
+use crate::gateway::{Caller, Polled, looking_on};
 
 /// What is known of a request before it is answered. When it goes, the answer has been sent or nobody waits for it any more.
 pub(super) struct Exchange {
@@ -67,7 +64,19 @@ impl Exchange {
             is_whole: answer.body().is_end_stream(),
         });
         self.metrics.request(route, answer.status());
-        answer.map(|body| Body::new(Observed { body, exchange: self }))
+        looking_on(answer, move |polled, is_end| self.sends(polled, is_end))
+    }
+
+    fn sends(&mut self, polled: &Polled, is_end: bool) {
+        let Some(answer) = &mut self.answer else { return };
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                answer.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                answer.is_whole = is_end;
+            }
+            Poll::Ready(None) => answer.is_whole = true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
     }
 }
 
@@ -94,43 +103,6 @@ impl Drop for Exchange {
                 transaction, "answered"
             );
         }
-    }
-}
-
-struct Observed {
-    body: Body,
-    exchange: Exchange,
-}
-
-impl HttpBody for Observed {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        let is_end = self.body.is_end_stream();
-        if let Some(answer) = &mut self.exchange.answer {
-            match &polled {
-                Poll::Ready(Some(Ok(frame))) => {
-                    answer.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                    answer.is_whole = is_end;
-                }
-                Poll::Ready(None) => answer.is_whole = true,
-                Poll::Ready(Some(Err(_))) | Poll::Pending => {}
-            }
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

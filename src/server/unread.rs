@@ -4,16 +4,14 @@
 //! window of its own: a client can leave one unread and read on in the others, or in none, and nothing ever blocks. So
 //! each answer says when it was last asked for more. One that has more to give and is not asked for it is left unread.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
 use axum::response::Response;
-use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, sleep};
+
+use crate::gateway::looking_on;
 
 /// How often it is looked whether one is left unread.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -38,7 +36,12 @@ impl Answers {
         let mut answers = lock(&self.0);
         answers.retain(|answer| answer.strong_count() > 0);
         answers.push(Arc::downgrade(&waits));
-        answer.map(|body| Body::new(Watched { body, waits }))
+        looking_on(answer, move |polled, _| {
+            *lock(&waits) = match polled {
+                Poll::Pending => Waits::ForMore,
+                Poll::Ready(_) => Waits::ForReader(Instant::now()),
+            };
+        })
     }
 
     /// Waits until one of them has been left unread for so long.
@@ -57,36 +60,6 @@ impl Answers {
     }
 }
 
-struct Watched {
-    body: Body,
-    waits: Arc<Mutex<Waits>>,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        *lock(&self.waits) = match polled {
-            Poll::Pending => Waits::ForMore,
-            Poll::Ready(_) => Waits::ForReader(Instant::now()),
-        };
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// No code panics while it holds one of these.
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,6 +67,8 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use bytes::Bytes;
     use futures_util::stream;
     use http_body_util::BodyExt as _;
     use tokio::time::{advance, timeout};
