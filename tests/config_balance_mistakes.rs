@@ -163,6 +163,7 @@ fn a_hash_says_of_what_and_only_a_hash_does() {
 fn a_hash_of_a_path_parameter_that_no_route_binds_is_refused() {
     let said = said_of(&WHOLE.replace("hash = { path = \"id\" }", "hash = { path = \"user\" }"));
     assert!(said.contains("gateway.toml:7:17: no path of a route to `users` binds `{user}`"), "{said}");
+    assert!(said.contains("for this hash; write the name as a route has it"), "{said}");
 }
 
 #[test]

@@ -244,8 +244,8 @@ fn an_entry_of_the_node_in_consul_has_what_the_file_says_or_else_what_is_adverti
     );
     let set = entry.register.expect("an entry").of_node("http://127.0.0.1:8000", String::new(), "1");
     assert_eq!((set.id.as_str(), set.address.as_deref(), set.port), ("i", Some("10.0.0.5"), 80));
-    assert_eq!((set.check.as_str(), set.gone_after.as_secs()), ("http://10.0.0.5:8001/readyz", 7200));
-    assert_eq!((set.tags, set.meta["version"].as_str()), (vec!["a".to_owned()], "mine"));
+    assert_eq!((set.check.as_str(), set.entry.gone_after.as_secs()), ("http://10.0.0.5:8001/readyz", 7200));
+    assert_eq!((set.entry.tags, set.entry.meta["version"].as_str()), (vec!["a".to_owned()], "mine"));
 }
 
 #[test]

@@ -364,7 +364,8 @@ pub(super) fn check_hashes(
         if reaching.peek().is_some() && !reaching.any(binds) {
             let (parameter, service) = (name.get_ref(), service.get_ref());
             let message = format!(
-                "no path of a route to `{service}` binds `{{{parameter}}}`, so that no request has a value for this hash; write the name                  as a route has it"
+                "no path of a route to `{service}` binds `{{{parameter}}}`, so that no request has a value for this hash; write the name \
+                 as a route has it"
             );
             findings.add(&name.span(), message);
         }

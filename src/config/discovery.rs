@@ -205,11 +205,15 @@ fn instances(
 fn of_dns(file: &DnsFile, findings: &mut Findings<'_>) -> Result<DnsSource, Noted> {
     let name = dns_name(&file.name, findings);
     let server = file.server.as_ref().map(|server| server_address(server, findings)).transpose();
-    let port = u16::try_from(*file.port.get_ref()).ok().and_then(NonZeroU16::new);
-    let port = port.ok_or("there is no such port; write a number from 1 to 65535");
-    let port = findings.keep(&file.port.span(), "bad port", port);
+    let port = port(&file.port, findings);
     let refresh = refresh(file.refresh_min.as_ref(), file.refresh_max.as_ref(), findings);
     Ok(DnsSource { name: name?, port: port?, family: family(file.family), refresh, server: server? })
+}
+
+pub(super) fn port(given: &Spanned<u64>, findings: &mut Findings<'_>) -> Result<NonZeroU16, Noted> {
+    let port = u16::try_from(*given.get_ref()).ok().and_then(NonZeroU16::new);
+    let port = port.ok_or("there is no such port; write a number from 1 to 65535");
+    findings.keep(&given.span(), "bad port", port)
 }
 
 fn of_srv(file: &SrvFile, findings: &mut Findings<'_>) -> Result<SrvSource, Noted> {

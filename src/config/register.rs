@@ -1,12 +1,12 @@
 //! The `[consul.register]` section: the node's own entry in Consul.
 
+use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use reqwest::Url;
-use toml::Spanned;
 
-use super::discovery::{Consul, plain};
+use super::discovery::{self, Consul, plain};
 use super::file::{ConsulFile, RegisterFile, Text};
 use super::findings::{Findings, Noted};
 use crate::discovery::consul::register::Entry;
@@ -26,7 +26,7 @@ fn entry(file: &RegisterFile, consul: &Consul, findings: &mut Findings<'_>) -> R
     let name = plain(&file.name, "the name of a service in Consul", findings);
     let id = file.id.as_ref().map(|id| plain(id, "the id of an entry in Consul", findings)).transpose();
     let address = file.address.as_ref().map(|text| plain(text, "an address", findings)).transpose();
-    let port = file.port.as_ref().map(|port| self::port(port, findings)).transpose();
+    let port = file.port.as_ref().map(|port| discovery::port(port, findings)).transpose();
     let tags: Vec<_> = file.tags.iter().map(|tag| plain(tag, "a tag", findings)).collect();
     let check = file.check.as_ref().map(|check| check_url(check, findings)).transpose();
     let interval = findings.time(file.interval.as_ref(), Entry::INTERVAL, INTERVAL);
@@ -37,19 +37,13 @@ fn entry(file: &RegisterFile, consul: &Consul, findings: &mut Findings<'_>) -> R
         name: name?,
         id: id?,
         address: address?,
-        port: port?,
+        port: port?.map(NonZeroU16::get),
         tags: tags.into_iter().collect::<Result<_, _>>()?,
         meta: meta.collect(),
         check: check?,
         interval,
         gone_after,
     })
-}
-
-fn port(port: &Spanned<u64>, findings: &mut Findings<'_>) -> Result<u16, Noted> {
-    let number = u16::try_from(*port.get_ref()).ok().filter(|port| *port > 0);
-    let number = number.ok_or("there is no such port; write a number from 1 to 65535");
-    findings.keep(&port.span(), "bad port", number)
 }
 
 fn check_url(text: &Text, findings: &mut Findings<'_>) -> Result<String, Noted> {

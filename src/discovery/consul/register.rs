@@ -46,31 +46,19 @@ pub struct Entry {
     pub gone_after: Duration,
 }
 
-/// What the node says of itself.
+/// What the node says of itself: the entry, and what the configuration may have left open of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// Whom to tell.
-    pub agent: AgentAddress,
-    /// The name of the service.
-    pub name: String,
-    /// The name of this entry; no other entry of the agent may have it.
+    /// What the configuration says of it.
+    pub entry: Entry,
+    /// No other entry of the agent may have it.
     pub id: String,
     /// Where the node is reached; `None`: at the address of the agent's node.
     pub address: Option<String>,
     /// Its port.
     pub port: u16,
-    /// Tags.
-    pub tags: Vec<String>,
-    /// What else is to be known.
-    pub meta: BTreeMap<String, String>,
     /// The URL of `/readyz`, as the agent reaches it.
     pub check: String,
-    /// How often the agent asks it.
-    pub interval: Duration,
-    /// How long the entry stays after the check has begun to fail.
-    pub gone_after: Duration,
-    /// How often the entry is asserted. Default: [`Registration::ASSERT_EVERY`].
-    pub assert_every: Duration,
 }
 
 impl Entry {
@@ -82,38 +70,26 @@ impl Entry {
 
     /// What a node says of itself that is advertised as `advertised`, a URL, and whose probes are answered at `readyz`.
     #[must_use]
-    pub fn of_node(self, advertised: &str, readyz: String, version: &str) -> Registration {
+    pub fn of_node(mut self, advertised: &str, readyz: String, version: &str) -> Registration {
         let url = Url::parse(advertised).ok();
         let host = url.as_ref().and_then(Url::host_str).unwrap_or("localhost");
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let port = self.port.or_else(|| url.as_ref()?.port_or_known_default()).unwrap_or(80);
         // What is only advertised to this machine is no address for others: there the agent's own is meant.
         let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        let address = self.address.or_else(|| (!is_here).then(|| host.to_owned()));
-        let id = self.id.unwrap_or_else(|| {
+        let address = self.address.clone().or_else(|| (!is_here).then(|| host.to_owned()));
+        let id = self.id.clone().unwrap_or_else(|| {
             format!("{}-{}-{port}", self.name, address.as_deref().unwrap_or(host).replace(':', "-"))
         });
-        let mut meta = BTreeMap::from([("version".to_owned(), version.to_owned())]);
-        meta.extend(self.meta);
-        Registration {
-            agent: self.agent,
-            name: self.name,
-            id,
-            address,
-            port,
-            tags: self.tags,
-            meta,
-            check: self.check.unwrap_or(readyz),
-            interval: self.interval,
-            gone_after: self.gone_after,
-            assert_every: Registration::ASSERT_EVERY,
-        }
+        let check = self.check.clone().unwrap_or(readyz);
+        self.meta.entry("version".to_owned()).or_insert_with(|| version.to_owned());
+        Registration { entry: self, id, address, port, check }
     }
 }
 
 impl Registration {
     /// How often the entry is asserted.
-    pub const ASSERT_EVERY: Duration = Duration::from_mins(1);
+    const ASSERT_EVERY: Duration = Duration::from_mins(1);
     /// How long one call to the agent may take: it holds up the end of the node.
     const PATIENCE: Duration = Duration::from_secs(2);
     /// How long the agent waits for an answer of `/readyz`.
@@ -121,18 +97,19 @@ impl Registration {
 
     /// The body of the call.
     fn body(&self) -> Value {
+        let Entry { name, tags, meta, interval, gone_after, .. } = &self.entry;
         let mut body = json!({
             "ID": self.id,
-            "Name": self.name,
+            "Name": name,
             "Port": self.port,
-            "Tags": self.tags,
-            "Meta": self.meta,
+            "Tags": tags,
+            "Meta": meta,
             "Checks": [{
                 "Name": "ready",
                 "HTTP": self.check,
-                "Interval": as_go_reads(self.interval),
+                "Interval": as_go_reads(*interval),
                 "Timeout": as_go_reads(Self::CHECK_TIMEOUT),
-                "DeregisterCriticalServiceAfter": as_go_reads(self.gone_after),
+                "DeregisterCriticalServiceAfter": as_go_reads(*gone_after),
             }],
         });
         if let (Some(address), Some(members)) = (&self.address, body.as_object_mut()) {
@@ -175,7 +152,7 @@ impl Registrar {
 
     async fn tell(&self, what: &str, operation: &str, query: &[(&str, &str)]) {
         let id = self.registration.id.as_str();
-        let told = match Agent::new(self.registration.agent.clone()) {
+        let told = match Agent::new(self.registration.entry.agent.clone()) {
             Ok(agent) => put(&agent, &[operation, id], query, None).await,
             Err(trouble) => Err(trouble),
         };
@@ -198,10 +175,10 @@ async fn keep(registration: Arc<Registration>) {
         match assert(&registration, is_new).await {
             Ok(()) => {
                 if is_new || failed > 0 {
-                    tracing::info!(id, name = registration.name, "the node is registered with Consul");
+                    tracing::info!(id, name = registration.entry.name, "the node is registered with Consul");
                 }
                 (failed, is_new) = (0, false);
-                sleep(registration.assert_every).await;
+                sleep(Registration::ASSERT_EVERY).await;
             }
             Err(trouble) => {
                 if failed == 0 {
@@ -219,7 +196,7 @@ async fn keep(registration: Arc<Registration>) {
 
 /// Registers the node; the first time it also takes back the maintenance of an earlier run.
 async fn assert(registration: &Registration, is_new: bool) -> Result<(), Trouble> {
-    let agent = Agent::new(registration.agent.clone())?;
+    let agent = Agent::new(registration.entry.agent.clone())?;
     let query = [("replace-existing-checks", "true")];
     put(&agent, &["register"], &query, Some(&registration.body())).await?;
     if is_new {
