@@ -4,13 +4,17 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
 mod consul_agent;
+mod discovery_support;
+mod kit;
 
 use std::time::Duration;
 
-use consul_agent::{Agent, Answer, instance, until};
+use consul_agent::{Agent, Answer, instance};
+use discovery_support::{known, status};
+use kit::until;
 use serde_json::{Value, json};
 use unanimous::discovery::consul::{AgentAddress, ConsulSource, Health, Rate, TokenPlace};
-use unanimous::discovery::{Discovery as _, Pace, Source, Sources, Spec, Status};
+use unanimous::discovery::{Discovery as _, Source, Sources, Spec};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,22 +31,11 @@ fn source(agent: &Agent) -> ConsulSource {
 }
 
 fn spec(source: ConsulSource) -> Spec {
-    let retry = Pace { least: Duration::from_millis(10), most: Duration::from_millis(50) };
-    Spec { retry, keep: SECOND, ..Spec::new(Source::Consul(source)) }
+    discovery_support::spec(Source::Consul(source), SECOND)
 }
 
 fn follow(source: ConsulSource) -> Sources {
-    Sources::new([("accounts".to_owned(), spec(source))], None)
-}
-
-/// The instances, as `endpoint weight`.
-fn known(sources: &Sources) -> Vec<String> {
-    let instances = sources.instances("accounts");
-    instances.iter().map(|instance| format!("{} {}", instance.endpoint, instance.weight)).collect()
-}
-
-fn status(sources: &Sources) -> Status {
-    sources.statuses().remove(0)
+    discovery_support::follow(Source::Consul(source), SECOND)
 }
 
 async fn until_known(sources: &Sources, expected: &[&str]) {
@@ -75,8 +68,7 @@ async fn a_change_is_known_at_once_and_a_query_waits_at_the_index_of_the_last_an
     let agent = Agent::start().await;
     agent.set("accounts", &[one()]);
     let sources = follow(source(&agent));
-    sources.answered().await;
-    assert_eq!(known(&sources), [ONE]);
+    until_known(&sources, &[ONE]).await;
     agent.wait_for_queries(2).await;
     agent.set("accounts", &[two(), one()]);
     until_known(&sources, &[ONE, TWO]).await;
@@ -121,7 +113,7 @@ async fn the_same_content_under_a_new_index_changes_nothing() {
     let agent = Agent::start().await;
     agent.set("accounts", &[one(), two()]);
     let sources = follow(source(&agent));
-    sources.answered().await;
+    until_known(&sources, &[ONE, TWO]).await;
     let (before, mut changes) = (sources.instances("accounts"), sources.changes("accounts").unwrap());
     changes.borrow_and_update();
     agent.wait_for_queries(2).await;
@@ -391,24 +383,4 @@ async fn a_reload_leaves_a_source_alone_that_has_not_changed_and_never_empties_a
     agent.set("accounts", &[one()]);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(asked(), before, "nobody follows what nobody needs");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_an_earlier_run_knew_is_used_until_the_first_answer() {
-    let mut agent = Agent::start().await;
-    agent.stop().await;
-    let sources = follow(source(&agent));
-    let first = sources.first_answers();
-    until("the first failure", async || status(&sources).failures >= 1).await;
-    assert_eq!(first.missing(), ["accounts (consul: it could not be reached)"]);
-    let instance = |url| unanimous::discovery::Instance::new(unanimous::discovery::Endpoint::new(url));
-    sources.seed("accounts", vec![instance("http://10.0.0.7:1")]);
-    sources.seed("nobody", vec![instance("http://10.0.0.7:1")]);
-    assert_eq!((known(&sources), first.missing()), (vec!["http://10.0.0.7:1 1".to_owned()], vec![]));
-    assert_eq!(sources.snapshots()["accounts"].len(), 1);
-    agent.set("accounts", &[one()]);
-    agent.start_again().await;
-    until_known(&sources, &[ONE]).await;
-    sources.seed("accounts", vec![instance("http://10.0.0.7:1")]);
-    assert_eq!(known(&sources), [ONE], "an answer counts more");
 }

@@ -2,16 +2,20 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
+mod discovery_support;
 mod dns_server;
+mod kit;
 
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use dns_server::{Server, until};
+use discovery_support::{known, status};
+use dns_server::Server;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RecordType;
+use kit::until;
 use unanimous::discovery::dns::{DnsSource, Family, Refresh, SrvSource};
-use unanimous::discovery::{Discovery as _, Pace, Source, Sources, Spec, Status};
+use unanimous::discovery::{Discovery as _, Source, Sources};
 
 const NAME: &str = "accounts.internal.";
 const SERVICE: &str = "_http._tcp.accounts.internal.";
@@ -35,18 +39,7 @@ fn services(server: &Server) -> Source {
 }
 
 fn follow(source: Source) -> Sources {
-    let retry = Pace { least: Duration::from_millis(10), most: Duration::from_millis(50) };
-    let spec = Spec { retry, keep: Duration::from_millis(300), ..Spec::new(source) };
-    Sources::new([("accounts".to_owned(), spec)], None)
-}
-
-fn known(sources: &Sources) -> Vec<String> {
-    let instances = sources.instances("accounts");
-    instances.iter().map(|instance| format!("{} {}", instance.endpoint, instance.weight)).collect()
-}
-
-fn status(sources: &Sources) -> Status {
-    sources.statuses().remove(0)
+    discovery_support::follow(source, Duration::from_millis(300))
 }
 
 async fn until_known(sources: &Sources, expected: &[&str]) {
@@ -153,8 +146,8 @@ async fn a_name_that_is_gone_is_believed_when_it_still_is_a_while_later() {
 async fn a_name_that_was_never_there_is_an_answer_without_instances() {
     let server = Server::start().await;
     let sources = follow(Source::Dns(addresses(&server)));
-    tokio::time::timeout(Duration::from_secs(10), sources.answered()).await.unwrap();
-    assert!(known(&sources).is_empty() && sources.first_answers().missing().is_empty());
+    until("an answer", async || sources.missing().is_empty()).await;
+    assert!(known(&sources).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

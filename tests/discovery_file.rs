@@ -2,29 +2,22 @@
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
+mod discovery_support;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
+use discovery_support::{known, status};
 use tempfile::TempDir;
-use unanimous::discovery::{Discovery as _, Pace, Source, Sources, Spec, Status};
+use unanimous::discovery::{Source, Sources};
 
 /// Far below the ten seconds after which the file is looked at without an event.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn follow(path: &Path) -> Sources {
-    let retry = Pace { least: Duration::from_millis(10), most: Duration::from_millis(50) };
-    let spec = Spec { retry, keep: Duration::from_millis(300), ..Spec::new(Source::File(path.to_owned())) };
-    Sources::new([("accounts".to_owned(), spec)], None)
-}
-
-fn known(sources: &Sources) -> Vec<String> {
-    sources.instances("accounts").iter().map(|instance| instance.endpoint.to_string()).collect()
-}
-
-fn status(sources: &Sources) -> Status {
-    sources.statuses().remove(0)
+    discovery_support::follow(Source::File(path.to_owned()), Duration::from_millis(300))
 }
 
 async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
@@ -40,12 +33,16 @@ async fn until_known(sources: &Sources, expected: &[&str]) {
     until(&format!("{expected:?}"), async || known(sources) == expected).await;
 }
 
-fn listing(endpoint: &str) -> String {
-    format!("[[instances]]\nurl = \"{endpoint}\"\n")
+fn listing(known: &str) -> String {
+    format!("[[instances]]\nurl = \"{}\"\n", url(known))
 }
 
-const ONE: &str = "http://10.0.0.1:9001";
-const TWO: &str = "http://10.0.0.2:9001";
+fn url(known: &str) -> &str {
+    known.strip_suffix(" 1").unwrap()
+}
+
+const ONE: &str = "http://10.0.0.1:9001 1";
+const TWO: &str = "http://10.0.0.2:9001 1";
 
 async fn watched() -> (TempDir, std::path::PathBuf, Sources) {
     let directory = tempfile::tempdir().unwrap();
@@ -119,16 +116,16 @@ async fn a_directory_that_comes_later_and_is_made_anew_is_watched() {
     let (inner, path) = (directory.path().join("inner"), directory.path().join("inner/accounts.json"));
     let sources = follow(&path);
     until("a failure", async || status(&sources).failures > 0).await;
-    assert_eq!(sources.first_answers().missing().len(), 1);
+    assert_eq!(sources.missing().len(), 1);
     for endpoint in [ONE, TWO] {
         fs::create_dir(&inner).unwrap();
-        fs::write(&path, format!("[{{\"url\":\"{endpoint}\"}}]")).unwrap();
+        fs::write(&path, format!("[{{\"url\":\"{}\"}}]", url(endpoint))).unwrap();
         until_known(&sources, &[endpoint]).await;
         let failures = status(&sources).failures;
         fs::remove_dir_all(&inner).unwrap();
         until("a failure", async || status(&sources).failures > failures).await;
     }
-    assert!(sources.first_answers().missing().is_empty());
+    assert!(sources.missing().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

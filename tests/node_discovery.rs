@@ -79,22 +79,27 @@ async fn a_node_is_ready_when_it_knows_where_every_required_service_is() {
     assert_ne!(node.metric("discovery_failures_total{service=\"accounts\",source=\"consul\"}").await, "0");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_doubt_is_finished_before_discovery_answers_and_the_rest_as_soon_as_it_does() {
-    let (mut agent, accounts, ledger) = (Agent::start().await, Stub::start().await, Stub::start().await);
-    agent.set("ledger", &[at(&ledger)]);
-    let config = kit::service("accounts", &accounts, false) + &in_consul("ledger") + ROUTE;
-    let mut node = Node::new(&config);
-    node.env("CONSUL_HTTP_ADDR", &address(&agent)).start().await;
+/// A node with a transaction that neither branch has confirmed: `accounts` is listed, `ledger` in Consul.
+async fn in_doubt(agent: &Agent, accounts: &Stub, ledger: &Stub) -> (Node, String) {
+    agent.set("ledger", &[at(ledger)]);
+    let mut node = Node::new(&(kit::service("accounts", accounts, false) + &in_consul("ledger") + ROUTE));
+    node.env("CONSUL_HTTP_ADDR", &address(agent)).start().await;
     accounts.always("/tx/commit", Answer::status(503));
     ledger.always("/tx/commit", Answer::status(503));
     let id = node.post("/transfers", &json!({})).await.expect(202).transaction().to_owned();
+    (node, id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_doubt_is_finished_before_discovery_answers_and_the_rest_as_soon_as_it_does() {
+    let (mut agent, accounts, ledger) = (Agent::start().await, Stub::start().await, Stub::start().await);
+    let (mut node, id) = in_doubt(&agent, &accounts, &ledger).await;
     node.kill().await;
     agent.stop().await;
-    accounts.forget();
-    ledger.forget();
-    accounts.always("/tx/commit", Answer::ok());
-    ledger.always("/tx/commit", Answer::ok());
+    for stub in [&accounts, &ledger] {
+        stub.forget();
+        stub.always("/tx/commit", Answer::ok());
+    }
 
     node.spawn();
     accounts.wait_for("/tx/commit", 1).await;
@@ -107,6 +112,38 @@ async fn what_is_in_doubt_is_finished_before_discovery_answers_and_the_rest_as_s
     agent.start_again().await;
     node.wait_for_state(&id, "committed").await;
     assert_eq!(ledger.count("/tx/commit"), 1);
+}
+
+/// As above; the configuration of the second start has neither the service nor the route.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_kept_from_an_earlier_configuration_is_told_as_soon_as_it_is_found() {
+    let (mut agent, accounts, ledger) = (Agent::start().await, Stub::start().await, Stub::start().await);
+    let (mut node, id) = in_doubt(&agent, &accounts, &ledger).await;
+    node.kill().await;
+    agent.stop().await;
+    for stub in [&accounts, &ledger] {
+        stub.forget();
+        stub.always("/tx/commit", Answer::ok());
+    }
+    node.configure("", &kit::service("accounts", &accounts, false));
+    node.start().await;
+    accounts.wait_for("/tx/commit", 1).await;
+    agent.start_again().await;
+    node.wait_for_state(&id, "committed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_a_reload_takes_out_is_told_as_soon_as_it_is_found_elsewhere() {
+    let (agent, accounts, ledger) = (Agent::start().await, Stub::start().await, Stub::start().await);
+    let (node, id) = in_doubt(&agent, &accounts, &ledger).await;
+    node.configure("", &kit::service("accounts", &accounts, false));
+    node.admin_post("/v1/reload", &json!({})).await.expect(200);
+    accounts.always("/tx/commit", Answer::ok());
+    let elsewhere = Stub::start().await;
+    elsewhere.always("/tx/commit", Answer::ok());
+    agent.set("ledger", &[at(&elsewhere)]);
+    node.wait_for_state(&id, "committed").await;
+    assert_eq!(elsewhere.count("/tx/commit"), 1);
 }
 
 /// A branch is one service. Another has not seen what it promised, and is not asked in its place.
@@ -227,4 +264,31 @@ async fn a_reload_while_the_registry_is_down_empties_no_pool_and_a_ready_node_st
         node.metric("discovery_instances{service=\"ledger\",source=\"consul\"}").await.starts_with('1')
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_a_reload_puts_in_the_place_of_one_that_never_answered_is_waited_for() {
+    let (mut agent, stub) = (Agent::start().await, Stub::start().await);
+    agent.stop().await;
+    let mut node = Node::new(&(in_consul("accounts") + &in_consul("ledger") + ROUTE));
+    node.env("CONSUL_HTTP_ADDR", &address(&agent)).spawn();
+    kit::until("the node says what it waits for", async || {
+        readyz(&node).await.1.contains("accounts (consul")
+    })
+    .await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("accounts.toml");
+    let looked_for = format!("file = {:?}", file.display().to_string());
+    let accounts = in_consul("accounts").replace("consul = { service = \"accounts\" }", &looked_for);
+    node.configure("", &(accounts + &kit::service("ledger", &stub, false) + ROUTE));
+    node.admin_post("/v1/reload", &json!({})).await.expect(200);
+    let (status, said) = readyz(&node).await;
+    assert_eq!(status, 503);
+    assert!(said.starts_with("waiting for where these services are: accounts (file"), "{said}");
+    std::fs::write(&file, format!("[[instances]]\nurl = \"{}\"\n", stub.url(""))).unwrap();
+    kit::until("the node is ready", async || readyz(&node).await.0 == 200).await;
+    std::fs::remove_file(&file).unwrap();
+    node.configure("", &(in_consul("accounts") + &in_consul("ledger") + ROUTE));
+    node.admin_post("/v1/reload", &json!({})).await.expect(200);
+    assert_eq!(readyz(&node).await.0, 200, "what was ready stays so");
 }

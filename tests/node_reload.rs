@@ -122,7 +122,9 @@ async fn what_only_a_start_reads_is_named_and_nothing_else_is_taken_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_reloads_under_load_fail_no_request() {
     let stub = Stub::start().await;
-    let node = Arc::new(node(&here(&stub, "/even")).await);
+    // On a machine with much else to do a commit may take longer than the others here wait for it.
+    let here = |path| here(&stub, path).replace("reply_within = \"100ms\"", "reply_within = \"9s\"");
+    let node = Arc::new(node(&here("/even")).await);
     let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let ask = async |client: usize| {
         while !done.load(Ordering::Relaxed) {
@@ -136,7 +138,7 @@ async fn a_hundred_reloads_under_load_fail_no_request() {
     };
     let reloads = async {
         for turn in 0..100 {
-            node.configure("", &here(&stub, if turn % 2 == 0 { "/odd" } else { "/even" }));
+            node.configure("", &here(if turn % 2 == 0 { "/odd" } else { "/even" }));
             reload(&node).await.expect(200);
             let before = answered.load(Ordering::Relaxed);
             kit::until("a request", async || answered.load(Ordering::Relaxed) > before).await;
@@ -244,9 +246,13 @@ async fn what_is_remembered_and_cannot_be_read_is_put_aside_and_said() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_moved_is_told_at_its_new_place() {
     let (old, new) = (Stub::start().await, Stub::start().await);
-    let node = node(&here(&old, "/one")).await;
+    // Its next turn would be in a minute.
+    let patient = |stub| {
+        here(stub, "/one").replace("initial = \"10ms\", max = \"100ms\"", "initial = \"60s\", max = \"60s\"")
+    };
+    let node = node(&patient(&old)).await;
     let id = begin_in_doubt(&node, &old).await;
-    node.configure("", &here(&new, "/one"));
+    node.configure("", &patient(&new));
     reload(&node).await.expect(200);
     node.wait_for_state(&id, "committed").await;
     assert_eq!(new.count("/tx/commit"), 1);

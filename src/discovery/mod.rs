@@ -36,14 +36,14 @@ pub mod sources;
 mod state;
 pub mod trouble;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
 pub use source::{Pace, Source, Spec};
-pub use sources::{FirstAnswers, Sources};
+pub use sources::Sources;
 pub use state::Status;
+use tokio::sync::watch;
 
 /// The base URL of one instance of a service: scheme and authority, no path: `http://127.0.0.1:9001`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,20 +96,9 @@ pub trait Discovery: Send + Sync + 'static {
     fn stand_ins(&self, _service: &str) -> Arc<[String]> {
         Arc::default()
     }
-}
 
-/// Instances that never change: what the configuration file lists.
-#[derive(Debug, Clone, Default)]
-pub struct Fixed(BTreeMap<String, Arc<[Instance]>>);
-
-impl FromIterator<(String, Vec<Instance>)> for Fixed {
-    fn from_iter<I: IntoIterator<Item = (String, Vec<Instance>)>>(services: I) -> Self {
-        Self(services.into_iter().map(|(name, list)| (name, list.into())).collect())
-    }
-}
-
-impl Discovery for Fixed {
-    fn instances(&self, service: &str) -> Arc<[Instance]> {
-        self.0.get(service).cloned().unwrap_or_default()
+    /// A counter that moves whenever the instances of `service` change; `None` where they cannot.
+    fn changes(&self, _service: &str) -> Option<watch::Receiver<u64>> {
+        None
     }
 }

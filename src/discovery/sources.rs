@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -32,11 +32,6 @@ struct Watched {
     _task: Option<DropGuard>,
 }
 
-/// The services whose first answer the start of a node waits for. What a reload adds later does not count, so that a node
-/// that is ready stays so.
-#[derive(Clone, Default)]
-pub struct FirstAnswers(Vec<(String, Weak<Watched>)>);
-
 impl Sources {
     /// Sources of these services. Where `previous` follows the same source, both share its task; where a service has another
     /// source now, its last instances are kept until the first answer of that.
@@ -56,53 +51,28 @@ impl Sources {
         Self(services.into_iter().map(service).collect())
     }
 
-    /// What is known of every service that is looked for: for a file that outlives the process.
-    #[must_use]
-    pub fn snapshots(&self) -> BTreeMap<String, Arc<[Instance]>> {
-        self.looked_for().map(|(name, watched)| (name.to_owned(), watched.state.instances())).collect()
-    }
-
-    /// Gives a service the instances that an earlier run of the node knew. An answer that came already counts more; one that
-    /// comes later replaces them. Without effect on a service that is not looked for.
-    pub fn seed(&self, service: &str, instances: Vec<Instance>) {
-        if let Some((_, watched)) = self.looked_for().find(|(name, _)| *name == service) {
-            watched.state.seed(instances.into());
-        }
-    }
-
     /// How the source of each service that is looked for does.
     #[must_use]
     pub fn statuses(&self) -> Vec<Status> {
-        self.looked_for().map(|(_, watched)| watched.state.status()).collect()
+        self.looked_for().map(|(_, service)| service.watched.state.status()).collect()
     }
 
-    /// A counter that moves whenever the instances of `service` change; `None` where they cannot.
+    /// The services that are not optional and of which nothing is known yet, each with the kind of its source and what is wrong
+    /// with it, if anything is.
     #[must_use]
-    pub fn changes(&self, service: &str) -> Option<watch::Receiver<u64>> {
-        self.looked_for().find(|(name, _)| *name == service).map(|(_, watched)| watched.state.changes())
+    pub fn missing(&self) -> Vec<String> {
+        let unknown = self.looked_for().filter(|(_, one)| !one.is_optional && !one.watched.state.is_known());
+        let say = |(name, service): (&str, &Service)| {
+            let Status { source, trouble, .. } = service.watched.state.status();
+            let trouble = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+            format!("{name} ({source}{trouble})")
+        };
+        unknown.map(say).collect()
     }
 
-    /// Those that a start has to wait for.
-    #[must_use]
-    pub fn first_answers(&self) -> FirstAnswers {
-        let required = self.0.iter().filter(|(_, service)| !service.is_optional);
-        let waited_for =
-            |(name, service): (&String, &Service)| (name.clone(), Arc::downgrade(&service.watched));
-        FirstAnswers(required.map(waited_for).collect())
-    }
-
-    /// Waits until every source that is not optional has answered, or was seeded.
-    pub async fn answered(&self) {
-        for service in self.0.values().filter(|service| !service.is_optional) {
-            let state = &service.watched.state;
-            let mut changes = state.changes();
-            while !state.is_known() && changes.changed().await.is_ok() {}
-        }
-    }
-
-    fn looked_for(&self) -> impl Iterator<Item = (&str, &Arc<Watched>)> {
-        let all = self.0.iter().map(|(name, service)| (name.as_str(), &service.watched));
-        all.filter(|(_, watched)| !matches!(watched.spec.source, Source::Fixed(_)))
+    fn looked_for(&self) -> impl Iterator<Item = (&str, &Service)> {
+        let all = self.0.iter().map(|(name, service)| (name.as_str(), service));
+        all.filter(|(_, service)| !matches!(service.watched.spec.source, Source::Fixed(_)))
     }
 }
 
@@ -114,21 +84,11 @@ impl Discovery for Sources {
     fn stand_ins(&self, service: &str) -> Arc<[String]> {
         self.0.get(service).map(|service| service.stand_ins.clone()).unwrap_or_default()
     }
-}
 
-impl FirstAnswers {
-    /// The services that are still waited for, each with the kind of its source and what is wrong with it, if anything is.
-    #[must_use]
-    pub fn missing(&self) -> Vec<String> {
-        let say = |(name, watched): &(String, Weak<Watched>)| {
-            // What a reload has taken away is not waited for.
-            let watched = watched.upgrade().filter(|watched| !watched.state.is_known())?;
-            let kind = watched.spec.source.kind();
-            let trouble = watched.state.status().trouble;
-            let trouble = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
-            Some(format!("{name} ({kind}{trouble})"))
-        };
-        self.0.iter().filter_map(say).collect()
+    fn changes(&self, service: &str) -> Option<watch::Receiver<u64>> {
+        self.looked_for()
+            .find(|(name, _)| *name == service)
+            .map(|(_, service)| service.watched.state.changes())
     }
 }
 
@@ -140,10 +100,7 @@ impl Watched {
         };
         let state = Arc::new(State::new(name, spec.source.kind(), known));
         let task = match &spec.source {
-            Source::Fixed(_) => {
-                state.settle();
-                None
-            }
+            Source::Fixed(_) => None,
             Source::Dns(_) | Source::Srv(_) | Source::File(_) | Source::Consul(_) => {
                 let token = CancellationToken::new();
                 let following = run(spec.clone(), state.clone());
@@ -171,11 +128,5 @@ impl fmt::Debug for Sources {
         f.debug_map()
             .entries(self.0.iter().map(|(name, service)| (name, &service.watched.spec.source)))
             .finish()
-    }
-}
-
-impl fmt::Debug for FirstAnswers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.missing()).finish()
     }
 }

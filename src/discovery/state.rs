@@ -34,7 +34,7 @@ struct Progress {
     trouble: Option<Trouble>,
     refused: BTreeMap<Refused, usize>,
     belief: Belief,
-    /// Whether there is something to go by: an answer, or what an earlier run of the node knew.
+    /// Whether there is something to go by: an answer, or what an earlier source of the service knew.
     is_known: bool,
 }
 
@@ -59,33 +59,18 @@ pub struct Status {
 
 impl State {
     pub(super) fn new(service: &str, kind: &'static str, instances: Arc<[Instance]>) -> Self {
+        let progress = Progress { is_known: !instances.is_empty(), ..Progress::default() };
         Self {
             service: service.to_owned(),
             kind,
             instances: ArcSwap::from_pointee(instances),
-            progress: Mutex::default(),
+            progress: Mutex::new(progress),
             changes: watch::Sender::new(0),
         }
     }
 
     pub(super) fn instances(&self) -> Arc<[Instance]> {
         Arc::clone(&self.instances.load())
-    }
-
-    /// Takes what an earlier run of the node knew, unless an answer has come already.
-    pub(super) fn seed(&self, instances: Arc<[Instance]>) {
-        let mut progress = self.progress();
-        if progress.last_success.is_none() && !instances.is_empty() {
-            progress.is_known = true;
-            self.instances.store(Arc::new(instances));
-            drop(progress);
-            self.changes.send_modify(|count| *count += 1);
-        }
-    }
-
-    /// There is nothing to wait for: it is as it is.
-    pub(super) fn settle(&self) {
-        self.progress().is_known = true;
     }
 
     /// An answer came. Gives the time to ask again, where it is not believed yet.

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use super::options::TransactionOptions;
 use super::{Call, Outcome};
@@ -30,6 +32,8 @@ pub struct Service {
     /// Commit and abort calls in flight: apart, so that new work never holds up what is decided.
     telling: Arc<Semaphore>,
     learned: Arc<Learned>,
+    /// Ends the task that wakes those who wait for it, where it may be found somewhere else.
+    _waking: Option<DropGuard>,
 }
 
 /// What is known of a service, whatever is said of it.
@@ -58,12 +62,6 @@ impl Services {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// Their names.
-    #[must_use]
-    pub fn names(&self) -> Vec<String> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
-    }
-
     /// Takes over another configuration. Those that it does not have stay as they are where they are `needed`.
     pub fn replace(
         &self,
@@ -74,7 +72,11 @@ impl Services {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *known);
         for (name, options) in services {
-            let service = Service::after(before.remove(&name).as_deref(), options, discovery.clone());
+            let before = before.remove(&name);
+            let service = Service::after(&name, before.as_deref(), options, discovery.clone());
+            if before.is_some_and(|before| before.discovery.instances(&name) != discovery.instances(&name)) {
+                service.learned.moved();
+            }
             known.insert(name, Arc::new(service));
         }
         known.extend(before.into_iter().filter(|(name, _)| needed(name)));
@@ -88,8 +90,8 @@ impl Services {
     ) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         for (name, options) in services {
-            let service = || Arc::new(Service::after(None, options, discovery.clone()));
-            known.entry(name).or_insert_with(service);
+            let service = Service::after(&name, None, options, discovery.clone());
+            known.entry(name).or_insert_with(|| Arc::new(service));
         }
     }
 }
@@ -112,7 +114,12 @@ impl Drop for Waits<'_> {
 
 impl Service {
     /// A service of which `before` was known.
-    fn after(before: Option<&Self>, options: TransactionOptions, discovery: Arc<dyn Discovery>) -> Self {
+    fn after(
+        name: &str,
+        before: Option<&Self>,
+        options: TransactionOptions,
+        discovery: Arc<dyn Discovery>,
+    ) -> Self {
         let limit = |before: fn(&Self) -> &Arc<Semaphore>, service: Option<&Self>| {
             let same = service.filter(|service| service.options.calls_max == options.calls_max);
             // Those who are in flight under another limit do not count in this one: for their while there may be more.
@@ -121,10 +128,18 @@ impl Service {
                 |service| before(service).clone(),
             )
         };
+        let learned = before.map_or_else(Arc::default, |service| service.learned.clone());
+        let waking = discovery.changes(name).map(|changes| {
+            let token = CancellationToken::new();
+            let waking = wake(learned.clone(), changes);
+            TaskTracker::new().spawn(token.clone().run_until_cancelled_owned(waking));
+            token.drop_guard()
+        });
         Self {
             asking: limit(|service| &service.asking, before),
             telling: limit(|service| &service.telling, before),
-            learned: before.map_or_else(Arc::default, |service| service.learned.clone()),
+            learned,
+            _waking: waking,
             discovery,
             options,
         }
@@ -187,10 +202,24 @@ impl Service {
         }
     }
 
-    /// A counter that moves when the service answers again after it did not.
+    /// A counter that moves when the service answers again after it did not, or is somewhere else.
     #[must_use]
     pub fn recoveries(&self) -> watch::Receiver<u64> {
         self.learned.recoveries.subscribe()
+    }
+}
+
+impl Learned {
+    /// It is somewhere else now. Whoever waits for it is woken, and also who is just asking, in vain, where it was: a commit
+    /// that nobody could be told of is not to wait for its next turn.
+    fn moved(&self) {
+        self.recoveries.send_modify(|count| *count += 1);
+    }
+}
+
+async fn wake(learned: Arc<Learned>, mut changes: watch::Receiver<u64>) {
+    while changes.changed().await.is_ok() {
+        learned.moved();
     }
 }
 

@@ -18,13 +18,13 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::browsers::keep_out;
+use super::in_force::InForce;
 use super::log_lines::{self, LogQuery};
 use super::metrics::Metrics;
 use super::public::fate_of;
 use super::reload::{Ask, Reloaded};
 use super::reply;
 use crate::coordinator::{Coordinator, NotDone};
-use crate::discovery::FirstAnswers;
 use crate::gateway::Problem;
 use crate::participant::Participants;
 use crate::plan::TransactionId;
@@ -44,8 +44,8 @@ pub struct Admin<P> {
     pub unready: Unready,
     /// Where to say that the configuration is to be read again.
     pub reload: mpsc::Sender<Ask>,
-    /// The services whose first answer is waited for.
-    pub first_answers: FirstAnswers,
+    /// Where the services are looked for.
+    pub(super) in_force: Arc<InForce>,
 }
 
 /// Why a node is not ready; `None` when it is.
@@ -83,7 +83,7 @@ impl<P: Participants> Admin<P> {
 async fn ready<P: Participants>(State(admin): Shared<P>) -> Response {
     let why = admin.unready.borrow().map(str::to_owned);
     let why = why.or_else(|| {
-        let missing = admin.first_answers.missing().join(", ");
+        let missing = admin.in_force.missing().join(", ");
         (!missing.is_empty()).then(|| format!("waiting for where these services are: {missing}"))
     });
     match why {

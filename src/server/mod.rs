@@ -13,7 +13,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`node`] | a whole node: opens the log, binds, recovers, serves, drains |
-//! | `discovered` | where services are looked for: metrics, whom to call again, the node's own entry in Consul |
+//! | `in_force` | where services are looked for by the configuration in force, and the node's own entry in Consul |
 //! | `doors` | how the two doors are opened |
 //! | `files` | how many connections the open files allow |
 //! | [`listen`] | connections: limits, timeouts, an orderly end |
@@ -33,10 +33,10 @@
 
 pub mod admin;
 mod browsers;
-mod discovered;
 mod doors;
 mod exchange;
 mod files;
+mod in_force;
 pub mod key;
 pub mod linger;
 pub mod listen;

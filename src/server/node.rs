@@ -16,9 +16,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::admin::{Admin, router};
-use super::discovered::InForce;
 use super::doors::{limits, open_admin, open_public};
 use super::files::connections_max;
+use super::in_force::InForce;
 use super::metrics::{Live, Metrics};
 use super::options::NodeOptions;
 use super::public::{Public, Wires};
@@ -191,7 +191,7 @@ impl Node {
             coordinator: OnceLock::new(),
             metrics: metrics.clone(),
             unready,
-            first_answers: in_force.first_answers(),
+            in_force: in_force.clone(),
             reload,
         });
         let limits = limits(&setup.node);
@@ -210,7 +210,6 @@ impl Node {
         let participants = participants(&setup, services.clone(), sender, &metrics)?;
         let coordinator = coordinator(&setup, participants, &journal, &metrics, &mut found);
         let (public, wires) = public(&setup, &discovery, &services, &coordinator, &metrics);
-        in_force.wake(&services);
         let reload = triggers.zip(remembered).map(|(triggers, remembered)| {
             (
                 Reloader::new(public.clone(), services, wires, in_force.clone(), unchanging, remembered),

@@ -11,16 +11,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// The most that any wait of these tests takes.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A scripted agent. It keeps its port for life; dropping it stops it.
 pub struct Agent {
@@ -159,7 +155,7 @@ impl Agent {
     /// Listens again on the port it had.
     pub async fn start_again(&mut self) {
         let mut listener = None;
-        until("the port is free again", async || {
+        crate::kit::until("the port is free again", async || {
             listener = TcpListener::bind(self.address).await.ok();
             listener.is_some()
         })
@@ -227,7 +223,7 @@ impl Agent {
 
     /// Waits until it was asked for a service so many times.
     pub async fn wait_for_queries(&self, count: usize) -> Vec<Asked> {
-        until(&format!("{count} queries"), async || self.queries().len() >= count).await;
+        crate::kit::until(&format!("{count} queries"), async || self.queries().len() >= count).await;
         self.queries()
     }
 
@@ -329,14 +325,4 @@ async fn write(stream: &mut TcpStream, answer: Answer) {
     let sent = &body.as_bytes()[..kept.unwrap_or(length)];
     let _ = stream.write_all(&[head.as_bytes(), sent].concat()).await;
     let _ = stream.shutdown().await;
-}
-
-/// Asks `check` every few milliseconds until it says true.
-pub async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    let asking = async {
-        while !check().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(PATIENCE, asking).await.is_ok(), "waited in vain for this: {what}");
 }

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA, SOA, SRV};
@@ -14,9 +13,6 @@ use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
-
-/// The most that any wait of these tests takes.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A scripted name server. Dropping it stops it.
 pub struct Server {
@@ -198,14 +194,4 @@ impl Zone {
         }
         Some(answer.to_vec().unwrap())
     }
-}
-
-/// Asks `check` every few milliseconds until it says true.
-pub async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    let asking = async {
-        while !check().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(PATIENCE, asking).await.is_ok(), "waited in vain for this: {what}");
 }

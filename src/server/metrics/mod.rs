@@ -4,16 +4,17 @@
 //! number of series is known beforehand.
 
 mod balance;
+mod discovery;
+mod on_read;
 mod readings;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::{self, Debug};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -21,10 +22,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use self::balance::{Balance, ReadPools};
+use self::on_read::OnRead;
 pub use self::readings::Live;
-use self::readings::{Reader, Readings};
-use super::discovered::Discovered;
 use crate::clock::Timestamp;
 use crate::coordinator::Phase;
 use crate::discovery::Status;
@@ -35,65 +34,23 @@ use crate::txn::Decision;
 /// The counters of a node.
 pub struct Metrics {
     registry: Registry,
-    transactions: Family<OutcomeLabels, Counter>,
-    phases: Family<PhaseLabels, Histogram>,
-    calls: Family<CallLabels, Counter>,
-    call_durations: Family<ServiceLabels, Histogram>,
-    requests: Family<RequestLabels, Counter>,
-    request_durations: Family<RouteLabels, Histogram>,
+    transactions: Family<Labels<1>, Counter>,
+    phases: Family<Labels<1>, Histogram>,
+    calls: Family<Labels<3>, Counter>,
+    call_durations: Family<Labels<2>, Histogram>,
+    requests: Family<Labels<2>, Counter>,
+    request_durations: Family<Labels<1>, Histogram>,
     in_flight: Gauge,
-    kept_out: Family<KeptOutLabels, Counter>,
-    reloads: Family<ReloadLabels, Counter>,
+    kept_out: Family<Labels<2>, Counter>,
+    reloads: Family<Labels<1>, Counter>,
     last_reload: LastReload,
-    live: Reader,
-    pools: Arc<OnceLock<ReadPools>>,
-    discovered: Discovered,
+    live: OnRead<Live>,
+    pools: OnRead<Vec<Reading>>,
+    sources: OnRead<Vec<Status>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PhaseLabels {
-    phase: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    service: String,
-    operation: &'static str,
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ServiceLabels {
-    service: String,
-    operation: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: String,
-    code: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabels {
-    route: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KeptOutLabels {
-    route: String,
-    code: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReloadLabels {
-    result: &'static str,
-}
+/// Each label and its value.
+type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 
 /// How the last reading of the configuration went, and when one last went well.
 #[derive(Debug, Clone, Default)]
@@ -144,12 +101,10 @@ impl Metrics {
         let (reloads, last_reload) = (Family::default(), LastReload::default());
         registry.register("config_reloads", "Times the configuration was read again", reloads.clone());
         last_reload.register(&mut registry);
-        let live = Arc::new(OnceLock::new());
-        registry.register_collector(Box::new(Readings(live.clone())));
-        let pools = Arc::new(OnceLock::new());
-        registry.register_collector(Box::new(Balance(pools.clone())));
-        let discovered = Discovered::default();
-        registry.register_collector(Box::new(discovered.clone()));
+        let (live, pools, sources) = (OnRead::default(), OnRead::default(), OnRead::default());
+        registry.register_collector(Box::new(live.clone()));
+        registry.register_collector(Box::new(pools.clone()));
+        registry.register_collector(Box::new(sources.clone()));
         let metrics = Self {
             registry,
             transactions,
@@ -164,48 +119,46 @@ impl Metrics {
             last_reload,
             live,
             pools,
-            discovered,
+            sources,
         };
         for decision in [Decision::Commit, Decision::Abort] {
-            drop(metrics.transactions.get_or_create(&OutcomeLabels { outcome: decision.outcome() }));
+            drop(metrics.transactions.get_or_create(&outcome(decision)));
         }
         for result in ["success", "failure"] {
-            drop(metrics.reloads.get_or_create(&ReloadLabels { result }));
+            drop(metrics.reloads.get_or_create(&[("result", result.into())]));
         }
         metrics
     }
 
     /// From here on `live` is asked whenever somebody reads the metrics.
     pub fn watch(&self, live: impl Fn() -> Live + Send + Sync + 'static) {
-        // A node sets this once; a second time would change nothing.
-        let _ = self.live.set(Box::new(live));
+        self.live.set(live);
     }
 
     /// And `pools` for how the services stand.
     pub fn watch_pools(&self, pools: impl Fn() -> Vec<Reading> + Send + Sync + 'static) {
-        // As above.
-        let _ = self.pools.set(Box::new(pools));
+        self.pools.set(pools);
     }
 
     /// And `statuses` for how the sources of instances do.
     pub fn watch_discovery(&self, statuses: impl Fn() -> Vec<Status> + Send + Sync + 'static) {
-        self.discovered.watch(statuses);
+        self.sources.set(statuses);
     }
 
     /// A phase of a transaction is over.
     pub fn phase(&self, phase: &Phase) {
-        self.phases.get_or_create(&PhaseLabels { phase: phase.name }).observe(phase.took.as_secs_f64());
+        self.phases.get_or_create(&[("phase", phase.name.into())]).observe(phase.took.as_secs_f64());
         if let Some(decision) = phase.ended {
-            self.transactions.get_or_create(&OutcomeLabels { outcome: decision.outcome() }).inc();
+            self.transactions.get_or_create(&outcome(decision)).inc();
         }
     }
 
     /// A call to a participant is over.
     pub fn call(&self, attempt: &Attempt<'_>) {
-        let (service, operation) = (attempt.service.to_owned(), attempt.operation.name());
-        let labels = CallLabels { service: service.clone(), operation, result: attempt.result };
+        let (service, operation) = (label("service", attempt.service), attempt.operation.name());
+        let labels = [service.clone(), ("operation", operation.into()), ("result", attempt.result.into())];
         self.calls.get_or_create(&labels).inc();
-        let labels = ServiceLabels { service, operation };
+        let labels = [service, ("operation", operation.into())];
         self.call_durations.get_or_create(&labels).observe(attempt.took.as_secs_f64());
     }
 
@@ -218,7 +171,7 @@ impl Metrics {
             400..=499 => "4xx",
             _ => "5xx",
         };
-        self.requests.get_or_create(&RequestLabels { route: route.to_owned(), code }).inc();
+        self.requests.get_or_create(&[label("route", route), ("code", code.into())]).inc();
     }
 
     /// So many more requests are in flight, or fewer.
@@ -228,13 +181,12 @@ impl Metrics {
 
     /// What stands before a route has refused a request.
     pub fn kept_out(&self, route: &str, code: &'static str) {
-        self.kept_out.get_or_create(&KeptOutLabels { route: route.to_owned(), code }).inc();
+        self.kept_out.get_or_create(&[label("route", route), ("code", code.into())]).inc();
     }
 
     /// The answer to a request was sent to its end, or nobody waits for it any more.
     pub fn request_took(&self, route: &str, took: Duration) {
-        let labels = RouteLabels { route: route.to_owned() };
-        self.request_durations.get_or_create(&labels).observe(took.as_secs_f64());
+        self.request_durations.get_or_create(&[label("route", route)]).observe(took.as_secs_f64());
     }
 
     /// The configuration was read, at the start or again.
@@ -248,7 +200,7 @@ impl Metrics {
     /// The configuration was read again.
     pub fn reloaded(&self, is_good: bool, now: Timestamp) {
         let result = if is_good { "success" } else { "failure" };
-        self.reloads.get_or_create(&ReloadLabels { result }).inc();
+        self.reloads.get_or_create(&[("result", result.into())]).inc();
         self.config_read(is_good, now);
     }
 
@@ -278,6 +230,14 @@ impl Metrics {
         encode(&mut text, &self.registry).expect("writing to a string does not fail");
         text
     }
+}
+
+fn label(name: &'static str, value: &str) -> (&'static str, Cow<'static, str>) {
+    (name, value.to_owned().into())
+}
+
+fn outcome(decision: Decision) -> Labels<1> {
+    [("outcome", decision.outcome().into())]
 }
 
 impl LastReload {

@@ -1,7 +1,6 @@
-//! What is not counted but read at the moment somebody asks.
+//! What `/metrics` shows of transactions that are open, the log and its disk.
 
-use std::fmt::{self, Debug};
-use std::sync::{Arc, OnceLock};
+use std::fmt;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -10,6 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::on_read::OnRead;
 use crate::journal::{BATCH_SIZES, COMMIT_SECONDS, Disk, LogStats};
 
 /// What is read when `/metrics` is asked.
@@ -33,21 +33,9 @@ pub struct Live {
     pub disk: Option<Disk>,
 }
 
-/// What is not counted but read.
-pub(super) struct Readings(pub(super) Reader);
-
-/// Who reads; nobody before the node has started.
-pub(super) type Reader = Arc<OnceLock<Box<dyn Fn() -> Live + Send + Sync>>>;
-
-impl Debug for Readings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Readings").finish_non_exhaustive()
-    }
-}
-
-impl Collector for Readings {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let live = self.0.get().map(|read| read()).unwrap_or_default();
+impl Collector for OnRead<Live> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let live = self.read();
         let log = live.log;
         let mut gauge = |name: &str, help: &str, value: f64| {
             let gauge = ConstGauge::new(value);

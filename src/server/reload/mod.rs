@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use self::remembered::Remembered;
 pub use self::remembered::Sections;
 pub(in crate::server) use self::unchanging::Unchanging;
-use super::discovered::InForce;
+use super::in_force::InForce;
 use super::node::Setup;
 use super::public::{Public, Serving, Wires};
 use crate::discovery::Discovery;
@@ -202,7 +202,7 @@ impl<P: Participants> Reloader<P> {
         let discovery: Arc<dyn Discovery> = sources.clone();
         let serving = Arc::new(self.wires.serving(&setup, &discovery));
         self.services.replace(setup.participants, &discovery, |name| needed.contains(name));
-        self.in_force.replace(sources, &self.services);
+        self.in_force.replace(sources);
         self.older.push(Arc::downgrade(&self.public.serving.swap(serving)));
         Ok(reloaded)
     }
@@ -211,11 +211,11 @@ impl<P: Participants> Reloader<P> {
     fn needed(&mut self) -> BTreeSet<String> {
         self.older.retain(|serving| serving.strong_count() > 0);
         let kept = self.older.iter().filter_map(Weak::upgrade).chain([self.public.serving.load_full()]);
-        let of_requests = kept.flat_map(|serving| serving.services.keys().cloned().collect::<Vec<_>>());
-        let of_transactions = self.public.coordinator.services_of_open();
         // In this order: what a request begins meanwhile is seen in one or the other.
-        let of_requests: Vec<String> = of_requests.collect();
-        of_requests.into_iter().chain(of_transactions).collect()
+        let mut needed: BTreeSet<String> =
+            kept.flat_map(|serving| serving.services.keys().cloned().collect::<Vec<_>>()).collect();
+        needed.extend(self.public.coordinator.services_of_open());
+        needed
     }
 
     fn note(&self, outcome: &Outcome) {

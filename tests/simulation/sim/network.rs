@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use unanimous::clients::Speaks;
-use unanimous::discovery::{Discovery, Endpoint, Fixed};
+use unanimous::discovery::{Discovery, Endpoint, Sources};
 use unanimous::participant::answer::meaning;
 use unanimous::participant::options::{CallBody, Retry, TransactionOptions};
 use unanimous::participant::services::Services;
@@ -58,7 +58,7 @@ impl Network {
             calls_max: settings.calls_max,
         };
         let known = world.services.iter().map(|service| (service.name.clone(), options(service.has_prepare)));
-        let nowhere: Arc<dyn Discovery> = Arc::new(Fixed::default());
+        let nowhere: Arc<dyn Discovery> = Arc::new(Sources::new([], None));
         let services = Arc::new(Services::new(known, &nowhere));
         Self { sim: sim.clone(), services, waiting: Arc::default(), patience: settings.call_timeout }
     }
