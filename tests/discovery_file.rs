@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use discovery_support::{known, status};
 use tempfile::TempDir;
-use unanimous::discovery::{Source, Sources};
+use unanimous::discovery::{Pace, Source, Sources, Spec};
 
 /// Far below the ten seconds after which the file is looked at without an event.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -126,6 +126,18 @@ async fn a_directory_that_comes_later_and_is_made_anew_is_watched() {
         until("a failure", async || status(&sources).failures > failures).await;
     }
     assert!(sources.missing().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_not_there_is_found_soon_although_a_registry_would_be_left_alone_for_longer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("accounts.toml");
+    let retry = Pace { least: 6 * PATIENCE, most: 6 * PATIENCE };
+    let spec = Spec { retry, ..Spec::new(Source::File(path.clone())) };
+    let sources = Sources::new([("accounts".to_owned(), spec)], None);
+    until("a failure", async || status(&sources).failures > 0).await;
+    fs::write(&path, listing(ONE)).unwrap();
+    until_known(&sources, &[ONE]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,8 +12,8 @@ use super::follow::Feed;
 use super::trouble::{ANSWER_BYTES_MAX, Trouble};
 use crate::watched::Watched;
 
-/// How often to look whether the file is still there: that it is gone is nothing new to who watches it.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often to look whether the file is still there, or there again: that it is gone is nothing new to who watches it.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What a file holds: TOML with `[[instances]]`, or the same as JSON, or a JSON list.
 #[derive(Debug, Deserialize)]
@@ -38,7 +38,7 @@ fn one() -> u64 {
 /// Follows a file.
 pub(super) struct FileFeed {
     path: PathBuf,
-    /// `None` before the first reading, and after a failure: the directory may be another one by then, under the same name.
+    /// `None` before the first reading, and where there is no file: the directory may be another one later, under the same name.
     watched: Option<Watched>,
 }
 
@@ -50,10 +50,12 @@ impl FileFeed {
 
 impl Feed for FileFeed {
     async fn next(&mut self) -> Result<Found, Trouble> {
-        match &mut self.watched {
-            Some(watched) => new_or_gone(watched, &self.path).await,
+        if let Some(watched) = &mut self.watched {
+            new_or_gone(watched, &self.path).await;
+        } else {
+            tokio::fs::metadata(&self.path).await.map_err(unreadable)?;
             // Before the reading, so that no change falls in between.
-            None => self.watched = Some(Watched::new(&self.path)),
+            self.watched = Some(Watched::new(&self.path));
         }
         self.now().await
     }
@@ -64,7 +66,7 @@ impl Feed for FileFeed {
             Ok(text) => parse(&text, is_json),
             Err(trouble) => Err(trouble),
         };
-        if found.is_err() {
+        if matches!(found, Err(Trouble::File(_))) {
             self.watched = None;
         }
         found
@@ -83,12 +85,16 @@ async fn new_or_gone(watched: &mut Watched, path: &Path) {
 }
 
 async fn read(path: &Path) -> Result<String, Trouble> {
-    let unreadable = |error: std::io::Error| Trouble::File(error.to_string());
     let length = tokio::fs::metadata(path).await.map_err(unreadable)?.len();
     if length > ANSWER_BYTES_MAX as u64 {
         return Err(Trouble::TooLong);
     }
     tokio::fs::read_to_string(path).await.map_err(unreadable)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "that is how `map_err` gives it")]
+fn unreadable(error: std::io::Error) -> Trouble {
+    Trouble::File(error.to_string())
 }
 
 /// The instances of a file. One bad entry is left out; a file that is not of this form says nothing at all, so that one that

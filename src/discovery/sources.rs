@@ -10,10 +10,10 @@ use tokio_util::task::TaskTracker;
 
 use super::consul::ConsulFeed;
 use super::dns::{DnsFeed, SrvFeed};
-use super::file::FileFeed;
+use super::file::{FileFeed, LOOK_EVERY};
 use super::follow::follow;
 use super::state::{State, Status};
-use super::{Discovery, Instance, Source, Spec};
+use super::{Discovery, Instance, Pace, Source, Spec};
 
 /// The sources of all services. A reload makes new ones out of the old: what has not changed goes on as it was.
 pub struct Sources(BTreeMap<String, Service>);
@@ -118,7 +118,11 @@ async fn run(spec: Spec, state: Arc<State>) {
         Source::Fixed(_) => {}
         Source::Dns(source) => follow(DnsFeed::new(source), &state, keep, retry).await,
         Source::Srv(source) => follow(SrvFeed::new(source), &state, keep, retry).await,
-        Source::File(path) => follow(FileFeed::new(path), &state, keep, retry).await,
+        Source::File(path) => {
+            // A look at a file is no burden to anybody.
+            let retry = Pace { least: retry.least.min(LOOK_EVERY), most: retry.most.min(LOOK_EVERY) };
+            follow(FileFeed::new(path), &state, keep, retry).await;
+        }
         Source::Consul(source) => follow(ConsulFeed::new(source), &state, keep, retry).await,
     }
 }
