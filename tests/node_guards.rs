@@ -143,6 +143,11 @@ async fn a_web_page_of_a_listed_origin_may_ask_and_the_browser_is_told_so() {
     assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example.com");
     let answer = ask(&node, "192.0.2.1", &[("origin", "https://evil.example")]).await.expect(200);
     assert_eq!(answer.header("access-control-allow-origin"), "");
+    // OPTIONS that asks about no method is a request like any other.
+    let origin = [("origin", "https://shop.example.com")];
+    let answer = node.send(Method::OPTIONS, &node.url("/r/x"), &origin, None).await.expect(200);
+    assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example.com");
+    assert_eq!((stub.calls().len(), answer.text.as_str()), (3, "{}"), "the backend answers it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

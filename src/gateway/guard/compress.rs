@@ -8,21 +8,20 @@ use std::future::ready;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG, RANGE};
-use http::request::Parts;
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, ETAG};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate as _};
 
 /// What of a request has to be known.
-pub(super) const ASKED: [HeaderName; 2] = [ACCEPT_ENCODING, RANGE];
+pub(super) const ASKED: [HeaderName; 1] = [ACCEPT_ENCODING];
 
 /// The same answer, compressed where client and answer are fit for it.
-pub(super) async fn compressed(head: &Parts, answer: Response) -> Response {
+pub(super) async fn compressed(headers: &HeaderMap, answer: Response) -> Response {
     let is_encoded = answer.headers().contains_key(CONTENT_ENCODING);
     let mut asked = Request::new(Body::empty());
-    *asked.headers_mut() = head.headers.clone();
+    asked.headers_mut().clone_from(headers);
     let mut answer = Some(answer);
     let inner =
         service_fn(move |_: Request<Body>| ready(Ok::<_, Infallible>(answer.take().unwrap_or_default())));

@@ -7,8 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
-use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders};
 
@@ -63,7 +62,7 @@ impl Cors {
 
 impl Layer {
     /// The same answer with what a browser has to know; to a preflight, the answer.
-    pub(super) async fn apply(&self, head: Parts, mut answer: Response) -> Response {
+    pub(super) async fn apply(&self, method: Method, headers: HeaderMap, mut answer: Response) -> Response {
         // The gateway answers for it, and two words would be none.
         let theirs: Vec<HeaderName> = answer.headers().keys().filter(|name| is_cors(name)).cloned().collect();
         for name in theirs {
@@ -72,7 +71,8 @@ impl Layer {
         let mut answer = Some(answer);
         let inner =
             service_fn(move |_: Request<Body>| ready(Ok::<_, Infallible>(answer.take().unwrap_or_default())));
-        let asked = Request::from_parts(head, Body::empty());
+        let mut asked = Request::new(Body::empty());
+        (*asked.method_mut(), *asked.headers_mut()) = (method, headers);
         let Ok(answer) = self.0.layer(inner).oneshot(asked).await;
         answer
     }

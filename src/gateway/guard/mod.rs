@@ -65,7 +65,7 @@ pub struct Guard {
 
 /// What has to be known of a request when its answer leaves.
 pub struct Visit {
-    head: Parts,
+    asked: HeaderMap,
     /// What is said of the rates.
     fields: HeaderMap,
 }
@@ -147,11 +147,12 @@ impl Guard {
 
     /// The answer as it leaves.
     pub async fn leaves(&self, visit: Visit, answer: Response) -> Response {
-        let Visit { head, fields } = visit;
-        let mut answer = if self.compress { compressed(&head, answer).await } else { answer };
+        let Visit { asked, fields } = visit;
+        let mut answer = if self.compress { compressed(&asked, answer).await } else { answer };
         answer.headers_mut().extend(fields);
         match &self.cors {
-            Some(cors) => cors.apply(head, answer).await,
+            // Whatever its method was: the layer takes every OPTIONS for a preflight, and those do not come here.
+            Some(cors) => cors.apply(Method::GET, asked, answer).await,
             None => answer,
         }
     }
@@ -159,7 +160,7 @@ impl Guard {
     /// What a browser is told that asks whether a web page may send a request; `None` where nothing is said of web pages.
     pub async fn preflight(&self, request: &Parts) -> Option<Response> {
         let cors = self.cors.as_ref()?;
-        Some(cors.apply(Visit::of(request).head, Response::default()).await)
+        Some(cors.apply(Method::OPTIONS, Visit::of(request).asked, Response::default()).await)
     }
 
     /// The route that it stands before.
@@ -180,12 +181,11 @@ pub fn preflight_of(request: &Parts) -> Option<Method> {
 
 impl Visit {
     fn of(request: &Parts) -> Self {
-        let (mut head, ()) = http::Request::new(()).into_parts();
-        head.method = request.method.clone();
+        let mut asked = HeaderMap::new();
         for name in cors::ASKED.iter().chain(compress::ASKED.iter()) {
             let values = request.headers.get_all(name).iter().cloned();
-            head.headers.extend(values.map(|value| (name.clone(), value)));
+            asked.extend(values.map(|value| (name.clone(), value)));
         }
-        Self { head, fields: HeaderMap::new() }
+        Self { asked, fields: HeaderMap::new() }
     }
 }
