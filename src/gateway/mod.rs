@@ -20,6 +20,7 @@ pub mod guard;
 mod headers;
 mod host;
 mod index;
+mod inside;
 mod json;
 mod keeping;
 mod key;

@@ -3,11 +3,9 @@
 //! The part keeps its exact text: an amount of `1.10` or an id of twenty digits must not pass through
 //! a floating-point number on its way to a branch.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use bytes::Bytes;
-use serde_json::value::RawValue;
+use super::inside::{inside, named, said};
 
 /// A pointer into a JSON document; the empty one names the whole document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,10 +42,10 @@ impl Pointer {
         &self.tokens
     }
 
-    /// The part of `document` that the pointer names; of members with the same name, the last one.
+    /// The part of `document`, a JSON text, that the pointer names; of members with the same name, the last one.
     #[must_use]
-    pub fn cut<'a>(&self, document: &'a RawValue) -> Option<&'a RawValue> {
-        self.tokens.iter().try_fold(document, |part, token| step(part.get(), token))
+    pub fn cut<'a>(&self, document: &'a str) -> Option<&'a str> {
+        self.tokens.iter().try_fold(document.trim_ascii(), |part, token| step(part, token))
     }
 }
 
@@ -57,17 +55,12 @@ impl fmt::Display for Pointer {
     }
 }
 
-fn step<'a>(part: &'a str, token: &str) -> Option<&'a RawValue> {
+fn step<'a>(part: &'a str, token: &str) -> Option<&'a str> {
     if part.starts_with('{') {
-        // Names as bytes: one that is no text, a lone surrogate, must not hide the others.
-        let members: BTreeMap<Bytes, &'a RawValue> = serde_json::from_str(part).ok()?;
-        return members.get(token.as_bytes()).copied();
+        let members = inside(part).map(named).filter(|(name, _)| *said(name) == *token.as_bytes());
+        return members.last().map(|(_, value)| value);
     }
-    if !part.starts_with('[') {
-        return None;
-    }
-    let items: Vec<&'a RawValue> = serde_json::from_str(part).ok()?;
-    items.get(index(token)?).copied()
+    if part.starts_with('[') { inside(part).nth(index(token)?) } else { None }
 }
 
 /// `0`, `1`, .. without leading zeros, as RFC 6901 wants it.
@@ -102,8 +95,7 @@ mod tests {
     use super::*;
 
     fn cut(pointer: &str, document: &str) -> Option<String> {
-        let document: &RawValue = serde_json::from_str(document).unwrap();
-        Pointer::parse(pointer).unwrap().cut(document).map(|part| part.get().to_owned())
+        Pointer::parse(pointer).unwrap().cut(document).map(str::to_owned)
     }
 
     #[test]

@@ -106,13 +106,13 @@ impl TransactionRoute {
         let calls = self.branches.iter().enumerate().map(|(number, branch)| {
             let target =
                 branch.path.fill(params).map_err(|reason| PlanError::Path { branch: number, reason })?;
-            let part = branch.part(number, document)?;
+            let part = branch.part(number, document.map(RawValue::get))?;
             Ok(PlannedCall {
                 service: branch.service.clone(),
                 method: branch.method.clone(),
                 path: target.with_query(query),
                 content_type: part.map_or(content_type, |_| Some("application/json")).map(str::to_owned),
-                body: part.map_or_else(|| body.clone(), |part| body.slice_ref(part.get().as_bytes())),
+                body: part.map_or_else(|| body.clone(), |part| body.slice_ref(part.as_bytes())),
             })
         });
         calls.collect()
@@ -129,11 +129,7 @@ impl TransactionRoute {
 }
 
 impl BranchRoute {
-    fn part<'a>(
-        &self,
-        branch: usize,
-        document: Option<&'a RawValue>,
-    ) -> Result<Option<&'a RawValue>, PlanError> {
+    fn part<'a>(&self, branch: usize, document: Option<&'a str>) -> Result<Option<&'a str>, PlanError> {
         let Some((pointer, document)) = self.body.as_ref().zip(document) else { return Ok(None) };
         let missing = || PlanError::MissingPointer {
             pointer: pointer.to_string(),

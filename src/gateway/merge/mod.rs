@@ -13,9 +13,9 @@
 //!
 //! It is *not* where anything is changed at a service: parts only ask, and several changes are a transaction.
 
+mod check;
 mod document;
 mod fields;
-mod keys;
 mod missing;
 mod parts;
 mod shape;
@@ -35,7 +35,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use serde_json::value::RawValue;
 use tokio::sync::SetOnce;
 
 pub use fields::is_never_passed;
@@ -49,8 +48,8 @@ use super::json;
 use super::upload::Upload;
 use super::{Gateway, Matched, headers};
 use crate::budget::{Budget, Permit};
+use check::{BadText, check};
 use document::{Document, Refused, Text, document};
-use keys::BadText;
 use missing::Missing;
 
 /// A call that is late ends by itself, so that this is known of its instance and counts for the breaker of the service. It
@@ -218,15 +217,15 @@ impl Whole {
             Ok(text) => text,
             Err(error) => return Ok(Self::wrapped(content_type, error.as_bytes())),
         };
-        if serde_json::from_str::<&RawValue>(&text).is_err() {
-            return Ok(Self::wrapped(content_type, text.as_bytes()));
+        match check(&text) {
+            Ok(()) => {
+                let trimmed = text.trim_ascii();
+                Ok(Self::Json(if trimmed.len() == text.len() { text } else { trimmed.to_owned() }))
+            }
+            Err(BadText::NotJson) => Ok(Self::wrapped(content_type, text.as_bytes())),
+            Err(BadText::DuplicateKey) => Err(Missing::BadAnswer("duplicate_key")),
+            Err(BadText::TooDeep) => Err(Missing::BadAnswer("too_deep")),
         }
-        keys::check(&text).map_err(|bad| match bad {
-            BadText::DuplicateKey => Missing::BadAnswer("duplicate_key"),
-            BadText::TooDeep => Missing::BadAnswer("too_deep"),
-        })?;
-        let trimmed = text.trim_ascii();
-        Ok(Self::Json(if trimmed.len() == text.len() { text } else { trimmed.to_owned() }))
     }
 
     fn wrapped(content_type: Option<&str>, body: &[u8]) -> Self {

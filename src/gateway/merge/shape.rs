@@ -6,8 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::value::RawValue;
-
 use super::missing::Missing;
 use super::parts::Label;
 use super::tree::{Members, Node, Putting, Trouble};
@@ -165,7 +163,7 @@ impl Shape {
     pub(super) fn apply<'a>(&'a self, text: &'a str, putting: &mut Putting) -> Result<Node<'a>, Unfit> {
         let mut node = Node::Text(match &self.target {
             None => text,
-            Some(target) => find(text, target).ok_or(Unfit::Missing(Missing::BadAnswer("no_target")))?,
+            Some(target) => target.cut(text).ok_or(Unfit::Missing(Missing::BadAnswer("no_target")))?,
         });
         if let Some(allow) = &self.allow {
             node = allow.allow(node, putting)?.ok_or(NO_OBJECT)?;
@@ -194,12 +192,6 @@ impl Shape {
 /// What the answer would have to be, and is not.
 const NO_OBJECT: Unfit = Unfit::Missing(Missing::BadAnswer("no_object"));
 const NO_ARRAY: Unfit = Unfit::Missing(Missing::BadAnswer("no_array"));
-
-/// The part of a JSON text that a pointer names.
-pub(super) fn find<'a>(text: &'a str, pointer: &Pointer) -> Option<&'a str> {
-    let document: &'a RawValue = serde_json::from_str(text).ok()?;
-    pointer.cut(document).map(RawValue::get)
-}
 
 /// Takes a value away from where it is; `None` where there is none.
 fn take<'a>(

@@ -362,7 +362,7 @@ proptest! {
         let answers = [write(&one), write(&two), write(&three)];
         if let Ok(merged) = into_one(rule, &answers.each_ref().map(String::as_str)) {
             prop_assert!(serde_json::from_str::<&RawValue>(&merged).is_ok(), "{}", merged);
-            prop_assert_eq!(keys::check(&merged), Ok(()));
+            prop_assert_eq!(check::check(&merged), Ok(()));
         }
     }
 
@@ -383,7 +383,7 @@ proptest! {
         let route = route(OnConflict::Last, vec![part("a", None, shape)]);
         if let Ok(merged) = text(document(&route, vec![json(&write(&members))])) {
             prop_assert!(serde_json::from_str::<&RawValue>(&merged).is_ok(), "{}", merged);
-            prop_assert_eq!(keys::check(&merged), Ok(()));
+            prop_assert_eq!(check::check(&merged), Ok(()));
         }
     }
 }

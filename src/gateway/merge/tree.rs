@@ -2,14 +2,11 @@
 //! that `1.10`, `1e400` and an id of twenty digits go to the client to the letter.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use indexmap::IndexMap;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
-use super::keys;
 use super::parts::{Label, OnConflict};
+use crate::gateway::inside::{inside, named, said};
 
 /// The members of an object in their order, by their names.
 pub(super) type Members<'a> = IndexMap<Cow<'a, [u8]>, Member<'a>>;
@@ -68,7 +65,7 @@ pub(super) struct Putting {
 impl Putting {
     /// Each member or item that is looked at takes some 150 bytes beside its text, so that a text of many small ones would
     /// take many times its length. 65,536 take 10 MiB, and only while one answer is put together.
-    pub(super) const LOOKED_AT_MAX: usize = 65_536;
+    const LOOKED_AT_MAX: usize = 65_536;
 
     pub(super) fn new(rule: OnConflict) -> Self {
         Self { rule, from: 0, left: Self::LOOKED_AT_MAX }
@@ -154,9 +151,11 @@ impl Putting {
         }
     }
 
-    fn look_at(&mut self, count: usize) -> Result<(), Trouble> {
+    fn look_at<T, C: FromIterator<T>>(&mut self, elements: impl Iterator<Item = T>) -> Result<C, Trouble> {
+        let mut count = 0;
+        let seen = elements.take(self.left + 1).inspect(|_| count += 1).collect();
         self.left = self.left.checked_sub(count).ok_or(Trouble::TooMany)?;
-        Ok(())
+        Ok(seen)
     }
 }
 
@@ -303,88 +302,13 @@ impl<'a> Node<'a> {
 }
 
 fn object<'a>(text: &'a str, from: usize, putting: &mut Putting) -> Result<Option<Members<'a>>, Trouble> {
-    if !text.starts_with('{') {
-        return Ok(None);
-    }
-    let Opened(pairs) = opened(text)?;
-    putting.look_at(pairs.len())?;
-    let member = |(name, value): (&'a RawValue, &'a RawValue)| {
-        let quoted = name.get();
-        (keys::name(quoted.as_bytes()), Member { quoted, node: Node::Text(value.get()), from })
+    let member = |element: &'a str| {
+        let (quoted, value) = named(element);
+        (said(quoted), Member { quoted, node: Node::Text(value), from })
     };
-    Ok(Some(pairs.into_iter().map(member).collect()))
+    if text.starts_with('{') { putting.look_at(inside(text).map(member)).map(Some) } else { Ok(None) }
 }
 
 fn array<'a>(text: &'a str, putting: &mut Putting) -> Result<Option<Vec<Node<'a>>>, Trouble> {
-    if !text.starts_with('[') {
-        return Ok(None);
-    }
-    let Opened(items) = opened::<&RawValue>(text)?;
-    putting.look_at(items.len())?;
-    Ok(Some(items.into_iter().map(|item| Node::Text(item.get())).collect()))
-}
-
-/// What stands directly in an object or array: as many as may be looked at, and one more.
-struct Opened<T>(Vec<T>);
-
-/// The text is known to be JSON, so that the only error is that of the limit.
-fn opened<'a, T>(text: &'a str) -> Result<Opened<T>, Trouble>
-where
-    Opened<T>: Deserialize<'a>,
-{
-    serde_json::from_str(text).map_err(|_| Trouble::TooMany)
-}
-
-impl<'de> Deserialize<'de> for Opened<(&'de RawValue, &'de RawValue)> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Opening)
-    }
-}
-
-impl<'de> Deserialize<'de> for Opened<&'de RawValue> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(OpeningArray)
-    }
-}
-
-struct Opening;
-
-impl<'de> Visitor<'de> for Opening {
-    type Value = Opened<(&'de RawValue, &'de RawValue)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut pairs = Vec::new();
-        while let Some(pair) = map.next_entry()? {
-            if pairs.len() == Putting::LOOKED_AT_MAX {
-                return Err(A::Error::custom("too many members"));
-            }
-            pairs.push(pair);
-        }
-        Ok(Opened(pairs))
-    }
-}
-
-struct OpeningArray;
-
-impl<'de> Visitor<'de> for OpeningArray {
-    type Value = Opened<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut found = Vec::new();
-        while let Some(item) = items.next_element()? {
-            if found.len() == Putting::LOOKED_AT_MAX {
-                return Err(A::Error::custom("too many items"));
-            }
-            found.push(item);
-        }
-        Ok(Opened(found))
-    }
+    if text.starts_with('[') { putting.look_at(inside(text).map(Node::Text)).map(Some) } else { Ok(None) }
 }

@@ -10,7 +10,6 @@ use percent_encoding::percent_decode_str;
 
 use super::missing::Missing;
 use super::parts::Part;
-use super::shape::find;
 use crate::gateway::path::{BadPath, is_unreserved, push_hex};
 use crate::gateway::pattern::Params;
 use crate::gateway::pointer::Pointer;
@@ -85,7 +84,7 @@ impl Question {
                         .expect("writing to a string cannot fail");
                 }
                 Piece::Answer(text, reference) => {
-                    let value = answer(reference.part).and_then(|answer| find(answer, &reference.pointer));
+                    let value = answer(reference.part).and_then(|answer| reference.pointer.cut(answer));
                     body.push_str(value.ok_or_else(|| Missing::NoValue(text.clone()))?);
                 }
             }
@@ -103,7 +102,7 @@ pub(super) fn target<'a>(
 ) -> Result<String, Missing> {
     let mut values = Vec::with_capacity(part.references.len());
     for (text, reference) in &part.references {
-        let value = answer(reference.part).and_then(|answer| find(answer, &reference.pointer));
+        let value = answer(reference.part).and_then(|answer| reference.pointer.cut(answer));
         let value = value.ok_or_else(|| Missing::NoValue(text.clone()))?;
         values.push((text.as_str(), one_value(value, reference.in_path, text)?));
     }
