@@ -89,6 +89,7 @@ fn members_that_two_parts_would_give_need_a_rule() {
         "allow = [\"/account/id\"]",
         "allow = [\"x\"], rename = { x = \"account\" }",
         "rename = { x = \"account\" }",
+        "rename = { \"/x\" = \"account\" }",
         "move = { \"/x\" = \"/account\" }",
         "append = { \"/account\" = [\"/x\"] }",
     ] {
@@ -98,9 +99,16 @@ fn members_that_two_parts_would_give_need_a_rule() {
             "{keys}: {said}"
         );
     }
-    let moved =
-        "{ service = \"ledger\", path = \"/\", allow = [\"account\"], move = { \"/account\" = \"/other\" } }";
-    assert_eq!(fine(&merge("", &[ACCOUNT, moved])).parts.len(), 2);
+    for keys in [
+        "allow = [\"account\"], move = { \"/account\" = \"/other\" }",
+        "allow = [\"account\"], append = { \"/all\" = [\"/account\"] }",
+        "rename = { x = \"account\" }, move = { \"/account\" = \"/other\" }",
+        "move = { \"/x\" = \"/account\", \"/account\" = \"\" }",
+        "allow = [\"y\"], rename = { x = \"account\" }",
+    ] {
+        let part = format!("{{ service = \"ledger\", path = \"/\", {keys} }}");
+        assert_eq!(fine(&merge("", &[ACCOUNT, &part])).parts.len(), 2, "{keys}");
+    }
     let listed = said_of_routes(&merge("list_missing = \"account\", on_conflict = \"first\", ", &[ACCOUNT]));
     assert!(
         listed.contains("the list of missing parts and this part would both be the member `account`"),
@@ -219,6 +227,7 @@ fn fields_that_no_part_may_pass_on_are_refused() {
         "transfer-encoding",
         "X-Forwarded-For",
         "Transaction-Id",
+        "X-Gateway-Error",
         "via",
     ] {
         let said = with(name);

@@ -47,7 +47,7 @@ fn a_field_that_cannot_be_sent_is_refused() {
     let set = |pair: &str| forward(&format!("request_headers = {{ set = {{ {pair} }} }}"));
     assert!(set("\"a b\" = \"1\"").contains("`a b` is not the name of a header field"));
     assert!(set("a = \"1\\r\\nb: 2\"").contains("no header field can have this value"));
-    assert!(set("A = \"1\", a = \"2\"").contains("the field `a` is set twice"));
+    assert!(set("A = \"1\", a = \"2\"").contains("the field `a` stands here twice"));
     assert!(set("a = \"{id\"").contains("bad value: `{id` has a brace that is part of no parameter"));
     assert!(
         set("a = \"{x}\"")
@@ -124,6 +124,9 @@ fn an_answer_that_cannot_be_sent_is_refused() {
     let respond = |keys: &str| does(&format!("respond = {{ status = 200, {keys} }}"));
     assert!(respond("headers = { content-type = \"a\" }").contains("write `respond.content_type`"));
     assert!(respond("headers = { content-length = \"1\" }").contains("take it out"));
+    assert!(
+        respond("headers = { A = \"1\", a = \"2\" }").contains("the field `a` stands here twice; keep one")
+    );
     assert!(respond("headers = { location = \"a\\nb\" }").contains("no header field can have this value"));
     assert!(respond("content_type = \"a\\nb\"").contains("no header field can have this value"));
     let long = "x".repeat(65_537);

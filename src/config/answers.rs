@@ -120,7 +120,9 @@ impl Reader<'_, '_, '_> {
             headers.insert(CONTENT_TYPE, self.value_of_field(text)?);
         }
         for (name, value) in &file.headers {
-            headers.insert(self.name_of_answer(name)?, self.value_of_field(value)?);
+            if headers.insert(self.name_of_answer(name)?, self.value_of_field(value)?).is_some() {
+                return self.twice(name);
+            }
         }
         Ok(headers)
     }

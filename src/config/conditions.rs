@@ -7,32 +7,17 @@ use http::{HeaderName, HeaderValue, Method};
 use super::file::{RouteFile, Text};
 use super::findings::Noted;
 use super::routes::Reader;
-use crate::gateway::{HostPattern, Matcher, Pattern};
-
-/// All conditions but the path.
-pub(super) struct Conditions {
-    methods: Option<Vec<Method>>,
-    hosts: Vec<HostPattern>,
-    headers: BTreeMap<String, String>,
-    query: BTreeMap<String, String>,
-}
-
-impl Conditions {
-    pub(super) fn with(self, path: Pattern) -> Matcher {
-        let Self { methods, hosts, headers, query } = self;
-        Matcher { path, methods, hosts, headers, query }
-    }
-}
+use crate::gateway::Matcher;
 
 impl Reader<'_, '_, '_> {
-    pub(super) fn conditions(&mut self, file: &RouteFile) -> Result<Conditions, Noted> {
+    pub(super) fn matcher(&mut self, file: &RouteFile) -> Result<Matcher, Noted> {
         let given = &file.matches;
         let methods = self.methods(file);
         let hosts = given.host.as_ref().map_or(Ok(Vec::new()), |hosts| self.hosts(hosts));
-        let headers: Result<_, _> =
-            given.headers.iter().map(|(name, value)| self.header(name, value)).collect();
+        let headers = self.headers(&given.headers);
         let query = given.query.iter().map(|(name, value)| (name.get_ref().clone(), value.get_ref().clone()));
-        Ok(Conditions { methods: methods?, hosts: hosts?, headers: headers?, query: query.collect() })
+        let (path, query) = (self.pattern.ok_or(Noted)?.clone(), query.collect());
+        Ok(Matcher { path, methods: methods?, hosts: hosts?, headers: headers?, query })
     }
 
     pub(super) fn method(&mut self, text: &Text) -> Result<Method, Noted> {
@@ -59,15 +44,13 @@ impl Reader<'_, '_, '_> {
             );
         }
         let methods: Vec<_> = given.get_ref().iter().map(|text| self.method_of(file, text)).collect();
-        let mut methods: Vec<Method> = methods.into_iter().collect::<Result<_, _>>()?;
         let mut seen = Vec::new();
-        methods.retain(|method| {
-            !seen.contains(method) && {
-                seen.push(method.clone());
-                true
+        for method in methods.into_iter().collect::<Result<Vec<_>, _>>()? {
+            if !seen.contains(&method) {
+                seen.push(method);
             }
-        });
-        Ok(Some(methods))
+        }
+        Ok(Some(seen))
     }
 
     /// A method that the route may have: merging only asks, it never changes anything.
@@ -82,6 +65,17 @@ impl Reader<'_, '_, '_> {
             self.id
         );
         self.refuse(text, message)
+    }
+
+    fn headers(&mut self, given: &BTreeMap<Text, Text>) -> Result<BTreeMap<String, String>, Noted> {
+        let mut headers = BTreeMap::new();
+        for (name, value) in given {
+            let (field, value) = self.header(name, value)?;
+            if headers.insert(field, value).is_some() {
+                return self.twice(name);
+            }
+        }
+        Ok(headers)
     }
 
     fn header(&mut self, name: &Text, value: &Text) -> Result<(String, String), Noted> {

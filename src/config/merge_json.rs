@@ -3,6 +3,8 @@
 use serde_json::Value as Json;
 use toml::Value;
 
+use crate::gateway::is_name;
+
 /// A piece of a JSON text: as it is, or what stands in braces and is filled in for each request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hole {
@@ -12,9 +14,6 @@ pub(super) enum Hole {
 
 /// What may stand in the braces of a part's path: a parameter, or the name of a part and a JSON Pointer.
 pub(super) fn may_stand(name: &str) -> bool {
-    let is_name = |name: &str| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
     is_name(name)
         || name.split_once('/').is_some_and(|(part, _)| !part.is_empty() && !name.contains(['{', '}']))
 }

@@ -96,33 +96,40 @@ fn declared<V>(table: &BTreeMap<Text, V>) -> Vec<(&Text, &V)> {
     entries
 }
 
-/// The members of the answer that a part can give, as far as the configuration says.
+/// The members of the answer that a part can give, as far as the configuration says: step by step, as its shape is made.
 pub(super) fn members(part: &PartFile) -> BTreeSet<String> {
     if let Some(member) = &part.member {
         return BTreeSet::from([member.get_ref().clone()]);
     }
-    let first = |text: &Text| {
-        let pointer = Pointer::parse(text.get_ref()).ok();
-        pointer.map_or(Some(text.get_ref().clone()), |pointer| pointer.tokens().first().cloned())
+    let first = |text: &Text| way(text).into_iter().next();
+    // Whether a member goes away that is there, or may be.
+    let goes = |members: &mut BTreeSet<String>, from: &Text| match way(from).as_slice() {
+        [name] => members.remove(name) || part.allow.is_none(),
+        _ => false,
     };
-    let allowed = part.allow.iter().flat_map(Spanned::get_ref).filter_map(first);
-    let renamed = |name: String| {
-        let to = part
-            .rename
-            .iter()
-            .find(|(from, _)| *from.get_ref() == name || *from.get_ref() == format!("/{name}"));
-        to.map_or(name, |(_, to)| to.get_ref().clone())
-    };
-    let is_moved = |name: &String| part.moves.keys().any(|from| *from.get_ref() == format!("/{name}"));
-    let moved = part.moves.values().filter_map(first).filter(|name| !name.is_empty());
-    let appended = part.append.keys().filter_map(first);
-    let of_the_rename = part.rename.iter().filter(|(from, _)| !from.get_ref().starts_with('/'));
-    let renamed_only = of_the_rename.map(|(_, to)| to.get_ref().clone());
-    allowed
-        .map(renamed)
-        .filter(|name| !is_moved(name))
-        .chain(moved)
-        .chain(appended)
-        .chain(renamed_only)
-        .collect()
+    let allowed = part.allow.iter().flat_map(Spanned::get_ref);
+    let mut members: BTreeSet<_> = allowed.filter_map(first).collect();
+    for denied in &part.deny {
+        goes(&mut members, denied);
+    }
+    let renamed = part.rename.iter().filter(|(from, _)| goes(&mut members, from));
+    let renamed: Vec<_> = renamed.map(|(_, to)| to.get_ref().clone()).collect();
+    members.extend(renamed);
+    for (from, to) in declared(&part.moves) {
+        goes(&mut members, from);
+        members.extend(first(to));
+    }
+    for (to, from) in declared(&part.append) {
+        for from in from {
+            goes(&mut members, from);
+        }
+        members.extend(first(to));
+    }
+    members
+}
+
+/// The names on the way to a member that is named plainly or by a JSON Pointer.
+fn way(text: &Text) -> Vec<String> {
+    let plain = |_| vec![text.get_ref().clone()];
+    Pointer::parse(text.get_ref()).map_or_else(plain, |pointer| pointer.tokens().to_vec())
 }

@@ -65,8 +65,7 @@ impl Reader<'_, '_, '_> {
 
     /// What a rule for tries has to fit: where several share the requests, that of the most patient of them.
     pub(super) fn retryable<'b>(&self, file: &'b ForwardFile) -> Retryable<'b> {
-        let shares = file.split.iter().flat_map(toml::Spanned::get_ref).map(|share| &share.service);
-        let all = file.service.iter().chain(shares).map(|service| self.known.retryable(service.get_ref()));
+        let all = services(file).map(|service| self.known.retryable(service.get_ref()));
         all.max_by_key(|of| of.is_idempotent).unwrap_or_else(|| self.known.retryable(""))
     }
 
@@ -103,9 +102,7 @@ impl Reader<'_, '_, '_> {
 
     /// In HTTP/2 the host is a part of what says where the call goes.
     fn check_host(&mut self, file: &ForwardFile) {
-        let split = file.split.iter().flat_map(toml::Spanned::get_ref).map(|share| &share.service);
-        let mut services = file.service.iter().chain(split);
-        let http2 = services.find(|service| self.known.is_http2(service.get_ref()));
+        let http2 = services(file).find(|service| self.known.is_http2(service.get_ref()));
         if let (Some(host), Some(service)) = (&file.host, http2) {
             let message = format!(
                 "the service `{}` speaks HTTP/2, and is asked for the host of its endpoint only; leave `host` out",
@@ -140,7 +137,7 @@ impl Reader<'_, '_, '_> {
         let mut seen = BTreeSet::new();
         for ((name, _), text) in set.iter().zip(file.set.keys()) {
             if !seen.insert(name.as_str()) {
-                return self.refuse(text, format!("the field `{name}` is set twice; keep one"));
+                return self.twice(text);
             }
         }
         let remove = remove.into_iter().collect::<Result<_, _>>()?;
@@ -182,4 +179,10 @@ impl Reader<'_, '_, '_> {
         self.check_bound(text, value.params())?;
         Ok(value)
     }
+}
+
+/// The services that a route names.
+fn services(file: &ForwardFile) -> impl Iterator<Item = &Text> {
+    let shares = file.split.iter().flat_map(Spanned::get_ref).map(|share| &share.service);
+    file.service.iter().chain(shares)
 }

@@ -54,20 +54,20 @@ pub(super) fn routes(
 
 fn route(file: &RouteFile, known: &Known<'_>, findings: &mut Findings<'_>) -> Result<Route, Noted> {
     let path = &file.matches.path;
-    if path.get_ref().starts_with(OF_THE_NODE) {
+    let pattern = findings.keep(&path.span(), "bad path pattern", Pattern::parse(path.get_ref()));
+    if pattern.as_ref().is_ok_and(|pattern| pattern.to_string().starts_with(OF_THE_NODE)) {
         let message = format!(
             "the node itself answers below {OF_THE_NODE}, so that this route would never get a request; give it \
              another path"
         );
         return findings.refuse(&path.span(), message);
     }
-    let pattern = findings.keep(&path.span(), "bad path pattern", Pattern::parse(path.get_ref()));
     let id = file.id.get_ref().as_str();
     let mut reader = Reader { id, known, pattern: pattern.as_ref().ok(), findings };
     let action = reader.action(file);
-    let conditions = reader.conditions(file);
-    let matches = conditions?.with(pattern?);
-    Ok(Route { id: id.to_owned(), matches, priority: file.priority.unwrap_or_default(), action: action? })
+    let matches = reader.matcher(file);
+    let priority = file.priority.unwrap_or_default();
+    Ok(Route { id: id.to_owned(), matches: matches?, priority, action: action? })
 }
 
 fn apart(first: &Text, second: &Text, findings: &Findings<'_>) -> String {
@@ -100,5 +100,11 @@ impl Reader<'_, '_, '_> {
     /// Notes a mistake.
     pub(super) fn refuse<T, V>(&mut self, at: &Spanned<V>, message: impl Into<String>) -> Result<T, Noted> {
         self.findings.refuse(&at.span(), message)
+    }
+
+    /// Notes that a field is named twice; case does not count.
+    pub(super) fn twice<T>(&mut self, name: &Text) -> Result<T, Noted> {
+        let field = name.get_ref().to_lowercase();
+        self.refuse(name, format!("the field `{field}` stands here twice; keep one"))
     }
 }

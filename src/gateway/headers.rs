@@ -149,6 +149,7 @@ pub(super) fn is_ours(name: &str) -> bool {
         || name == "traceparent"
         || name == "tracestate"
         || name.starts_with("x-forwarded-")
+        || name.starts_with("x-gateway-")
         || name.starts_with("transaction-")
 }
 
@@ -213,6 +214,7 @@ mod tests {
             ("authorization", "x"),
             ("x-forwarded-for", "6.6.6.6"),
             ("transaction_vote", "x"),
+            ("x-gateway-error", "late"),
             ("if-match", "x"),
         ]);
         trailers(&mut end);

@@ -67,7 +67,7 @@ pub use merge::{
 };
 pub use options::GatewayOptions;
 pub use path::{BadPath, CleanPath};
-pub use pattern::{Params, Pattern, PatternError};
+pub use pattern::{Params, Pattern, PatternError, is_name};
 pub use pointer::{Pointer, PointerError};
 pub use pools::{InstanceReading, Pools, Reading, Standing};
 pub use problem::{Problem, what_may_be_asked};

@@ -107,12 +107,19 @@ fn push_raw(clean: &mut String, byte: u8) -> Result<(), BadPath> {
 /// do both forms mean the same.
 fn push_encoded(clean: &mut String, byte: u8) -> Result<(), BadPath> {
     refuse(byte)?;
-    if is_unreserved(byte) {
-        clean.push(char::from(byte));
-    } else {
-        push_hex(clean, byte);
-    }
+    push_reserved(clean, byte);
     Ok(())
+}
+
+/// Bytes as one segment of a path, or one name or value of a query: all that could mean something there is encoded.
+pub(super) fn encoded(bytes: impl Iterator<Item = u8>) -> String {
+    let mut text = String::with_capacity(bytes.size_hint().0);
+    bytes.for_each(|byte| push_reserved(&mut text, byte));
+    text
+}
+
+fn push_reserved(text: &mut String, byte: u8) {
+    if is_unreserved(byte) { text.push(char::from(byte)) } else { push_hex(text, byte) }
 }
 
 fn refuse(byte: u8) -> Result<(), BadPath> {
@@ -135,11 +142,14 @@ fn decode(high: Option<u8>, low: Option<u8>) -> Result<u8, BadPath> {
 
 /// Whether a server that decodes `%2F` first, or drops `;parameters`, would see `.` or `..` here.
 fn has_dot_segment(segment: &str) -> bool {
-    let names = segment.split("%2F").map(|piece| piece.split(';').next().unwrap_or_default());
-    names.into_iter().any(|name| matches!(name, "." | ".."))
+    let is_dots = |piece: &str| {
+        let name = piece.split(';').next().unwrap_or_default();
+        matches!(name.split("%3B").next(), Some("." | ".."))
+    };
+    segment.split("%2F").any(is_dots)
 }
 
-pub(super) fn is_unreserved(byte: u8) -> bool {
+fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
@@ -184,8 +194,17 @@ mod tests {
 
     #[test]
     fn dot_segments_are_refused_in_every_disguise() {
-        for path in ["/.", "/..", "/a/../b", "/a/%2e%2E/b", "/a/.%2e", "/a/..;x=1/b", "/a%2F..%2Fb", "/..%2f"]
-        {
+        for path in [
+            "/.",
+            "/..",
+            "/a/../b",
+            "/a/%2e%2E/b",
+            "/a/.%2e",
+            "/a/..;x=1/b",
+            "/a%2F..%2Fb",
+            "/..%2f",
+            "/a/..%3bx/b",
+        ] {
             assert_eq!(refused(path), BadPath::DotSegment, "{path}");
         }
         assert_eq!(clean("/a/.../.b/..c"), "/a/.../.b/..c");

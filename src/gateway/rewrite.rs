@@ -8,9 +8,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::headers;
-use super::path::{is_unreserved, push_hex};
+use super::path::encoded;
 use super::pattern::Params;
 use super::query;
+use super::template::for_query;
 use super::value::Value;
 
 /// What is changed on the way to a service and back. The default changes nothing.
@@ -118,20 +119,11 @@ impl QueryEdit {
             .map(|pair| pair.replace(';', "%3B"))
             .collect();
         pairs.extend(self.set.iter().map(|(name, value)| {
-            let value = value.fill_with(params, encode, super::template::for_query);
-            format!("{}={value}", encode(name))
+            let value = value.fill_with(params, |text| encoded(text.bytes()), for_query);
+            format!("{}={value}", encoded(name.bytes()))
         }));
         (!pairs.is_empty()).then(|| pairs.join("&"))
     }
-}
-
-/// Text as a name or a value of a query.
-fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if is_unreserved(byte) { encoded.push(char::from(byte)) } else { push_hex(&mut encoded, byte) }
-    }
-    encoded
 }
 
 #[cfg(test)]
@@ -211,6 +203,7 @@ mod tests {
             "x_forwarded_proto",
             "x-real-ip",
             "transaction-id",
+            "x-gateway-error",
             "expect",
         ];
         for name in refused {

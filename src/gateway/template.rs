@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::path::{BadPath, CleanPath, is_unreserved, push_hex};
+use super::path::{BadPath, CleanPath, encoded};
 use super::pattern::{Params, is_name};
 
 /// A path, perhaps with a query, with `{name}` where a parameter of the route goes.
@@ -150,15 +150,7 @@ fn concat(pieces: &[Piece], bound: impl Fn(&str) -> String) -> String {
 
 /// A segment, made fit to be one value of a query: `&`, `=` and `+` mean something there.
 pub(super) fn for_query(segment: &str) -> String {
-    let mut value = String::with_capacity(segment.len());
-    for byte in percent_encoding::percent_decode_str(segment) {
-        if is_unreserved(byte) {
-            value.push(char::from(byte));
-        } else {
-            push_hex(&mut value, byte);
-        }
-    }
-    value
+    encoded(percent_encoding::percent_decode_str(segment))
 }
 
 #[cfg(test)]

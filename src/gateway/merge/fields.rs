@@ -42,7 +42,7 @@ pub(super) fn add(fields: &mut HeaderMap, next: &HeaderMap) {
 pub fn is_never_passed(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.starts_with("content-")
-        || matches!(name, "date" | "via" | "x-gateway-completed")
+        || matches!(name, "date" | "via")
         || headers::is_hop_by_hop(name)
         || headers::is_ours(name)
 }

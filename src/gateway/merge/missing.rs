@@ -135,15 +135,9 @@ pub(super) fn problem(route: &MergeRoute, parts: &[Result<StatusCode, Missing>])
     // What only waited for another says nothing of its own.
     let causes =
         || required.iter().map(|(_, missing)| *missing).filter(|missing| **missing != Missing::Dependency);
-    let bad_path = required.iter().find_map(|(_, missing)| match missing {
-        Missing::Path(reason) => Some(*reason),
-        Missing::Failed(_)
-        | Missing::Refused(_)
-        | Missing::BadAnswer(_)
-        | Missing::NoBudget
-        | Missing::Dependency
-        | Missing::NoValue(_)
-        | Missing::BadValue(_) => None,
+    let bad_path = required.iter().find_map(|(_, missing)| {
+        let Missing::Path(reason) = missing else { return None };
+        Some(*reason)
     });
     let by_rule = match route.status {
         StatusRule::Worst | StatusRule::First => {

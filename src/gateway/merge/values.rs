@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 
 use super::missing::Missing;
 use super::parts::Part;
-use crate::gateway::path::{BadPath, is_unreserved, push_hex};
+use crate::gateway::path::{BadPath, encoded};
 use crate::gateway::pattern::Params;
 use crate::gateway::pointer::Pointer;
 
@@ -132,13 +132,5 @@ fn one_value(value: &str, in_path: bool, text: &str) -> Result<String, Missing> 
     if plain.len() > VALUE_BYTES_MAX || (in_path && plain.is_empty()) {
         return Err(bad());
     }
-    let mut encoded = String::with_capacity(plain.len());
-    for byte in plain.bytes() {
-        if is_unreserved(byte) {
-            encoded.push(char::from(byte));
-        } else {
-            push_hex(&mut encoded, byte);
-        }
-    }
-    Ok(encoded)
+    Ok(encoded(plain.bytes()))
 }
