@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::Request;
 use unanimous::config;
-use unanimous::gateway::{Asked, CleanPath, Lookup, RouteTable};
+use unanimous::gateway::{RouteTable, Routed};
 
 /// A table of these routes: id and `match`. An id that begins with `m` merges, one that begins with `t`
 /// is a transaction, all others forward.
@@ -37,22 +37,16 @@ fn is_ambiguous(one: &str, two: &str) -> bool {
 /// Which route takes a request that is written `METHOD TARGET NAME:VALUE..`.
 fn asked(table: &RouteTable, request: &str) -> String {
     let mut words = request.split(' ');
-    let method = words.next().and_then(|word| word.parse().ok()).expect("a method");
-    let target: Uri = words.next().and_then(|word| word.parse().ok()).expect("a target");
-    let headers: HeaderMap = words.map(field).collect();
-    let path = CleanPath::parse(target.path()).expect("a clean path");
-    let (host, query) = (target.host(), target.query());
-    match table.lookup(&Asked { method: &method, host, path: &path, query, headers: &headers }) {
-        Lookup::Found(route, _) => route.id.clone(),
-        Lookup::NotFound => "404".to_owned(),
-        Lookup::MethodNotAllowed(allow) => format!("405 {allow:?}"),
-        Lookup::Options(allow) => format!("204 {allow:?}"),
+    let (method, target) = (words.next().expect("a method"), words.next().expect("a target"));
+    let request = Request::builder().method(method).uri(target);
+    let fields = words.map(|word| word.split_once(':').expect("a name and a value"));
+    let request = fields.fold(request, |request, (name, value)| request.header(name, value));
+    match table.route(&request.body(()).expect("a request").into_parts().0) {
+        Routed::NotFound => "404".to_owned(),
+        Routed::MethodNotAllowed(allow) => format!("405 {allow:?}"),
+        Routed::Options(allow) => format!("204 {allow:?}"),
+        routed => routed.id().expect("a request that can be read in one way").to_owned(),
     }
-}
-
-fn field(word: &str) -> (HeaderName, HeaderValue) {
-    let (name, value) = word.split_once(':').expect("a name and a value");
-    (name.parse().expect("a name"), value.parse().expect("a value"))
 }
 
 #[test]

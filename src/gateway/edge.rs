@@ -8,7 +8,7 @@ use super::path::{BadPath, CleanPath};
 use super::pattern::Params;
 use super::problem::Problem;
 use super::route::{Action, Asked, Route};
-use super::table::{Lookup, RouteTable};
+use super::table::RouteTable;
 use super::{Matched, Routed, host};
 
 impl RouteTable {
@@ -34,17 +34,12 @@ impl RouteTable {
         };
         let (method, headers, query) = (&request.method, &request.headers, request.uri.query());
         let asked = Asked { method, host: host.as_deref(), path: &path, query, headers };
-        match self.lookup(&asked) {
-            Lookup::Found(route, params) => Routed::found(route, params, path),
-            Lookup::NotFound => Routed::NotFound,
-            Lookup::MethodNotAllowed(allow) => Routed::MethodNotAllowed(allow),
-            Lookup::Options(allow) => Routed::Options(allow),
-        }
+        self.lookup(&asked)
     }
 }
 
 impl<'a> Routed<'a> {
-    fn found(found: &'a Route, params: Params, path: CleanPath) -> Self {
+    pub(super) fn found(found: &'a Route, params: Params, path: CleanPath) -> Self {
         let id = found.id.as_str();
         match &found.action {
             Action::Forward(route) => Self::Forward(Matched { id, route, params, path }),

@@ -80,7 +80,7 @@ pub struct ForwardRoute {
 
 /// The first condition of a route that a request does not meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Miss<'a> {
+pub(super) enum Miss<'a> {
     /// It asks for another host.
     Host,
     /// Its path is another.
@@ -93,17 +93,17 @@ pub enum Miss<'a> {
 
 /// What a request is matched by.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub(super) struct Asked<'a> {
     /// Its method.
-    pub method: &'a Method,
+    pub(super) method: &'a Method,
     /// Its host, in lower case and without port.
-    pub host: Option<&'a str>,
+    pub(super) host: Option<&'a str>,
     /// Its path.
-    pub path: &'a CleanPath,
+    pub(super) path: &'a CleanPath,
     /// Its query, without the `?`.
-    pub query: Option<&'a str>,
+    pub(super) query: Option<&'a str>,
     /// Its header fields.
-    pub headers: &'a HeaderMap,
+    pub(super) headers: &'a HeaderMap,
 }
 
 impl Route {
@@ -151,7 +151,7 @@ impl ForwardRoute {
 
 impl Matcher {
     /// What the path bound, where all but the method fits; else what does not.
-    pub fn check(&self, asked: &Asked<'_>) -> Result<Params, Miss<'_>> {
+    pub(super) fn check(&self, asked: &Asked<'_>) -> Result<Params, Miss<'_>> {
         if !self.fits_host(asked.host) {
             return Err(Miss::Host);
         }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 
+use super::Routed;
 use super::host::{HostPattern, Rank as HostRank};
 use super::index::Index;
 use super::pattern::{Params, Rank as PathRank};
@@ -33,19 +34,6 @@ pub struct Ambiguous {
     pub first: usize,
     /// The place of the other, further down.
     pub second: usize,
-}
-
-/// Which route takes a request.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Lookup<'a> {
-    /// This one.
-    Found(&'a Route, Params),
-    /// None, whatever the method.
-    NotFound,
-    /// None with this method, but some with these.
-    MethodNotAllowed(Vec<Method>),
-    /// It asks which methods there are, and no route wants to answer that itself: these.
-    Options(Vec<Method>),
 }
 
 /// One route under one of its hosts.
@@ -100,9 +88,8 @@ impl RouteTable {
         self.routes.iter()
     }
 
-    /// Which route takes a request.
-    #[must_use]
-    pub fn lookup(&self, asked: &Asked<'_>) -> Lookup<'_> {
+    /// What becomes of a request whose host and path can be read in one way only.
+    pub(super) fn lookup(&self, asked: &Asked<'_>) -> Routed<'_> {
         self.lookup_among(&self.index.candidates(asked.host, asked.path), asked)
     }
 
@@ -118,14 +105,15 @@ impl RouteTable {
     }
 
     /// The answer of those entries alone that are at `places`, which ascend.
-    fn lookup_among(&self, places: &[usize], asked: &Asked<'_>) -> Lookup<'_> {
+    fn lookup_among(&self, places: &[usize], asked: &Asked<'_>) -> Routed<'_> {
         let entries = || places.iter().filter_map(|place| self.entries.get(*place));
         let mut fitting = Vec::new();
         for (nth, entry) in entries().enumerate() {
             let Some((route, params)) = self.fit(entry, asked) else { continue };
             if route.takes(asked.method) {
                 let twin = self.named_twin(entry, entries().skip(nth), asked);
-                return twin.unwrap_or(Lookup::Found(route, params));
+                let (route, params) = twin.unwrap_or((route, params));
+                return Routed::found(route, params, asked.path.clone());
             }
             fitting.push(entry);
         }
@@ -138,12 +126,12 @@ impl RouteTable {
             fitting = entries().filter(is_here).collect();
         }
         match self.methods(fitting.into_iter()) {
-            methods if methods.is_empty() => Lookup::NotFound,
+            methods if methods.is_empty() => Routed::NotFound,
             mut methods if asked.method == Method::OPTIONS => {
                 add(&mut methods, Method::OPTIONS);
-                Lookup::Options(methods)
+                Routed::Options(methods)
             }
-            methods => Lookup::MethodNotAllowed(methods),
+            methods => Routed::MethodNotAllowed(methods),
         }
     }
 
@@ -154,15 +142,12 @@ impl RouteTable {
         entry: &Entry,
         after: impl Iterator<Item = &'a Entry>,
         asked: &Asked<'_>,
-    ) -> Option<Lookup<'a>> {
+    ) -> Option<(&'a Route, Params)> {
         if self.of(entry)?.matches.names(asked.method) {
             return None;
         }
         let mut twins = after.take_while(|other| other.rank.specificity == entry.rank.specificity);
-        twins.find_map(|twin| {
-            let (route, params) = self.fit(twin, asked)?;
-            route.matches.names(asked.method).then_some(Lookup::Found(route, params))
-        })
+        twins.find_map(|twin| self.fit(twin, asked).filter(|(route, _)| route.matches.names(asked.method)))
     }
 
     /// The route of an entry and what its path binds, where all but the method fits.
