@@ -2,34 +2,7 @@
 
 mod gateway_support;
 
-use std::net::SocketAddr;
-
 use gateway_support::*;
-
-/// An answer with this status line and these lines before its body.
-fn answer(status: &str, lines: &[&str], body: &str) -> &'static str {
-    let lines: String = lines.iter().flat_map(|line| [line, "\r\n"]).collect();
-    let length = body.len();
-    Box::leak(
-        format!("HTTP/1.1 {status}\r\n{lines}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
-            .into_boxed_str(),
-    )
-}
-
-fn json(body: &str) -> &'static str {
-    answer("200 OK", &["Content-Type: application/json"], body)
-}
-
-/// Services `a` and `b` at these addresses, merged under these keys and parts.
-fn merging(services: &[SocketAddr], keys: &str, parts: &str) -> String {
-    let services = ["a", "b"].iter().zip(services).fold(String::new(), |text, (name, at)| {
-        format!("{text}[services.{name}]\nendpoints = [\"http://{at}\"]\n")
-    });
-    format!(
-        "{services}[[routes]]\nid = \"m\"\nmatch = {{ path = \"/m/{{id}}\" }}\n\
-         [routes.merge]\ntimeout = \"5s\"\n{keys}\nparts = [{parts}]\n"
-    )
-}
 
 /// What comes of merging these answers.
 async fn merged(answers: &[&'static str], keys: &str, parts: &str) -> String {
@@ -89,7 +62,7 @@ async fn the_order_is_the_declared_one_whichever_part_comes_first() {
 #[tokio::test]
 async fn a_fallback_stands_in_for_an_optional_part() {
     let parts = r#"{ service = "a", path = "/a", as = "a" }, { service = "b", path = "/b", as = "b", required = false, fallback = [] }"#;
-    let refusal = answer("500 Internal Server Error", &[], "");
+    let refusal = answering("500 Internal Server Error", &[], "");
     let said = merged(&[json("1"), refusal], "list_missing = \"missing\"", parts).await;
     assert_eq!(status(&said), "200");
     assert!(has_line(&said, "x-gateway-completed: false"), "{said}");
@@ -118,8 +91,8 @@ async fn an_answer_that_is_no_object_cannot_give_its_members() {
     for (answer, kind) in [
         (json("[1]"), "no_object"),
         (json("{broken"), "not_json"),
-        (answer("200 OK", &["Content-Type: text/plain"], "{}"), "not_json"),
-        (answer("204 No Content", &[], ""), "no_object"),
+        (answering("200 OK", &["Content-Type: text/plain"], "{}"), "not_json"),
+        (answering("204 No Content", &[], ""), "no_object"),
     ] {
         let said = merged(&[answer, json("{}")], "", A_AND_B).await;
         assert_eq!(status(&said), "502");
@@ -131,19 +104,19 @@ async fn an_answer_that_is_no_object_cannot_give_its_members() {
 async fn a_packed_answer_is_never_unpacked() {
     // The gzip of 14 bytes of JSON; it could as well be that of 10 GB.
     let packed = "\u{1f}\u{8b}..";
-    let gzip = answer("200 OK", &["Content-Type: application/json", "Content-Encoding: gzip"], packed);
+    let gzip = answering("200 OK", &["Content-Type: application/json", "Content-Encoding: gzip"], packed);
     let parts = r#"{ service = "a", path = "/a", as = "a" }, { service = "b", path = "/b" }"#;
     let said = merged(&[gzip, json("{}")], "", parts).await;
     assert_eq!(status(&said), "502");
     assert!(body(&said).contains(r#"{"part":"a","service":"a","kind":"encoded_answer"}"#), "{said}");
-    let plain = answer("200 OK", &["Content-Type: application/json", "Content-Encoding: identity"], "1");
+    let plain = answering("200 OK", &["Content-Type: application/json", "Content-Encoding: identity"], "1");
     assert_eq!(status(&merged(&[plain, json("{}")], "", parts).await), "200");
 }
 
 #[tokio::test]
 async fn the_status_is_that_of_the_parts_where_the_route_says_so() {
-    let created = answer("201 Created", &["Content-Type: application/json"], r#"{"a":1}"#);
-    let unknown = answer("404 Not Found", &[], "");
+    let created = answering("201 Created", &["Content-Type: application/json"], r#"{"a":1}"#);
+    let unknown = answering("404 Not Found", &[], "");
     let optional = r#"{ service = "a", path = "/a" }, { service = "b", path = "/b", required = false }"#;
     for (keys, expected) in
         [("", "200"), ("status = 203", "203"), ("status = \"first\"", "201"), ("status = \"worst\"", "404")]
@@ -164,7 +137,7 @@ async fn the_status_is_that_of_the_parts_where_the_route_says_so() {
 async fn only_the_fields_that_are_listed_come_to_the_client() {
     let parts = r#"{ service = "a", path = "/a", as = "a", headers = ["cache-control", "set-cookie", "x-one"] },
         { service = "b", path = "/b", as = "b", headers = ["Cache-Control", "Set-Cookie"] }"#;
-    let a = answer(
+    let a = answering(
         "200 OK",
         &[
             "Cache-Control: max-age=1",
@@ -176,7 +149,7 @@ async fn only_the_fields_that_are_listed_come_to_the_client() {
         ],
         "1",
     );
-    let b = answer("200 OK", &["Cache-Control: max-age=2", "Set-Cookie: c=3", "X-One: of b"], "2");
+    let b = answering("200 OK", &["Cache-Control: max-age=2", "Set-Cookie: c=3", "X-One: of b"], "2");
     let said = merged(&[a, b], "", parts).await;
     assert_eq!(status(&said), "200");
     for there in
@@ -201,7 +174,7 @@ async fn a_field_of_one_connection_stays_on_it_even_where_it_is_listed() {
 #[tokio::test]
 async fn a_refusal_that_is_passed_on_has_the_fields_that_belong_to_it() {
     let parts = r#"{ service = "a", path = "/a", as = "a", headers = ["www-authenticate"] }"#;
-    let a = answer("401 Unauthorized", &["WWW-Authenticate: Bearer"], "");
+    let a = answering("401 Unauthorized", &["WWW-Authenticate: Bearer"], "");
     let said = merged(&[a], "status = \"worst\"", parts).await;
     assert_eq!(status(&said), "401");
     assert!(has_line(&said, "www-authenticate: Bearer"), "{said}");
@@ -233,10 +206,11 @@ async fn a_part_has_a_limit_and_a_timeout_of_its_own() {
 
 #[tokio::test]
 async fn head_has_the_fields_and_the_status_of_get() {
-    let (a, _) = recorder(answer("201 Created", &["X-One: 1"], "[1]")).await;
+    let (a, saw) = recorder(answering("201 Created", &["X-One: 1"], "[1]")).await;
     let parts = r#"{ service = "a", path = "/a", as = "a", headers = ["x-one"] }"#;
     let gateway = gateway(&merging(&[a], "status = \"first\"", parts)).await;
     let said = raw(gateway, "HEAD /m/7 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert_eq!((status(&said), body(&said)), ("201", ""));
     assert!(has_line(&said, "x-one: 1") && has_line(&said, "content-length: 9"), "{said}");
+    assert!(seen(&saw)[0].starts_with("GET /a "));
 }

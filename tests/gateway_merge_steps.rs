@@ -2,24 +2,7 @@
 
 mod gateway_support;
 
-use std::net::SocketAddr;
-
 use gateway_support::*;
-
-fn json(body: &str) -> &'static str {
-    let length = body.len();
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n");
-    Box::leak(format!("{head}Connection: close\r\n\r\n{body}").into_boxed_str())
-}
-
-/// Services `a` and `b`, merged under these parts.
-fn merging(a: SocketAddr, b: SocketAddr, parts: &str) -> String {
-    format!(
-        "[services.a]\nendpoints = [\"http://{a}\"]\n[services.b]\nendpoints = [\"http://{b}\"]\n\
-         [[routes]]\nid = \"m\"\nmatch = {{ path = \"/m/{{id}}\" }}\n\
-         [routes.merge]\ntimeout = \"5s\"\nparts = [{parts}]\n"
-    )
-}
 
 const ACCOUNT: &str = r#"{ service = "a", path = "/a/{id}", as = "account" }"#;
 
@@ -30,7 +13,7 @@ fn then(rest: &str) -> String {
 /// What the second service was asked after the first answered `account`, and the answer of the whole.
 async fn asked(account: &str, rest: &str) -> (String, String) {
     let ((a, _), (b, saw)) = (recorder(json(account)).await, recorder(json("2")).await);
-    let answer = get(gateway(&merging(a, b, &then(rest))).await, "/m/7", &[]).await;
+    let answer = get(gateway(&merging(&[a, b], "", &then(rest))).await, "/m/7", &[]).await;
     (seen(&saw).pop().unwrap_or_default(), answer)
 }
 
@@ -111,7 +94,7 @@ async fn the_first_failure_stops_what_depends_on_it_and_nothing_else() {
         { service = "b", path = "/two/{one/x}", as = "two" },
         { service = "b", path = "/three/{two/x}", as = "three" },
         { service = "b", path = "/four", as = "four" }"#;
-    let answer = get(gateway(&merging(a, b, parts)).await, "/m/7", &[]).await;
+    let answer = get(gateway(&merging(&[a, b], "", parts)).await, "/m/7", &[]).await;
     assert_eq!(status(&answer), "502");
     let errors = r#""errors":[{"part":"one","service":"a","kind":"refused","status":404},{"part":"two","service":"b","kind":"needs_missing_part"},{"part":"three","service":"b","kind":"needs_missing_part"}]"#;
     assert!(body(&answer).contains(errors), "{answer}");
@@ -122,7 +105,8 @@ async fn the_first_failure_stops_what_depends_on_it_and_nothing_else() {
 #[tokio::test]
 async fn what_only_waited_for_a_late_part_does_not_hide_that_it_was_late() {
     let ((hanging, a), (b, _)) = (listener().await, recorder(json("1")).await);
-    let config = merging(a, b, &then(r#"path = "/r/{account/v}", as = "rate""#)).replace("5s", "200ms");
+    let config =
+        merging(&[a, b], "", &then(r#"path = "/r/{account/v}", as = "rate""#)).replace("5s", "200ms");
     let answer = get(gateway(&config).await, "/m/7", &[]).await;
     drop(hanging);
     assert_eq!(status(&answer), "504");
@@ -148,7 +132,7 @@ async fn a_hidden_member_can_still_feed_a_later_part() {
     let ((a, _), (b, saw)) =
         (recorder(json(r#"{"secret":"s-1","name":"x"}"#)).await, recorder(json("2")).await);
     let parts = r#"{ service = "a", path = "/a", name = "account", deny = ["secret"] }, { service = "b", path = "/r/{account/secret}", as = "rate" }"#;
-    let answer = get(gateway(&merging(a, b, parts)).await, "/m/7", &[]).await;
+    let answer = get(gateway(&merging(&[a, b], "", parts)).await, "/m/7", &[]).await;
     assert_eq!(body(&answer), r#"{"name":"x","rate":2}"#);
     assert_eq!(first_line(&seen(&saw)[0]), "GET /r/s-1 HTTP/1.1");
 }
@@ -160,7 +144,7 @@ async fn parts_that_need_nothing_do_not_wait_for_those_that_do() {
         "{}, {{ service = \"b\", path = \"/free\", as = \"free\" }}",
         then(r#"path = "/r/{account/v}", as = "rate""#)
     );
-    let gateway = gateway(&merging(a, b, &parts)).await;
+    let gateway = gateway(&merging(&[a, b], "", &parts)).await;
     let services = async {
         // The part that is declared last is asked while the first has not answered.
         let mut free = accept(&two).await;
@@ -175,23 +159,4 @@ async fn parts_that_need_nothing_do_not_wait_for_those_that_do() {
     };
     let (answer, ()) = tokio::join!(get(gateway, "/m/7", &[]), services);
     assert_eq!(body(&answer), r#"{"account":{"v":1},"rate":2,"free":3}"#);
-}
-
-#[tokio::test]
-async fn a_client_that_hangs_up_ends_the_calls_to_the_parts() {
-    let ((one, a), (two, b)) = (listener().await, listener().await);
-    let parts = format!("{ACCOUNT}, {{ service = \"b\", path = \"/b\", as = \"b\" }}");
-    // The parts themselves would be late long after the test.
-    let gateway = gateway(&merging(a, b, &parts).replace("5s", "60s")).await;
-    let mut client = soon(tokio::net::TcpStream::connect(gateway)).await.unwrap();
-    send(&mut client, "GET /m/7 HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let (mut first, mut second) = (accept(&one).await, accept(&two).await);
-    read_until(&mut first, "\r\n\r\n").await;
-    read_until(&mut second, "\r\n\r\n").await;
-    drop(client);
-    for stream in [&mut first, &mut second] {
-        let mut rest = Vec::new();
-        let end = soon(tokio::io::AsyncReadExt::read_to_end(stream, &mut rest)).await;
-        assert!(end.is_err() || rest.is_empty(), "the gateway closes its connection");
-    }
 }

@@ -162,6 +162,30 @@ pub(crate) fn config(endpoints: &[SocketAddr], routes: &str) -> String {
     format!("[services.s]\nendpoints = [{}]\n{routes}", endpoints.join(", "))
 }
 
+/// Services `a` and `b` at these addresses, and a route that merges these parts and has these keys beside them.
+pub(crate) fn merging(services: &[SocketAddr], keys: &str, parts: &str) -> String {
+    let services = ["a", "b"].iter().zip(services).fold(String::new(), |text, (name, at)| {
+        format!("{text}[services.{name}]\nendpoints = [\"http://{at}\"]\n")
+    });
+    format!(
+        "{services}[[routes]]\nid = \"m\"\nmatch = {{ path = \"/m/{{id}}\" }}\n\
+         [routes.merge]\ntimeout = \"5s\"\n{keys}\nparts = [{parts}]\n"
+    )
+}
+
+/// An answer with this status line and these lines before its body.
+pub(crate) fn answering(status: &str, lines: &[&str], body: &str) -> &'static str {
+    let lines: String = lines.iter().flat_map(|line| [line, "\r\n"]).collect();
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\n{lines}Content-Length: {length}\r\nConnection: close\r\n");
+    Box::leak(format!("{head}\r\n{body}").into_boxed_str())
+}
+
+/// An answer in JSON.
+pub(crate) fn json(body: &str) -> &'static str {
+    answering("200 OK", &["Content-Type: application/json"], body)
+}
+
 /// A gateway that forwards everything to these endpoints.
 pub(crate) async fn forwarding_to(endpoints: &[SocketAddr]) -> SocketAddr {
     forwarding_within("10s", endpoints).await
