@@ -41,12 +41,18 @@ fn asked(table: &RouteTable, request: &str) -> String {
     let request = Request::builder().method(method).uri(target);
     let fields = words.map(|word| word.split_once(':').expect("a name and a value"));
     let request = fields.fold(request, |request, (name, value)| request.header(name, value));
-    match table.route(&request.body(()).expect("a request").into_parts().0) {
-        Routed::NotFound => "404".to_owned(),
-        Routed::MethodNotAllowed(allow) => format!("405 {allow:?}"),
-        Routed::Options(allow) => format!("204 {allow:?}"),
-        routed => routed.id().expect("a request that can be read in one way").to_owned(),
+    let routed = table.route(&request.body(()).expect("a request").into_parts().0);
+    if let Some(id) = routed.id() {
+        return id.to_owned();
     }
+    if let Routed::MethodNotAllowed(allow) = routed {
+        return format!("405 {allow:?}");
+    }
+    if let Routed::Options(allow) = routed {
+        return format!("204 {allow:?}");
+    }
+    assert_eq!(routed, Routed::NotFound);
+    "404".to_owned()
 }
 
 #[test]

@@ -41,6 +41,7 @@ async fn no_spelling_of_a_path_leads_around_the_route_that_guards_it() {
         "/open/%2e%2e/admin/x",
         "/open/.%2E/admin/x",
         "/open/..;/admin/x",
+        "/open/..%3b/admin/x",
         "/open\\..\\admin\\x",
         "/open%5c..%5cadmin/x",
         "/%61dmin/x",

@@ -91,17 +91,7 @@ impl RouteTable {
 impl Explained<'_> {
     /// What the path of the route bound, in the order of the path.
     pub fn params(&self) -> impl Iterator<Item = (&str, &str)> {
-        let params = match &self.routed {
-            Routed::Forward(matched) => Some(&matched.params),
-            Routed::Merge(matched) => Some(&matched.params),
-            Routed::Transaction(matched) => Some(&matched.params),
-            Routed::Redirect(matched) => Some(&matched.params),
-            Routed::Respond(matched) => Some(&matched.params),
-            Routed::NotFound | Routed::MethodNotAllowed(_) | Routed::Options(_) | Routed::BadRequest(_) => {
-                None
-            }
-        };
-        params.into_iter().flat_map(Params::iter)
+        self.routed.matched().into_iter().flat_map(|(_, params)| params.iter())
     }
 }
 
@@ -109,12 +99,17 @@ impl<'a> Routed<'a> {
     /// The id of the route that gets the request, if one does.
     #[must_use]
     pub fn id(&self) -> Option<&'a str> {
+        self.matched().map(|(id, _)| id)
+    }
+
+    /// The id of that route, and what its path bound.
+    fn matched(&self) -> Option<(&'a str, &Params)> {
         match self {
-            Self::Forward(matched) => Some(matched.id),
-            Self::Merge(matched) => Some(matched.id),
-            Self::Transaction(matched) => Some(matched.id),
-            Self::Redirect(matched) => Some(matched.id),
-            Self::Respond(matched) => Some(matched.id),
+            Self::Forward(matched) => Some((matched.id, &matched.params)),
+            Self::Merge(matched) => Some((matched.id, &matched.params)),
+            Self::Transaction(matched) => Some((matched.id, &matched.params)),
+            Self::Redirect(matched) => Some((matched.id, &matched.params)),
+            Self::Respond(matched) => Some((matched.id, &matched.params)),
             Self::NotFound | Self::MethodNotAllowed(_) | Self::Options(_) | Self::BadRequest(_) => None,
         }
     }

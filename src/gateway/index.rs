@@ -69,9 +69,9 @@ impl Tree {
         let mut tree = self;
         for step in path.steps() {
             tree = match step {
-                Step::Literal(text) => tree.literals.entry(text.to_owned()).or_default(),
-                Step::Param => tree.param.get_or_insert_default(),
-                Step::Rest => return tree.rest.push(place),
+                Step::Literal(text) => tree.literals.entry(text.clone()).or_default(),
+                Step::Param(_) => tree.param.get_or_insert_default(),
+                Step::Rest(_) => return tree.rest.push(place),
             };
         }
         tree.ends.push(place);

@@ -24,13 +24,12 @@ pub(super) fn named(element: &str) -> (&str, &str) {
 
 /// What a string in its quotes says: `"a"` and `"\u0061"` are one name. As bytes, because one that is no text, a lone
 /// surrogate, is a name too.
-pub(super) fn said(quoted: &str) -> Cow<'_, [u8]> {
+pub(super) fn said(quoted: &[u8]) -> Cow<'_, [u8]> {
     let inner = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
-    if !inner.contains('\\') {
-        return Cow::Borrowed(inner.as_bytes());
+    if !inner.contains(&b'\\') {
+        return Cow::Borrowed(inner);
     }
-    serde_json::from_str::<Bytes>(quoted)
-        .map_or(Cow::Borrowed(inner.as_bytes()), |plain| Cow::Owned(plain.into()))
+    serde_json::from_slice::<Bytes>(quoted).map_or(Cow::Borrowed(inner), |plain| Cow::Owned(plain.into()))
 }
 
 /// The comma behind the first element, or the end.
@@ -82,8 +81,8 @@ mod tests {
 
     #[test]
     fn a_name_is_what_it_says_however_it_is_written() {
-        assert_eq!(said(r#""a\u0062""#).as_ref(), b"ab");
-        assert_eq!(said(r#""""#).as_ref(), b"");
-        assert_eq!(said(r#""\ud800""#), said(r#""\uD800""#));
+        assert_eq!(said(br#""a\u0062""#).as_ref(), b"ab");
+        assert_eq!(said(br#""""#).as_ref(), b"");
+        assert_eq!(said(br#""\ud800""#), said(br#""\uD800""#));
     }
 }

@@ -9,10 +9,7 @@ use super::path::{BadPath, CleanPath};
 
 /// A pattern that a path can be held against.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern {
-    segments: Vec<Segment>,
-    rest: Option<String>,
-}
+pub struct Pattern(Vec<Step>);
 
 /// What a match bound: names of the pattern, with the text of the path, still percent-encoded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,20 +44,14 @@ pub(super) struct Rank {
 }
 
 /// One step of a path that is held against a pattern.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step<'a> {
-    /// A segment that is this text.
-    Literal(&'a str),
-    /// A segment that is not empty.
-    Param,
-    /// All that follows.
-    Rest,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Segment {
+pub(super) enum Step {
+    /// A segment that is this text.
     Literal(String),
+    /// A segment that is not empty, under this name.
     Param(String),
+    /// All that follows, under this name; the last step.
+    Rest(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,11 +64,11 @@ enum Kind {
 impl Pattern {
     /// Reads a pattern from the configuration.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let mut pattern = Self { segments: Vec::new(), rest: None };
+        let mut pattern = Self(Vec::new());
         let segments = text.strip_prefix('/').ok_or(BadPath::NotAbsolute)?;
         let mut literals = String::new();
         for segment in segments.split('/') {
-            if let Some(rest) = pattern.rest {
+            if let Some(Step::Rest(rest)) = pattern.0.pop_if(|step| matches!(step, Step::Rest(_))) {
                 return Err(PatternError::RestNotLast(rest));
             }
             pattern.push(segment, &mut literals)?;
@@ -91,57 +82,51 @@ impl Pattern {
     pub fn matches(&self, path: &CleanPath) -> Option<Params> {
         let mut params = Params::default();
         let mut left = Some(path.segments());
-        for segment in &self.segments {
+        for step in &self.0 {
             let (head, tail) = split_first(left?);
-            match segment {
-                Segment::Literal(text) if text == head => {}
-                Segment::Param(name) if !head.is_empty() => params.bind(name, head),
-                Segment::Literal(_) | Segment::Param(_) => return None,
+            match step {
+                Step::Rest(name) => {
+                    params.bind(name, left?);
+                    return Some(params);
+                }
+                Step::Literal(text) if text == head => {}
+                Step::Param(name) if !head.is_empty() => params.bind(name, head),
+                Step::Literal(_) | Step::Param(_) => return None,
             }
             left = tail;
         }
-        match (&self.rest, left) {
-            (Some(name), Some(tail)) => params.bind(name, tail),
-            (None, None) => {}
-            (Some(_), None) | (None, Some(_)) => return None,
-        }
-        Some(params)
+        left.is_none().then_some(params)
     }
 
     /// The names that a match binds.
     pub fn params(&self) -> impl Iterator<Item = &str> {
-        let params = self.segments.iter().filter_map(|segment| match segment {
-            Segment::Param(name) => Some(name.as_str()),
-            Segment::Literal(_) => None,
-        });
-        params.chain(self.rest.as_deref())
+        self.0.iter().filter_map(|step| match step {
+            Step::Param(name) | Step::Rest(name) => Some(name.as_str()),
+            Step::Literal(_) => None,
+        })
     }
 
     /// The steps from the root.
-    pub(super) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
-        let steps = self.segments.iter().map(|segment| match segment {
-            Segment::Literal(text) => Step::Literal(text),
-            Segment::Param(_) => Step::Param,
-        });
-        steps.chain(self.rest.iter().map(|_| Step::Rest))
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.0
     }
 
     /// Whether some path matches both. For patterns of the same rank, where it is exact.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
-        let same = |pair: (&Segment, &Segment)| match pair {
-            (Segment::Literal(one), Segment::Literal(two)) => one == two,
-            (Segment::Param(_), _) | (_, Segment::Param(_)) => true,
+        let same = |(one, two): (&Step, &Step)| match (one, two) {
+            (Step::Literal(one), Step::Literal(two)) => one == two,
+            (Step::Param(_) | Step::Rest(_), _) | (_, Step::Param(_) | Step::Rest(_)) => true,
         };
-        self.segments.len() == other.segments.len() && self.segments.iter().zip(&other.segments).all(same)
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
     }
 
     pub(super) fn rank(&self) -> Rank {
-        let kind = |segment: &Segment| match segment {
-            Segment::Literal(_) => Kind::Literal,
-            Segment::Param(_) => Kind::Param,
+        let kind = |step: &Step| match step {
+            Step::Literal(_) => Kind::Literal,
+            Step::Param(_) => Kind::Param,
+            Step::Rest(_) => Kind::Rest,
         };
-        let rest = self.rest.iter().map(|_| Kind::Rest);
-        let kinds: Vec<_> = self.segments.iter().map(kind).chain(rest).collect();
+        let kinds: Vec<_> = self.0.iter().map(kind).collect();
         Rank { exact: kinds.iter().all(|kind| *kind == Kind::Literal), kinds }
     }
 
@@ -155,7 +140,7 @@ impl Pattern {
         }
         literals.push_str(segment);
         let clean = if segment.is_empty() { String::new() } else { clean_segment(segment)? };
-        self.segments.push(Segment::Literal(clean));
+        self.0.push(Step::Literal(clean));
         Ok(())
     }
 
@@ -167,11 +152,8 @@ impl Pattern {
         if self.params().any(|known| known == name) {
             return Err(PatternError::Twice(name.to_owned()));
         }
-        if is_rest {
-            self.rest = Some(name.to_owned());
-        } else {
-            self.segments.push(Segment::Param(name.to_owned()));
-        }
+        let name = name.to_owned();
+        self.0.push(if is_rest { Step::Rest(name) } else { Step::Param(name) });
         Ok(())
     }
 }
@@ -179,13 +161,11 @@ impl Pattern {
 /// The pattern as the configuration would write it, with its literals in normal form.
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for segment in &self.segments {
-            match segment {
-                Segment::Literal(text) => write!(f, "/{text}")?,
-                Segment::Param(name) => write!(f, "/{{{name}}}")?,
-            }
-        }
-        self.rest.iter().try_for_each(|name| write!(f, "/{{*{name}}}"))
+        self.0.iter().try_for_each(|step| match step {
+            Step::Literal(text) => write!(f, "/{text}"),
+            Step::Param(name) => write!(f, "/{{{name}}}"),
+            Step::Rest(name) => write!(f, "/{{*{name}}}"),
+        })
     }
 }
 

@@ -57,7 +57,7 @@ impl fmt::Display for Pointer {
 
 fn step<'a>(part: &'a str, token: &str) -> Option<&'a str> {
     if part.starts_with('{') {
-        let members = inside(part).map(named).filter(|(name, _)| *said(name) == *token.as_bytes());
+        let members = inside(part).map(named).filter(|(name, _)| *said(name.as_bytes()) == *token.as_bytes());
         return members.last().map(|(_, value)| value);
     }
     if part.starts_with('[') { inside(part).nth(index(token)?) } else { None }

@@ -11,11 +11,11 @@ use super::tree::{Clash, Member, Members, Node, Putting, Trouble};
 
 /// What a part was answered with, as JSON text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Text<'a> {
-    /// As it came; no key occurs twice in it.
-    Json(&'a str),
+pub(super) enum Text<S> {
+    /// As it came, without space around it; no key occurs twice in one object of it.
+    Json(S),
     /// Put into JSON, because it was something else. It can only be passed on under a name.
-    Wrapped(&'a str),
+    Wrapped(S),
 }
 
 /// What the parts make together.
@@ -41,7 +41,7 @@ pub(super) enum Refused {
 /// Puts the parts together, each after it got its shape.
 pub(super) fn document(
     route: &MergeRoute,
-    came: Vec<Result<Text<'_>, Missing>>,
+    came: Vec<Result<Text<&str>, Missing>>,
 ) -> Result<Document, Refused> {
     let mut putting = Putting::new(route.on_conflict);
     let mut nodes = Vec::with_capacity(came.len());
@@ -70,7 +70,7 @@ pub(super) fn document(
     }
 }
 
-fn shaped<'a>(part: &'a Part, text: Text<'a>, putting: &mut Putting) -> Result<Node<'a>, Unfit> {
+fn shaped<'a>(part: &'a Part, text: Text<&'a str>, putting: &mut Putting) -> Result<Node<'a>, Unfit> {
     let text = match text {
         Text::Json(text) => text,
         Text::Wrapped(text) if part.member.is_some() && part.shape.is_none() => return Ok(Node::Text(text)),

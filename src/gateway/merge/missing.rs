@@ -126,12 +126,9 @@ pub(super) fn status(rule: StatusRule, parts: &[Result<StatusCode, Missing>]) ->
 
 /// The answer where required parts are missing. The client's own mistake comes first, then our own
 /// shortage, then what the parts say where the route goes by that, then the services.
-pub(super) fn problem(route: &MergeRoute, parts: &[Result<StatusCode, Missing>]) -> Option<Problem> {
+pub(super) fn problem(route: &MergeRoute, parts: &[Result<StatusCode, Missing>]) -> Problem {
     let all = route.parts.iter().zip(parts).filter(|(part, _)| part.required);
     let required: Vec<_> = all.filter_map(|(part, came)| Some((part, came.as_ref().err()?))).collect();
-    if required.is_empty() {
-        return None;
-    }
     // What only waited for another says nothing of its own.
     let causes =
         || required.iter().map(|(_, missing)| *missing).filter(|missing| **missing != Missing::Dependency);
@@ -156,7 +153,7 @@ pub(super) fn problem(route: &MergeRoute, parts: &[Result<StatusCode, Missing>])
         Problem::new(status, "part_failed", "a required part could not be had")
     };
     let errors: Vec<_> = required.iter().map(|(part, missing)| missing.entry(part)).collect();
-    Some(problem.with("errors", errors))
+    problem.with("errors", errors)
 }
 
 /// 502: with this part there are more values to look at than one answer is worth.

@@ -66,16 +66,8 @@ struct Heard {
 /// A part that came. It counts in the budget for as long as it is kept.
 struct Came {
     status: StatusCode,
-    text: Whole,
+    text: Text<String>,
     permit: Permit,
-}
-
-/// An answer as JSON text, without space around it.
-enum Whole {
-    /// As it came; no key occurs twice in one object of it.
-    Json(String),
-    /// Put into JSON, because it was something else.
-    Wrapped(String),
 }
 
 /// One request whose parts are asked for.
@@ -184,7 +176,7 @@ impl Asking<'_> {
         let content_type = content_type.as_ref().and_then(|value| value.to_str().ok());
         let bytes_max = part.answer_max.unwrap_or(self.gateway.options.answer_max);
         let (body, mut permit) = budget.collect(answer.into_body().into_data_stream(), bytes_max).await?;
-        let text = Whole::of(content_type, body)?;
+        let text = Text::of(content_type, body)?;
         // A body that is not JSON grows when it is written as a string.
         if !permit.grow(text.len().saturating_sub(permit.held())) {
             return Err(Missing::NoBudget);
@@ -197,13 +189,13 @@ impl Heard {
     /// The answer, where it came and is JSON.
     fn json(&self) -> Option<&str> {
         match &self.came.as_ref().ok()?.text {
-            Whole::Json(text) => Some(text),
-            Whole::Wrapped(_) => None,
+            Text::Json(text) => Some(text),
+            Text::Wrapped(_) => None,
         }
     }
 }
 
-impl Whole {
+impl Text<String> {
     /// A body as JSON: to the letter where it is JSON, `null` where it is empty, else wrapped.
     fn of(content_type: Option<&str>, body: Bytes) -> Result<Self, Missing> {
         if body.is_empty() {
@@ -232,7 +224,7 @@ impl Whole {
         Self::Wrapped(json::wrapped(content_type, body).get().to_owned())
     }
 
-    fn as_text(&self) -> Text<'_> {
+    fn as_deref(&self) -> Text<&str> {
         match self {
             Self::Json(text) => Text::Json(text),
             Self::Wrapped(text) => Text::Wrapped(text),
@@ -250,7 +242,7 @@ impl Whole {
 fn answer(matched: &Matched<'_, MergeRoute>, heard: Vec<Heard>, budget: &Budget) -> Response {
     let route = matched.route;
     let texts =
-        heard.iter().map(|heard| heard.came.as_ref().map(|came| came.text.as_text()).map_err(Clone::clone));
+        heard.iter().map(|heard| heard.came.as_ref().map(|came| came.text.as_deref()).map_err(Clone::clone));
     let made = document(route, texts.collect());
     let missing = match &made {
         Ok(Document { missing, .. }) | Err(Refused::Missing(missing)) => missing.as_slice(),
@@ -313,7 +305,7 @@ fn fields_for(status: StatusCode, heard: &[Heard], parts: &[Result<StatusCode, M
 }
 
 fn refusal(route: &MergeRoute, heard: &[Heard], parts: &[Result<StatusCode, Missing>]) -> Response {
-    let problem = missing::problem(route, parts).unwrap_or_else(missing::overloaded);
+    let problem = missing::problem(route, parts);
     let (status, mut response) = (problem.status, problem.into_response());
     if matches!(route.status, StatusRule::Worst | StatusRule::First) {
         // What came is not in it.

@@ -68,7 +68,7 @@ fn into_one(on_conflict: OnConflict, answers: &[&str]) -> Result<String, Refused
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it stands beside parts that are missing")]
-fn json(text: &str) -> Result<Text<'_>, Missing> {
+fn json(text: &str) -> Result<Text<&str>, Missing> {
     Ok(Text::Json(text))
 }
 

@@ -304,7 +304,7 @@ impl<'a> Node<'a> {
 fn object<'a>(text: &'a str, from: usize, putting: &mut Putting) -> Result<Option<Members<'a>>, Trouble> {
     let member = |element: &'a str| {
         let (quoted, value) = named(element);
-        (said(quoted), Member { quoted, node: Node::Text(value), from })
+        (said(quoted.as_bytes()), Member { quoted, node: Node::Text(value), from })
     };
     if text.starts_with('{') { putting.look_at(inside(text).map(member)).map(Some) } else { Ok(None) }
 }
