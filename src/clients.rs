@@ -5,13 +5,16 @@
 //! out by hyper's own client, on which reqwest stands: a body passes as it comes, and a URL that is known is not read anew for
 //! each request.
 
+pub(crate) mod addresses;
+
 use std::time::Duration;
 
 use axum::body::Body;
 use http::Uri;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{HttpConnector, dns};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::TcpStream;
 use tower::timeout::Timeout;
 use tower::util::BoxCloneSyncService;
@@ -60,6 +63,7 @@ impl Clients {
         let builder = || {
             reqwest::Client::builder()
                 .no_proxy()
+                .dns_resolver(Names)
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
                 .retry(reqwest::retry::never())
@@ -88,7 +92,10 @@ impl Forwarders {
     /// Clients that connect within `connect_timeout`, and keep an idle connection for `pool_idle`.
     #[must_use]
     pub fn new(connect_timeout: Duration, pool_idle: Duration) -> Self {
-        let mut connector = HttpConnector::new();
+        let names = tower::service_fn(async |name: dns::Name| {
+            addresses::of_name(name.as_str()).await.map(Vec::into_iter)
+        });
+        let mut connector = HttpConnector::new_with_resolver(names);
         connector.set_nodelay(true);
         connector.set_keepalive(Some(TCP_ALIVE_EVERY));
         connector.set_keepalive_interval(Some(TCP_ALIVE_EVERY));
@@ -112,5 +119,17 @@ impl Forwarders {
             Speaks::Http1 => &self.http1,
             Speaks::Http2 => &self.http2,
         }
+    }
+}
+
+/// Looks up names for reqwest, and leaves out where no instance can be.
+struct Names;
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = addresses::of_name(name.as_str()).await?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
     }
 }

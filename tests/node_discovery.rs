@@ -292,3 +292,31 @@ async fn a_source_that_a_reload_puts_in_the_place_of_one_that_never_answered_is_
     node.admin_post("/v1/reload", &json!({})).await.expect(200);
     assert_eq!(readyz(&node).await.0, 200, "what was ready stays so");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_from_a_registry_leads_nowhere_that_an_address_from_it_may_not() {
+    let stub = Stub::start().await;
+    let port = stub.url("").rsplit(':').next().unwrap().to_owned();
+    let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    let config = format!(
+        "[services.s]\nfile = {:?}\n[[routes]]\nid = \"s\"\nmatch = {{ path = \"/s\" }}\nforward = {{ service = \"s\" }}\n",
+        file.path()
+    );
+    // The unspecified address leads to this machine.
+    for (name, addresses, status) in
+        [("well", "127.0.0.1", 200), ("ill", "0.0.0.0", 502), ("both", "0.0.0.0 both\n127.0.0.1", 200)]
+    {
+        std::fs::write(file.path(), format!("[[instances]]\nurl = \"http://{name}:{port}\"\n")).unwrap();
+        stub.forget();
+        let mut node = Node::new(&config);
+        if !node.hosts(&format!("{addresses} {name}\n")) {
+            return;
+        }
+        node.start().await;
+        let reply = node.get("/s").await.expect(status);
+        assert_eq!(stub.count("/s"), usize::from(status == 200), "{name}");
+        if status == 502 {
+            assert_eq!(reply.json()["code"], "unreachable");
+        }
+    }
+}

@@ -2,25 +2,23 @@
 //!
 //! Whoever may write to a registry could otherwise send the gateway's calls to the metadata service of the cloud, which
 //! gives away the credentials of the machine. Addresses that no instance can have are refused, one by one: the others of
-//! the same answer count.
+//! the same answer count. What a *name* leads to is looked at in the same way whenever it is called, in
+//! [`addresses`](crate::clients::addresses).
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use reqwest::Url;
 
 use super::{Endpoint, Instance};
+use crate::clients::addresses::is_forbidden;
 
 /// More instances than this of one service are not taken: each costs memory wherever calls are balanced.
 pub const INSTANCES_MAX: usize = 1024;
 
 /// A name of DNS has no more.
 const HOST_BYTES_MAX: usize = 253;
-
-/// Metadata services of clouds at addresses that are not link-local: Alibaba's, and Amazon's over IPv6.
-const METADATA_4: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
-const METADATA_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
 /// One entry of an answer, before it is let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,40 +116,10 @@ impl Candidate {
     }
 }
 
-/// Whether no instance can have this address.
-fn is_forbidden(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => is_forbidden_4(ip),
-        IpAddr::V6(ip) => {
-            ip.is_unspecified()
-                || ip.is_multicast()
-                || ip.is_unicast_link_local()
-                || ip == METADATA_6
-                || inside(ip).is_some_and(is_forbidden_4)
-        }
-    }
-}
-
-fn is_forbidden_4(ip: Ipv4Addr) -> bool {
-    // All of 0.0.0.0/8 is "this network".
-    ip.octets().starts_with(&[0])
-        || ip.is_link_local()
-        || ip.is_multicast()
-        || ip.is_broadcast()
-        || ip == METADATA_4
-}
-
-/// The IPv4 address in one that a translator would call (NAT64, RFC 6052).
-fn inside(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let octets = ip.octets();
-    let (prefix, last) = octets.split_at_checked(12)?;
-    let is_translated = prefix == [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
-    let last: [u8; 4] = last.try_into().ok()?;
-    is_translated.then(|| Ipv4Addr::from(last))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn said(host: &str, port: u16) -> Result<String, Refused> {

@@ -24,6 +24,7 @@ pub struct Node {
     environment: Vec<(String, String)>,
     file_size_max: Option<u64>,
     open_files_max: Option<u64>,
+    has_hosts: bool,
     child: Option<Child>,
     pub(super) client: reqwest::Client,
 }
@@ -45,6 +46,7 @@ impl Node {
             environment: Vec::new(),
             file_size_max: None,
             open_files_max: None,
+            has_hosts: false,
             child: None,
             client: web::client(),
         };
@@ -107,6 +109,22 @@ impl Node {
         self
     }
 
+    /// From the next start on the process reads this in place of `/etc/hosts`. Says so and gives false where the system does not
+    /// let it have files of its own.
+    pub fn hosts(&mut self, text: &str) -> bool {
+        std::fs::write(self.hosts_path(), text).unwrap();
+        let can = std::process::Command::new("unshare").args(["-m", "true"]).status();
+        self.has_hosts = can.is_ok_and(|status| status.success());
+        if !self.has_hosts {
+            super::skipped("this user may not give a process an /etc/hosts of its own");
+        }
+        self.has_hosts
+    }
+
+    fn hosts_path(&self) -> PathBuf {
+        self.directory.path().join("hosts")
+    }
+
     /// Starts the process, and waits until it is ready. Panics with its stderr where it ends instead.
     pub async fn start(&mut self) -> &mut Self {
         self.spawn();
@@ -151,8 +169,9 @@ impl Node {
         // process before any write had failed.
         let size = self.file_size_max.map(|bytes| format!("trap '' XFSZ; ulimit -f {}", bytes / 512));
         let files = self.open_files_max.map(|files| format!("ulimit -n {files}"));
-        let limits: Vec<String> = size.into_iter().chain(files).collect();
-        if limits.is_empty() { program() } else { limited(&limits) }
+        let hosts = self.has_hosts.then(|| format!("mount --bind {:?} /etc/hosts", self.hosts_path()));
+        let limits: Vec<String> = size.into_iter().chain(files).chain(hosts).collect();
+        if limits.is_empty() { program() } else { limited(&limits, self.has_hosts) }
     }
 
     /// SIGKILL, and waits until the process is gone.
@@ -236,9 +255,12 @@ pub(super) fn program() -> Command {
     undisturbed(Command::new(BIN))
 }
 
-/// The same, with limits of the shell that starts it.
-fn limited(limits: &[String]) -> Command {
-    let mut command = Command::new("sh");
+/// The same, with limits of the shell that starts it, and with mounts of its own where it `is_apart`.
+fn limited(limits: &[String], is_apart: bool) -> Command {
+    let mut command = Command::new(if is_apart { "unshare" } else { "sh" });
+    if is_apart {
+        command.args(["-m", "sh"]);
+    }
     command.arg("-c").arg(format!("{}; exec \"$0\" \"$@\"", limits.join("; "))).arg(BIN);
     undisturbed(command)
 }
