@@ -40,6 +40,18 @@ fn two_routes_that_cannot_be_told_apart_are_named_with_their_lines() {
 }
 
 #[test]
+fn of_many_routes_that_are_alike_each_is_named_once() {
+    let alike = (0..50).map(|nth| {
+        format!(
+            "[[routes]]\nid = \"r{nth}\"\nmatch = {{ path = \"/a/{{x}}\" }}\nforward = {{ service = \"ledger\" }}\n"
+        )
+    });
+    let said = said_of_routes(&alike.collect::<String>());
+    assert_eq!(said.lines().filter(|line| line.contains("cannot be told apart")).count(), 49, "{said}");
+    assert!(said.contains("the routes `r0` (line 11) and `r49` cannot be told apart"), "{said}");
+}
+
+#[test]
 fn a_route_where_the_node_itself_answers_is_refused() {
     for path in ["/v1/transactions/{id}", "/v1/transactions/", "/v1/%74ransactions/{*rest}"] {
         let said = said_of_routes(&route(&format!(

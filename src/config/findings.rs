@@ -95,10 +95,13 @@ impl<'a> Findings<'a> {
     }
 }
 
+/// No key is longer, and what is longer by far is like none: the beginning says as much, for less.
+const COMPARED_MAX: usize = 64;
+
 /// The known name that is most like `name`.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let name = name.to_lowercase();
-    known.into_iter().min_by_key(|known| strsim::damerau_levenshtein(&name, &known.to_lowercase()))
+    let name: String = name.chars().take(COMPARED_MAX).flat_map(char::to_lowercase).collect();
+    known.into_iter().min_by_key(|known| strsim::osa_distance(&name, &known.to_lowercase()))
 }
 
 fn human(time: Duration) -> humantime::FormattedDuration {

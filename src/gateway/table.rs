@@ -63,7 +63,7 @@ pub(super) struct Specificity {
 }
 
 impl RouteTable {
-    /// Puts routes in order, or names every pair that cannot be told apart.
+    /// Puts routes in order, or names each that cannot be told apart from one before it, with the first of those.
     pub fn new(mut routes: Vec<Route>) -> Result<Self, Vec<Ambiguous>> {
         let ambiguous = ambiguous(&routes);
         if !ambiguous.is_empty() {
@@ -218,7 +218,7 @@ fn ambiguous(routes: &[Route]) -> Vec<Ambiguous> {
             |place: &usize| routes.get(*place).is_some_and(|rival| can_meet(&rival.matches, &route.matches));
         for host in hosts(&route.matches) {
             let rivals = by_rank.entry((Rank::of(route, host), host)).or_default();
-            found.extend(rivals.iter().copied().filter(meets).map(|first| Ambiguous { first, second }));
+            found.extend(rivals.iter().copied().find(meets).map(|first| Ambiguous { first, second }));
             rivals.push(second);
         }
     }
