@@ -115,6 +115,47 @@ async fn an_answer_that_is_left_unread_costs_the_client_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_lets_a_byte_of_its_answer_in_now_and_then_loses_its_connection() {
+    let stub = Stub::start().await;
+    stub.always("/big", Answer::big(4 << 20));
+    let node = node("answer_timeout = \"500ms\"", &stub).await;
+    let mut sender = connect(&node).await;
+    let (answer, _) = sender.send_request(get("/big"), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    let sipping = async {
+        while body.data().await.is_some_and(|chunk| chunk.is_ok()) {
+            // What fills the window is read; from then on it grows by a byte.
+            drop(body.flow_control().release_capacity(1));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), sipping).await.expect("the connection is cut");
+    node.get("/still/here").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_drips_costs_its_stream_and_not_the_connection() {
+    let stub = Stub::start().await;
+    let node = node("body_timeout = \"400ms\"", &stub).await;
+    let mut sender = connect(&node).await;
+    let request = Request::post("http://api.example.com/up").body(()).unwrap();
+    let (answer, mut body) = sender.send_request(request, false).unwrap();
+    let dripping = async {
+        while body.send_data(Bytes::from_static(b"#"), false).is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let answer = tokio::select! {
+        answer = tokio::time::timeout(kit::PATIENCE, answer) => answer.expect("it is told").unwrap(),
+        () = dripping => unreachable!(),
+    };
+    assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+    let (answer, _) = sender.send_request(get("/quick"), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_resets_streams_without_end_is_disconnected() {
     let stub = Stub::start().await;
     let node = node("", &stub).await;

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::Method;
-use kit::{Node, Stub};
+use kit::{Answer, Node, Stub};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -228,4 +228,185 @@ async fn a_body_that_moves_after_its_answer_is_carried_to_its_end() {
         stream.write_all(b"#").await.unwrap();
     }
     kit::until("all of it has come", async || count.load(Relaxed) == 12).await;
+}
+
+/// Says this now and then until it is told something; the status line of that, or nothing where the connection was cut.
+async fn drip(stream: TcpStream, piece: &str) -> String {
+    let (mut reader, mut writer) = stream.into_split();
+    let dripping = async {
+        while writer.write_all(piece.as_bytes()).await.is_ok() {
+            sleep(Duration::from_millis(50)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut told = vec![0; 4096];
+    let count = tokio::select! {
+        count = timeout(kit::PATIENCE, reader.read(&mut told)) => count.expect("it is told, or cut").unwrap_or(0),
+        () = dripping => unreachable!(),
+    };
+    String::from_utf8_lossy(&told[..count]).lines().next().unwrap_or_default().to_owned()
+}
+
+/// Routes to `stub`: one as it is by default, and one on which clients may take their time.
+fn streaming(stub: &Stub) -> String {
+    kit::service("streams", stub, false)
+        + r#"
+        [[routes]]
+        id = "upload"
+        match = { path = "/upload" }
+        forward = { service = "streams" }
+        [[routes]]
+        id = "talk"
+        match = { path = "/talk" }
+        forward = { service = "streams", body_rate_min = 0 }
+        "#
+}
+
+const HEAD: &str = "HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+const CHUNK: &str = "1\r\n#\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_streamed_body_that_drips_is_cut_and_nobody_else_is_blamed() {
+    let stub = Stub::start().await;
+    let mut node = Node::with_section("body_timeout = \"400ms\"", &streaming(&stub));
+    node.start().await;
+    // A byte now and then puts the deadline of the route off, but does not earn the time it takes. Neither does silence.
+    for piece in [CHUNK, ""] {
+        let mut client = connect(&node).await;
+        client.write_all(format!("POST /upload {HEAD}{CHUNK}").as_bytes()).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(drip(client, piece).await, "HTTP/1.1 408 Request Timeout");
+        assert!(began.elapsed() >= Duration::from_millis(300), "it had its time: {:?}", began.elapsed());
+    }
+    // Faster than 500 bytes a second: as long as it likes.
+    let mut client = connect(&node).await;
+    client.write_all(format!("POST /upload {HEAD}").as_bytes()).await.unwrap();
+    for _ in 0..20 {
+        client.write_all(format!("64\r\n{}\r\n", "#".repeat(100)).as_bytes()).await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(drip(client, "0\r\n\r\n").await, "HTTP/1.1 200 OK");
+    assert_eq!(stub.calls_to("/upload").pop().unwrap().text().len(), 2_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_stops_in_the_midst_of_its_body_is_late_itself_and_its_service_is_not_blamed() {
+    let stub = Stub::start().await;
+    let strict = "breaker = { error_percent = 1, requests_min = 1, open = \"1h\", open_max = \"1h\" }\n\
+                  [services.streams.transaction]";
+    let config = streaming(&stub).replace("[services.streams.transaction]", strict);
+    let short = "forward = { service = \"streams\", timeout = \"300ms\" }";
+    let mut node = Node::new(&config.replacen("forward = { service = \"streams\" }", short, 1));
+    node.start().await;
+    let mut client = connect(&node).await;
+    client.write_all(format!("POST /upload {HEAD}{CHUNK}").as_bytes()).await.unwrap();
+    assert_eq!(drip(client, "").await, "HTTP/1.1 408 Request Timeout");
+    node.get("/upload").await.expect(200);
+    // Where a service has the whole request and says nothing, it is to blame.
+    stub.always("/upload", Answer::hang());
+    node.get("/upload").await.expect(504);
+    node.get("/upload").await.expect(503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_may_let_its_clients_take_their_time() {
+    let stub = Stub::start().await;
+    let mut node = Node::with_section("body_timeout = \"200ms\"", &streaming(&stub));
+    node.start().await;
+    let mut client = connect(&node).await;
+    client.write_all(format!("POST /talk {HEAD}").as_bytes()).await.unwrap();
+    for _ in 0..4 {
+        client.write_all(CHUNK.as_bytes()).await.unwrap();
+        sleep(Duration::from_millis(300)).await;
+    }
+    assert_eq!(drip(client, "0\r\n\r\n").await, "HTTP/1.1 200 OK");
+    assert_eq!(stub.calls_to("/talk").pop().unwrap().text(), "####");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_whose_backend_does_not_take_what_it_sends_is_not_slow() {
+    const LENGTH: usize = 30_000_000;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = format!(
+        "[services.lazy]\nendpoints = [\"http://{}\"]\n[[routes]]\nid = \"lazy\"\nmatch = {{ path = \"/lazy\" }}\n\
+         forward = {{ service = \"lazy\" }}\n",
+        listener.local_addr().unwrap()
+    );
+    let mut node = Node::with_section("body_timeout = \"300ms\"", &config);
+    node.start().await;
+    let lazy = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        sleep(Duration::from_secs(2)).await;
+        let mut taken = Vec::new();
+        while taken.len() < LENGTH && stream.read_buf(&mut taken).await.is_ok_and(|count| count > 0) {}
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await);
+    };
+    let client = async {
+        let mut client = connect(&node).await;
+        let head = format!("POST /lazy HTTP/1.1\r\nhost: x\r\ncontent-length: {LENGTH}\r\n\r\n");
+        client.write_all(&[head.as_bytes(), &vec![b'#'; LENGTH]].concat()).await.unwrap();
+        drip(client, "").await
+    };
+    let (told, ()) = tokio::join!(client, lazy);
+    assert_eq!(told, "HTTP/1.1 200 OK");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_drips_while_its_answer_is_being_sent_costs_the_connection() {
+    let mut tasks = JoinSet::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = format!(
+        "[services.chat]\nendpoints = [\"http://{}\"]\n[[routes]]\nid = \"chat\"\nmatch = {{ path = \"/chat\" }}\n\
+         forward = {{ service = \"chat\" }}\n",
+        listener.local_addr().unwrap()
+    );
+    let mut node = Node::with_section("body_timeout = \"400ms\"", &config);
+    node.start().await;
+    tasks.spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\nok").await.unwrap();
+        let mut taken = Vec::new();
+        while stream.read_buf(&mut taken).await.is_ok_and(|count| count > 0) {}
+    });
+    let mut client = connect(&node).await;
+    client.write_all(format!("POST /chat {HEAD}{CHUNK}").as_bytes()).await.unwrap();
+    let mut head = [0; 15];
+    timeout(kit::PATIENCE, client.read_exact(&mut head)).await.expect("it is answered").unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    let (mut reader, mut writer) = client.into_split();
+    tasks.spawn(async move {
+        while writer.write_all(CHUNK.as_bytes()).await.is_ok() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let mut rest = Vec::new();
+    let ended = timeout(Duration::from_secs(3), reader.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "it is cut, and not left to the 90 bytes of its answer: {}", rest.len());
+    tasks.join_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_a_byte_now_and_then_does_not_keep_its_place() {
+    let stub = Stub::start().await;
+    stub.always("/upload", Answer::big(30_000_000));
+    let mut node = Node::with_section("connections_max = 1\nanswer_timeout = \"500ms\"", &streaming(&stub));
+    node.start().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    // The smallest window that the system gives.
+    socket.set_recv_buffer_size(1).unwrap();
+    let mut client = socket.connect(node.listen().parse().unwrap()).await.unwrap();
+    client.write_all(b"GET /upload HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let reading = async {
+        while client.read_u8().await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let nobody = node.url("/nobody");
+    let served = kit::until("its place is free", async || {
+        node.send(Method::GET, &nobody, &[("connection", "close")], None).await.status == 404
+    });
+    tokio::select! {
+        () = served => {}
+        () = async { reading.await; std::future::pending::<()>().await } => {}
+    }
 }

@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::balancing;
 use super::file::{BranchFile, ForwardFile, RouteFile, Text, TransactionRouteFile};
 use super::findings::Noted;
-use super::resolve::{WAIT, WAIT_OR_NONE};
+use super::resolve::{RATE_OR_NONE, WAIT, WAIT_OR_NONE};
 use super::routes::Reader;
 use crate::gateway::{Action, BranchRoute, ForwardRoute, Pointer, Template, TransactionRoute};
 
@@ -48,7 +48,12 @@ impl Reader<'_, '_, '_> {
         let of = self.retryable(file);
         let try_timeout = balancing::try_timeout(file, timeout, of, self.findings);
         let retry = balancing::retry(file, &route.matches, of, self.findings);
-        Ok(ForwardRoute { to: to?, path: path?, rewrite: rewrite?, timeout, try_timeout, retry })
+        let body_rate_min = file
+            .body_rate_min
+            .as_ref()
+            .map(|given| self.findings.number(Some(given), usize::default(), RATE_OR_NONE));
+        let (to, path, rewrite) = (to?, path?, rewrite?);
+        Ok(ForwardRoute { to, path, rewrite, timeout, try_timeout, body_rate_min, retry })
     }
 
     fn transaction(&mut self, file: &TransactionRouteFile) -> Result<TransactionRoute, Noted> {

@@ -48,6 +48,7 @@ pub(super) struct NodeFile {
     pub(super) finish: Option<Spanned<Time>>,
     pub(super) header_timeout: Option<Spanned<Time>>,
     pub(super) body_timeout: Option<Spanned<Time>>,
+    pub(super) body_rate_min: Option<Spanned<u64>>,
     pub(super) answer_timeout: Option<Spanned<Time>>,
     pub(super) header_max: Option<Spanned<u64>>,
     pub(super) connections_max: Option<Spanned<u64>>,
@@ -244,6 +245,8 @@ pub(super) struct ForwardFile {
     pub(super) timeout: Option<Spanned<Time>>,
     /// The same for one try. Left out: as long as there is time.
     pub(super) try_timeout: Option<Spanned<Time>>,
+    /// Left out: that of the node.
+    pub(super) body_rate_min: Option<Spanned<u64>>,
 }
 
 #[derive(Debug, Derive)]

@@ -30,6 +30,8 @@ pub(super) const WAIT_OR_NONE: RangeInclusive<Duration> = Duration::ZERO..=HOUR;
 pub(super) const BYTES: RangeInclusive<usize> = 1..=1 << 40;
 /// hyper does not read heads in less than 8 KiB; 16 MiB of header fields are an attack.
 const HEAD_BYTES: RangeInclusive<usize> = 8192..=16 << 20;
+/// Bytes a second; with none there is no limit.
+pub(super) const RATE_OR_NONE: RangeInclusive<usize> = 0..=1 << 30;
 /// How many of something that costs memory each.
 pub(super) const COUNT: RangeInclusive<usize> = 1..=10_000_000;
 
@@ -62,7 +64,6 @@ fn node(file: &NodeFile, findings: &mut Findings<'_>) -> NodeOptions {
         finish: findings.time(file.finish.as_ref(), default.finish, WAIT_OR_NONE),
         header_timeout: findings.time(file.header_timeout.as_ref(), default.header_timeout, WAIT),
         answer_timeout: findings.time(file.answer_timeout.as_ref(), default.answer_timeout, WAIT),
-        body_timeout: findings.time(file.body_timeout.as_ref(), default.body_timeout, WAIT),
         header_max: findings.number(file.header_max.as_ref(), default.header_max, HEAD_BYTES),
         connections_max: findings.number(file.connections_max.as_ref(), default.connections_max, COUNT),
         body_max: findings.number(file.body_max.as_ref(), default.body_max, BYTES),
@@ -132,6 +133,8 @@ fn coordinator(file: &NodeFile, findings: &mut Findings<'_>) -> CoordinatorOptio
 fn gateway(file: &NodeFile, findings: &mut Findings<'_>) -> GatewayOptions {
     let default = GatewayOptions::default();
     GatewayOptions {
+        body_timeout: findings.time(file.body_timeout.as_ref(), default.body_timeout, WAIT),
+        body_rate_min: findings.number(file.body_rate_min.as_ref(), default.body_rate_min, RATE_OR_NONE),
         connect_timeout: findings.time(file.connect_timeout.as_ref(), default.connect_timeout, WAIT),
         pool_idle: findings.time(file.pool_idle.as_ref(), default.pool_idle, WAIT),
         tunnel_idle: findings.time(file.tunnel_idle.as_ref(), default.tunnel_idle, WAIT),

@@ -16,6 +16,7 @@ use hyper_util::client::legacy;
 use tokio::time::Instant;
 
 use super::key::key;
+use super::pace::TooSlow;
 use super::pattern::Params;
 use super::pools::{Busy, Pool, Pools, Round, Shed, Went, now};
 use super::problem::Problem;
@@ -92,6 +93,9 @@ pub(super) enum Failure {
     /// The client's body broke off on the way.
     #[error("was not sent the whole request, because its body broke off")]
     BodyBroke,
+    /// The client's body came too slowly, or not to its end while there was time.
+    #[error("was not sent the whole request, because its body comes too slowly")]
+    BodySlow,
     /// The client's body turned out to be longer than is taken.
     #[error("was not sent the whole request, because its body is too long")]
     BodyTooLong,
@@ -206,7 +210,7 @@ impl Call<'_> {
 
 impl Failure {
     /// What the client is told: 502 `unreachable` (`detail` says whether it may have been sent), 504
-    /// `late`, 413 `body_too_large`, 400 `body_broke_off`, or 503 `overloaded` or `breaker_open`.
+    /// `late`, 413 `body_too_large`, 408 `slow_body`, 400 `body_broke_off`, or 503 `overloaded` or `breaker_open`.
     pub(super) fn problem(self, service: &str) -> Problem {
         let detail = format!("the service {service} {self}");
         let (status, code) = match self {
@@ -215,6 +219,7 @@ impl Failure {
             Self::Unreachable | Self::Broken => (StatusCode::BAD_GATEWAY, "unreachable"),
             Self::Late => (StatusCode::GATEWAY_TIMEOUT, "late"),
             Self::BodyBroke => (StatusCode::BAD_REQUEST, "body_broke_off"),
+            Self::BodySlow => (StatusCode::REQUEST_TIMEOUT, "slow_body"),
             Self::BodyTooLong => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
         };
         Problem::new(status, code, detail).with("service", service)
@@ -225,6 +230,8 @@ impl Failure {
         let causes = || std::iter::successors(error.source(), |cause| (*cause).source());
         if causes().any(<dyn Error>::is::<LengthLimitError>) {
             Self::BodyTooLong
+        } else if causes().any(<dyn Error>::is::<TooSlow>) {
+            Self::BodySlow
         } else if causes().any(<dyn Error>::is::<axum::Error>) {
             Self::BodyBroke
         } else if error.is_connect() || causes().any(is_refused_stream) {

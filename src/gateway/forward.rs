@@ -12,6 +12,7 @@ use super::backend::{Call, Failure, Held};
 use super::caller::Caller;
 use super::headers;
 use super::keeping::keeping;
+use super::pace::Pace;
 use super::problem::Problem;
 use super::route::ForwardRoute;
 use super::tunnel::Wish;
@@ -21,7 +22,7 @@ use crate::clients::Speaks;
 
 impl Gateway {
     /// Forwards a request and gives the service's answer, or a problem of our own: 502 `unreachable`,
-    /// 504 `late`, 400 `bad_path`. `client` is who asks.
+    /// 504 `late`, 408 `slow_body`, 400 `bad_path`. `client` is who asks.
     pub async fn forward(
         &self,
         matched: &Matched<'_, ForwardRoute>,
@@ -57,10 +58,12 @@ impl Gateway {
     /// The body, kept where the request may be sent twice.
     async fn upload(&self, route: &ForwardRoute, service: &str, parts: &Parts, body: Body) -> Upload {
         let is_harmless = || self.backends.is_harmless_twice(service, &parts.method, &parts.headers);
+        let rate_min = route.body_rate_min.unwrap_or(self.options.body_rate_min);
+        let pace = Pace::new(self.options.body_timeout, rate_min);
         if route.retry.is_some() && is_harmless() {
-            Upload::kept(body, self.bodies.of(service).permit()).await
+            Upload::kept(body, pace, self.bodies.of(service).permit()).await
         } else {
-            Upload::new(body)
+            Upload::new(body, pace)
         }
     }
 }

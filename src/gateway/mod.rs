@@ -26,6 +26,7 @@ mod keeping;
 mod key;
 mod merge;
 mod options;
+mod pace;
 mod path;
 mod pattern;
 mod pointer;

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
-/// Limits on calls to backends; they stand in the `[node]` section.
+/// Limits on calls to backends, and on clients who send what goes there; they stand in the `[node]` section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GatewayOptions {
+    /// How long a client may take to send a body that has to be held whole. One that is streamed has this time and, for each
+    /// `body_rate_min` bytes, a second more. Default: 30 s.
+    pub body_timeout: Duration,
+    /// The bytes a second that a client has to send on average of a body that is streamed, once `body_timeout` is used up;
+    /// 0: it may take as long as it likes. Default: 500, as in Apache.
+    pub body_rate_min: usize,
     /// The longest one attempt to connect may take. Default: 2 s.
     pub connect_timeout: Duration,
     /// How long an idle connection is kept. Below the 5 s after which common servers close theirs, so
@@ -19,6 +25,8 @@ pub struct GatewayOptions {
 impl Default for GatewayOptions {
     fn default() -> Self {
         Self {
+            body_timeout: Duration::from_secs(30),
+            body_rate_min: 500,
             connect_timeout: Duration::from_secs(2),
             pool_idle: Duration::from_secs(4),
             tunnel_idle: Duration::from_mins(10),

@@ -74,6 +74,8 @@ pub struct ForwardRoute {
     pub timeout: Duration,
     /// The same for one try; `None`: as long as there is time.
     pub try_timeout: Option<Duration>,
+    /// The bytes a second that a client has to send of a body; 0: any; `None`: those of the node.
+    pub body_rate_min: Option<usize>,
     /// When a request is tried again although it may have been sent; `None`: never.
     pub retry: Option<RetryRule>,
 }

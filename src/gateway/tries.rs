@@ -95,7 +95,8 @@ impl<'a> Tries<'a> {
         answer
     }
 
-    /// Waits for the head of the answer; a body that is still moving puts the deadline off.
+    /// Waits for the head of the answer; a body that is still moving puts the deadline off. Where there is one that does not
+    /// come, the client is late, and not the service.
     async fn in_time<T>(&mut self, begun: Instant, answer: impl Future<Output = T>) -> Result<T, Failure> {
         let mut answer = std::pin::pin!(answer);
         loop {
@@ -110,6 +111,7 @@ impl<'a> Tries<'a> {
                     }
                 }
                 Err(_) if self.deadline(begun) > deadline => {}
+                Err(_) if self.call.upload.is_awaited() => return Err(Failure::BodySlow),
                 Err(_) => return Err(Failure::Late),
             }
         }
@@ -155,6 +157,7 @@ fn ended(answer: Result<&Response<Incoming>, &Failure>) -> Option<Ended> {
             | Failure::BreakerOpen(_)
             | Failure::Full
             | Failure::BodyBroke
+            | Failure::BodySlow
             | Failure::BodyTooLong,
         ) => None,
     }

@@ -5,6 +5,8 @@
 //! has it for good; an attempt that finds it gone fails, for half a body or none must not be sent for the
 //! whole (spring-cloud-gateway#580). A small body of a request that may be sent twice is read before it is
 //! sent, and every attempt has all of it.
+//!
+//! Whoever sends more slowly than `pace` allows is cut off.
 
 use std::io;
 use std::pin::Pin;
@@ -20,6 +22,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
 use super::headers;
+use super::pace::{Pace, Patience};
 use crate::budget::Permit;
 
 /// The most bytes of a body that are kept for a retry, as in linkerd.
@@ -40,6 +43,10 @@ struct State {
     /// The body, where it is kept for every attempt.
     kept: Option<Bytes>,
     has_body: bool,
+    /// How slowly it may come; `None`: as slowly as it likes.
+    pace: Option<Pace>,
+    /// Whether the client has to send more of it before anything moves again.
+    is_awaited: bool,
     /// Whether all of it has gone out.
     is_over: bool,
     /// When something last moved: the start, or the last chunk.
@@ -48,21 +55,23 @@ struct State {
 
 impl Upload {
     /// A body to send; one that is known to be empty is not sent at all.
-    pub(super) fn new(body: Body) -> Self {
+    pub(super) fn new(body: Body, pace: Option<Pace>) -> Self {
         let has_body = !body.is_end_stream();
         Self::of(State {
             whole: has_body.then_some(body),
             kept: None,
             has_body,
+            pace,
+            is_awaited: false,
             is_over: !has_body,
             moved: Instant::now(),
         })
     }
 
     /// The same, and where the body is small, comes soon and `permit` has room, every attempt can have it.
-    pub(super) async fn kept(mut body: Body, mut permit: Permit) -> Self {
+    pub(super) async fn kept(mut body: Body, pace: Option<Pace>, mut permit: Permit) -> Self {
         if body.is_end_stream() || body.size_hint().lower() > KEPT_MAX as u64 {
-            return Self::new(body);
+            return Self::new(body, pace);
         }
         let (mut read, deadline) = (Vec::new(), Instant::now() + KEPT_WITHIN);
         loop {
@@ -71,21 +80,28 @@ impl Upload {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     read.push(frame);
-                    return Self::new(rest_of(read, body));
+                    return Self::new(rest_of(read, body), pace);
                 }
-                Err(_) => return Self::new(rest_of(read, body)),
+                Err(_) => return Self::new(rest_of(read, body), pace),
             }
         }
         let mut bytes = BytesMut::with_capacity(permit.held());
         let chunks = read.into_iter().flatten().filter_map(|frame| frame.into_data().ok());
         chunks.for_each(|chunk| bytes.extend_from_slice(&chunk));
-        let kept = Some(permit.hold(bytes.freeze()));
-        Self::of(State { whole: None, kept, has_body: true, is_over: true, moved: Instant::now() })
+        Self::of(State {
+            whole: None,
+            kept: Some(permit.hold(bytes.freeze())),
+            has_body: true,
+            pace: None,
+            is_awaited: false,
+            is_over: true,
+            moved: Instant::now(),
+        })
     }
 
     /// A request without a body.
     pub(super) fn none() -> Self {
-        Self::new(Body::empty())
+        Self::new(Body::empty(), None)
     }
 
     /// Whether another attempt can have the whole body: nobody has begun to read it, or it is kept.
@@ -96,6 +112,11 @@ impl Upload {
     /// Whether all that the client sends has come.
     pub(super) fn is_over(&self) -> bool {
         self.with(|state| state.is_over)
+    }
+
+    /// Whether the client is waited for, and has no right to be.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.with(|state| state.pace.is_some() && state.is_awaited)
     }
 
     /// When the body last moved.
@@ -113,7 +134,20 @@ impl Upload {
     }
 
     fn lent(&self) -> Lent {
-        Lent { upload: self.clone(), body: None }
+        let patience = self.with(|state| state.pace).map(Pace::patience);
+        Lent { upload: self.clone(), body: None, patience }
+    }
+
+    /// Somebody has asked for more of the body, and this came.
+    fn moves(&self, polled: &Poll<Option<Result<Frame<Bytes>, axum::Error>>>) {
+        self.with(|state| match polled {
+            Poll::Pending => state.is_awaited = true,
+            Poll::Ready(frame) => {
+                state.is_awaited = false;
+                state.moved = Instant::now();
+                state.is_over |= frame.is_none();
+            }
+        });
     }
 
     fn of(state: State) -> Self {
@@ -129,6 +163,7 @@ impl Upload {
 struct Lent {
     upload: Upload,
     body: Option<Body>,
+    patience: Option<Patience>,
 }
 
 impl HttpBody for Lent {
@@ -139,7 +174,7 @@ impl HttpBody for Lent {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let Self { upload, body } = &mut *self;
+        let Self { upload, body, patience } = &mut *self;
         if body.is_none() {
             *body = upload.with(|state| state.whole.take());
         }
@@ -153,14 +188,17 @@ impl HttpBody for Lent {
         {
             headers::trailers(trailers);
         }
-        if let Poll::Ready(frame) = &polled {
-            let is_over = frame.is_none();
-            upload.with(|state| {
-                state.moved = Instant::now();
-                state.is_over |= is_over;
-            });
+        upload.moves(&polled);
+        match (&polled, patience) {
+            (Poll::Pending, Some(patience)) => {
+                patience.poll_over(context).map(|slow| Some(Err(axum::Error::new(slow))))
+            }
+            (Poll::Ready(Some(Ok(frame))), Some(patience)) => {
+                patience.came(frame.data_ref().map_or(0, Bytes::len));
+                polled
+            }
+            (Poll::Ready(_), _) | (Poll::Pending, None) => polled,
         }
-        polled
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -194,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_attempt_that_reads_has_the_body_for_good_and_another_has_no_body_but_an_error() {
-        let upload = Upload::new(Body::from("abc"));
+        let upload = Upload::new(Body::from("abc"), None);
         let (never_read, read) = (upload.lent(), upload.lent());
         drop(never_read);
         assert!(upload.is_still_there() && !upload.is_over());
@@ -211,7 +249,8 @@ mod tests {
             let frames = [Frame::data(Bytes::from_static(b"abc")), trailers()].map(Ok::<_, io::Error>);
             Body::new(StreamBody::new(stream::iter(frames)))
         };
-        for upload in [Upload::new(body()), Upload::kept(body(), Budget::new(10).permit()).await] {
+        for upload in [Upload::new(body(), None), Upload::kept(body(), None, Budget::new(10).permit()).await]
+        {
             let sent = upload.lend().collect().await.unwrap();
             assert_eq!(sent.trailers(), Some(&[("grpc-status", "0")].map(field).into_iter().collect()));
             assert_eq!(sent.to_bytes(), "abc");
@@ -233,7 +272,7 @@ mod tests {
     #[tokio::test]
     async fn a_small_body_that_is_kept_is_there_for_every_attempt_and_counts_meanwhile() {
         let budget = Budget::new(10);
-        let upload = Upload::kept(Body::from("abc"), budget.permit()).await;
+        let upload = Upload::kept(Body::from("abc"), None, budget.permit()).await;
         for _ in 0..3 {
             assert_eq!(text(upload.lend()).await.unwrap(), "abc");
             assert!(upload.is_still_there());
@@ -256,7 +295,7 @@ mod tests {
             (Body::from(long.clone()), 1 << 20, long.len()),
         ];
         for (body, budget, length) in cases {
-            let upload = Upload::kept(body, Budget::new(budget).permit()).await;
+            let upload = Upload::kept(body, None, Budget::new(budget).permit()).await;
             assert_eq!(text(upload.lend()).await.unwrap().len(), length);
             assert!(!upload.is_still_there());
             assert!(text(upload.lend()).await.is_err());
@@ -271,7 +310,7 @@ mod tests {
             Ok(Bytes::from_static(b"c"))
         });
         let (begun, body) = (Instant::now(), Body::from_stream(first.chain(later)));
-        let upload = Upload::kept(body, Budget::new(10).permit()).await;
+        let upload = Upload::kept(body, None, Budget::new(10).permit()).await;
         assert_eq!(begun.elapsed(), KEPT_WITHIN);
         assert_eq!(text(upload.lend()).await.unwrap(), "abc");
         assert!(!upload.is_still_there());

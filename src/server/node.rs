@@ -364,7 +364,7 @@ fn public(
         trust: Trust::new(setup.node.trusted_proxies.clone()),
         metrics: metrics.clone(),
         body_max: setup.node.body_max,
-        body_timeout: setup.node.body_timeout,
+        body_timeout: setup.gateway.body_timeout,
         kept: Halves::new(setup.node.body_budget),
         waiting: wires.waiting.clone(),
         is_leaving: Arc::default(),

@@ -30,8 +30,6 @@ pub struct NodeOptions {
     pub finish: Duration,
     /// How long a client may take to send its request line and headers. Default: 10 s.
     pub header_timeout: Duration,
-    /// How long a client may take to send a body that has to be held whole. Default: 30 s.
-    pub body_timeout: Duration,
     /// How long a client may leave its answer unread before its connection is cut. Default: 30 s.
     pub answer_timeout: Duration,
     /// The most bytes of request line and headers; hyper refuses less than 8192. Default: 65,536.
@@ -58,7 +56,6 @@ impl Default for NodeOptions {
             drain: Duration::from_secs(1),
             finish: Duration::from_secs(30),
             header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(30),
             header_max: 64 * 1024,
             connections_max: 10_000,

@@ -62,7 +62,11 @@ impl Missing {
         match self {
             Self::Failed(Failure::Late) => "late",
             Self::Failed(
-                Failure::Unreachable | Failure::Broken | Failure::BodyBroke | Failure::BodyTooLong,
+                Failure::Unreachable
+                | Failure::Broken
+                | Failure::BodyBroke
+                | Failure::BodySlow
+                | Failure::BodyTooLong,
             ) => "unreachable",
             Self::Refused(_) => "refused",
             Self::BadAnswer(kind) => kind,

@@ -141,7 +141,7 @@ impl Asking<'_> {
             Some(body) => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-                Upload::new(Body::from(budget.copy(body.as_bytes()).ok_or(Missing::NoBudget)?))
+                Upload::new(Body::from(budget.copy(body.as_bytes()).ok_or(Missing::NoBudget)?), None)
             }
         };
         let timeout = part.timeout.unwrap_or(self.matched.route.timeout);

@@ -37,7 +37,6 @@ impl Unchanging {
             drain,
             finish,
             header_timeout,
-            body_timeout,
             answer_timeout,
             header_max,
             connections_max,
@@ -48,7 +47,14 @@ impl Unchanging {
         let LogOptions { sync, retention, accept_damage: _, accept_copy: _, room_min, stall_max: _ } =
             self.log;
         let CoordinatorOptions { open_transactions_max, answer_kept_max } = self.coordinator;
-        let GatewayOptions { connect_timeout, pool_idle, tunnel_idle, answer_max } = self.gateway;
+        let GatewayOptions {
+            body_timeout,
+            body_rate_min,
+            connect_timeout,
+            pool_idle,
+            tunnel_idle,
+            answer_max,
+        } = self.gateway;
         let (node, log, coordinator, gateway) = (&other.node, other.log, other.coordinator, other.gateway);
         let differ = [
             ("node.data_dir", *data_dir != node.data_dir),
@@ -60,7 +66,8 @@ impl Unchanging {
             ("node.drain", *drain != node.drain),
             ("node.finish", *finish != node.finish),
             ("node.header_timeout", *header_timeout != node.header_timeout),
-            ("node.body_timeout", *body_timeout != node.body_timeout),
+            ("node.body_timeout", body_timeout != gateway.body_timeout),
+            ("node.body_rate_min", body_rate_min != gateway.body_rate_min),
             ("node.answer_timeout", *answer_timeout != node.answer_timeout),
             ("node.header_max", *header_max != node.header_max),
             ("node.connections_max", *connections_max != node.connections_max),
