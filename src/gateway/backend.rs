@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::LengthLimitError;
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
@@ -198,12 +199,17 @@ impl Backends {
 }
 
 impl Call<'_> {
-    /// The request as it goes to this endpoint.
-    pub(super) fn request(&self, endpoint: &Endpoint) -> Option<Request<Body>> {
+    /// The request as it goes to this endpoint, in what it speaks.
+    pub(super) fn request(&self, endpoint: &Endpoint, speaks: Speaks) -> Option<Request<Body>> {
         let mut request = Request::new(self.upload.lend());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::try_from(format!("{endpoint}{}", self.target)).ok()?;
         *request.headers_mut() = self.headers.clone();
+        // The client library takes a GET or HEAD whose length nobody has said for one without a body, and leaves it out.
+        let is_in_chunks = self.upload.is_streamed() && !self.headers.contains_key(CONTENT_LENGTH);
+        if speaks == Speaks::Http1 && is_in_chunks {
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         Some(request)
     }
 }

@@ -74,8 +74,12 @@ pub(super) fn from_client(mut headers: HeaderMap) -> HeaderMap {
     // `Expect` is answered by our own server; `Host` is that of the backend.
     headers.remove(EXPECT);
     headers.remove(HOST);
-    remove_where(&mut headers, is_ours);
+    remove_where(&mut headers, |name| is_ours(name) || is_alias_of_framing(name));
     join_cookies(&mut headers);
+    // HTTP/2 lets a length be said twice, alike; in HTTP/1.1 some servers refuse that.
+    if let Some(length) = headers.get(CONTENT_LENGTH).cloned() {
+        headers.insert(CONTENT_LENGTH, length);
+    }
     headers
 }
 
@@ -112,7 +116,11 @@ pub(super) fn te(client: &HeaderMap, speaks: Speaks) -> HeaderMap {
 /// Takes out of trailers what does not belong there.
 pub(super) fn trailers(trailers: &mut HeaderMap) {
     remove_where(trailers, |name| {
-        is_hop_by_hop(name) || is_ours(name) || name.starts_with("if-") || NEVER_A_TRAILER.contains(&name)
+        is_hop_by_hop(name)
+            || is_ours(name)
+            || is_alias_of_framing(name)
+            || name.starts_with("if-")
+            || NEVER_A_TRAILER.contains(&name)
     });
 }
 
@@ -151,6 +159,14 @@ pub(super) fn is_ours(name: &str) -> bool {
         || name.starts_with("x-forwarded-")
         || name.starts_with("x-gateway-")
         || name.starts_with("transaction-")
+}
+
+/// Whether some servers would read this as a field of one connection, or as a length: `Transfer_Encoding`.
+fn is_alias_of_framing(name: &str) -> bool {
+    name.contains('_') && {
+        let name = name.replace('_', "-");
+        is_hop_by_hop(&name) || name == "content-length"
+    }
 }
 
 fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
@@ -195,6 +211,8 @@ mod tests {
             ("transaction_vote", "read-only"),
             ("x-forwarded-for", "1.2.3.4"),
             ("x_forwarded_host", "evil"),
+            ("transfer_encoding", "chunked"),
+            ("content_length", "9"),
             ("x-real-ip", "1.2.3.4"),
             ("forwarded", "for=1.2.3.4"),
             ("host", "api.example.com"),

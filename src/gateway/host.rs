@@ -131,10 +131,15 @@ pub(super) fn parents(host: &str) -> impl Iterator<Item = &str> {
 
 fn without_port(host: &str) -> &str {
     let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        // RFC 3986, 3.2.3: digits, or none; what is no number of a port is left, and refused with it.
+        Some((name, port)) if is_port(port) => name,
         Some(_) | None => host,
     };
     name.strip_suffix('.').unwrap_or(name)
+}
+
+fn is_port(port: &str) -> bool {
+    port.is_empty() || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok())
 }
 
 fn is_host(host: &str) -> bool {
@@ -195,6 +200,10 @@ mod tests {
     fn the_host_of_a_request_has_no_port_no_last_dot_and_no_case() {
         assert_eq!(host_of("/", Some("API.Example.com.:80")), Ok(Some("api.example.com".to_owned())));
         assert_eq!(host_of("/", Some("[::1]:80")), Ok(Some("[::1]".to_owned())));
+        assert_eq!(host_of("/", Some("a:")), Ok(Some("a".to_owned())));
+        for port in ["x", "65536", "+80", "-1"] {
+            assert!(host_of("/", Some(&format!("a:{port}"))).is_err(), "{port}");
+        }
         assert_eq!(host_of("http://A.b/", None), Ok(Some("a.b".to_owned())));
         assert_eq!(host_of("/", Some("")), Ok(None));
         assert_eq!(host_of("/", None), Ok(None));

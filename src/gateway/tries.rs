@@ -70,7 +70,7 @@ impl<'a> Tries<'a> {
 
     async fn try_at(&mut self, busy: &Busy) -> Result<Response<Incoming>, Failure> {
         let endpoint = &busy.peer().endpoint;
-        let request = self.call.request(endpoint).ok_or(Failure::Unreachable)?;
+        let request = self.call.request(endpoint, self.pool.policy().speaks).ok_or(Failure::Unreachable)?;
         let begun = Instant::now();
         let answer = self.in_time(begun, self.client.request(request)).await;
         let took = begun.max(self.call.upload.last_moved()).elapsed();

@@ -109,6 +109,11 @@ impl Upload {
         self.with(|state| !state.has_body || state.whole.is_some() || state.kept.is_some())
     }
 
+    /// Whether there is a body that goes on as it comes.
+    pub(super) fn is_streamed(&self) -> bool {
+        self.with(|state| state.has_body && state.kept.is_none())
+    }
+
     /// Whether all that the client sends has come.
     pub(super) fn is_over(&self) -> bool {
         self.with(|state| state.is_over)

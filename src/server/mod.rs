@@ -18,6 +18,7 @@
 //! | `files` | how many connections the open files allow |
 //! | [`listen`] | connections: limits, timeouts, an orderly end |
 //! | [`seats`] | who may be connected, and who has to leave when it is full |
+//! | `framing` | what a request says of its length that others would read in another way |
 //! | `unread` | answers that their client leaves unread, in HTTP/2 |
 //! | [`linger`] | the rest of a body that nobody wants |
 //! | [`public`] | what clients and participants may ask |
@@ -36,6 +37,7 @@ mod browsers;
 mod doors;
 mod exchange;
 mod files;
+mod framing;
 mod in_force;
 pub mod key;
 pub mod linger;

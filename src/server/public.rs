@@ -17,6 +17,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Version};
 use http_body_util::Limited;
 
 use super::exchange::Exchange;
+use super::framing;
 use super::metrics::Metrics;
 use super::node::Setup;
 use super::reply;
@@ -147,6 +148,9 @@ impl<P: Participants> Public<P> {
         if parts.version == Version::HTTP_11 && !parts.headers.contains_key(HOST) {
             let detail = "a request of HTTP/1.1 needs a Host field";
             return unrouted(Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail).into_response());
+        }
+        if let Some(refusal) = framing::refusal(parts.version, &parts.headers) {
+            return unrouted(refusal);
         }
         if let Some(id) = transaction_asked(parts.uri.path()) {
             return unrouted(self.fate(&parts.method, &id).await);
