@@ -12,17 +12,16 @@ import contextlib
 import os
 import pathlib
 import re
-import signal
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+
+from servers import Servers, end, program, tools
 
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-PROGRAM = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "unanimous"
+PROGRAM = program()
 CONNECTIONS = 64
 # Where each listens; the files in this directory have the same numbers.
 BACKEND, NGINX, HAPROXY, CADDY, OURS, ADMIN = 19100, 19101, 19102, 19103, 19104, 19105
@@ -36,11 +35,10 @@ def main():
     options = options.parse_args()
     if not PROGRAM.exists():
         sys.exit(f"{PROGRAM} is not there: cargo build --release")
-    tools = pathlib.Path(subprocess.check_output([HERE / "tools"], text=True).strip())
     with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as running:
         # nginx gives up the rights of root, and has to read what it serves.
         os.chmod(directory, 0o755)
-        bench = Bench(tools, pathlib.Path(directory), running, options)
+        bench = Bench(Servers(tools(), pathlib.Path(directory), running), options)
         bench.backend()
         for name in ["forwarding", "routes", "merging", "idle"]:
             if options.only in (None, name):
@@ -48,39 +46,13 @@ def main():
 
 
 class Bench:
-    def __init__(self, tools, directory, running, options):
-        self.tools, self.directory, self.running, self.options = tools, directory, running, options
-        libraries = ":".join(str(path.parent) for path in tools.rglob("*.so*"))
-        self.environment = {**os.environ, "LD_LIBRARY_PATH": libraries, "HOME": str(directory), "NO_COLOR": "1"}
+    def __init__(self, servers, options):
+        self.servers, self.options, self.tools, self.directory = servers, options, servers.tools, servers.directory
 
     # --- what runs ---
 
-    def start(self, port, *command):
-        """Starts a server, waits until it listens, and ends it with the bench."""
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            sys.exit(f"somebody listens on 127.0.0.1:{port} already, and would be measured instead")
-        log = open(self.directory / f"{port}.log", "wb")
-        process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd=self.directory)
-        self.running.callback(end, process)
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                return process
-            if process.poll() is not None:
-                break
-            time.sleep(0.02)
-        sys.exit(f"{command[0]} does not listen on {port}:\n" + (self.directory / f"{port}.log").read_text())
-
     def file(self, name, **values):
-        """A configuration of this directory, with names in double braces replaced."""
-        text = (HERE / name).read_text()
-        for key, value in {"DIRECTORY": self.directory, **values}.items():
-            text = text.replace("{{" + key + "}}", str(value))
-        path = self.directory / name
-        path.write_text(text)
-        return str(path)
+        return self.servers.file(HERE / name, **values)
 
     def backend(self):
         """nginx, which serves two files and JSON out of memory."""
@@ -90,18 +62,17 @@ class Bench:
             (pages / name).write_bytes(b"x" * size)
         for name in ["a.json", "b.json"]:
             (pages / name).write_text('{"items":[' + ",".join(f'{{"id":{n},"price":1.10}}' for n in range(30)) + "]}")
-        nginx = str(self.tools / "usr/sbin/nginx")
-        self.start(BACKEND, nginx, "-p", str(self.directory), "-c", self.file("backend.conf"), "-e", "stderr")
+        self.servers.nginx(BACKEND, self.file("backend.conf"))
 
     def ours(self, config, **values):
-        return self.start(OURS, str(PROGRAM), "serve", "--config", self.file(config, **values))
+        return self.servers.start(OURS, str(PROGRAM), "serve", "--config", self.file(config, **values))
 
     # --- what is measured ---
 
     def load(self, port, path):
         """Requests a second, and the 99th percentile in milliseconds."""
         command = [self.tools / "usr/bin/wrk", "-t1", f"-c{CONNECTIONS}", f"-d{self.options.seconds}s", "--latency"]
-        said = subprocess.check_output([*command, f"http://127.0.0.1:{port}{path}"], env=self.environment, text=True)
+        said = subprocess.check_output([*command, f"http://127.0.0.1:{port}{path}"], env=self.servers.environment, text=True)
         if "Non-2xx" in said:
             sys.exit(f"port {port}{path} does not answer as it should, so that there is nothing to compare:\n{said}")
         if "Socket errors" in said:
@@ -121,11 +92,10 @@ class Bench:
         return {name: tuple(statistics.median(column) for column in zip(*list)) for name, list in found.items()}
 
     def forwarding(self):
-        nginx = str(self.tools / "usr/sbin/nginx")
-        self.start(NGINX, nginx, "-p", str(self.directory), "-c", self.file("nginx.conf"), "-e", "stderr")
-        self.start(HAPROXY, str(self.tools / "usr/sbin/haproxy"), "-f", self.file("haproxy.cfg"))
+        self.servers.nginx(NGINX, self.file("nginx.conf"))
+        self.servers.haproxy(HAPROXY, self.file("haproxy.cfg"))
         caddy = str(self.tools / "usr/bin/caddy")
-        self.start(CADDY, caddy, "run", "--config", self.file("Caddyfile"), "--adapter", "caddyfile")
+        self.servers.start(CADDY, caddy, "run", "--config", self.file("Caddyfile"), "--adapter", "caddyfile")
         process = self.ours("forward.toml")
         for path in ["/1k", "/64k"]:
             print(f"\nplain forwarding, {CONNECTIONS} connections, {path}")
@@ -195,16 +165,6 @@ def judge(what, value, bound, at_most=False):
 
 def resident(pid):
     return int(re.search(r"VmRSS:\s*(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) * 1024
-
-
-def end(process):
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 if __name__ == "__main__":
