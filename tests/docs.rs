@@ -85,12 +85,7 @@ fn the_table_of_recovery_is_the_one_that_the_code_uses() {
 #[test]
 fn every_key_of_the_configuration_is_explained() {
     let (page, source) = (page("docs/OPERATING.md"), page("src/config/env.rs"));
-    let keys: Vec<&str> = source
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("(\"")?.split_once("\", Kind::"))
-        .map(|(key, _)| key)
-        .collect();
-    assert!(keys.len() > 30, "the list of keys in src/config/env.rs is where it was");
+    let keys = keys(&source);
     let missing: Vec<_> = keys.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "docs/OPERATING.md: add a row for {missing:?}");
     let fields = self::page("src/config/file.rs");
@@ -103,6 +98,43 @@ fn every_key_of_the_configuration_is_explained() {
             field.0
         );
     }
+}
+
+/// A key that has no effect is worse than none (CVE-2026-22750). A test that turns one writes it as in the file, as a field of
+/// our own, or as a variable, in a file that names its table too. Tests of how the configuration is read do not count.
+#[test]
+fn every_key_of_the_configuration_is_turned_by_a_test_or_listed_as_not() {
+    let (page, source) = (page("docs/SECURITY.md"), page("src/config/env.rs"));
+    let mut tests = Vec::new();
+    for entry in fs::read_dir(root().join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let counts = !name.starts_with("config_") && name != "docs.rs";
+        tests.extend(counts.then(|| code_of(&format!("tests/{name}"))));
+    }
+    let is_turned = |key: &&str| {
+        let mut parts: Vec<&str> = key.split('.').filter(|part| *part != "*").collect();
+        let last = parts.pop().unwrap();
+        let table = parts.pop().filter(|table| !["services", "routes"].contains(table)).unwrap_or_default();
+        let spelled = [format!("{last} = "), format!("{last}: "), format!("__{}", last.to_uppercase())];
+        tests
+            .iter()
+            .any(|test| spelled.iter().any(|word| test.contains(word)) && test.to_lowercase().contains(table))
+    };
+    let not_turned: Vec<&str> = keys(&source).into_iter().filter(|key| !is_turned(key)).collect();
+    let (_, listed) = page.split_once("no test that turns them: ").unwrap();
+    let (listed, _) = listed.split_once(" |").unwrap();
+    let listed: Vec<&str> = listed.split('`').skip(1).step_by(2).collect();
+    assert_eq!(not_turned, listed, "docs/SECURITY.md lists the keys that no test turns");
+}
+
+/// Every key of the configuration that is one value; `*` is a name.
+fn keys(source: &str) -> Vec<&str> {
+    let lines = source.lines();
+    let pairs = lines.filter_map(|line| line.trim().strip_prefix("(\"")?.split_once("\", Kind::"));
+    let keys: Vec<&str> = pairs.map(|(key, _)| key).collect();
+    assert!(keys.len() > 30, "the list of keys in src/config/env.rs is where it was");
+    keys
 }
 
 #[test]
@@ -124,7 +156,7 @@ fn every_test_that_a_page_names_is_there() {
         read_all(&root().join(directory), &mut everything);
     }
     let mut missing = Vec::new();
-    for name in ["README.md", "docs/GUARANTEES.md", "docs/FORMAT.md"] {
+    for name in ["README.md", "docs/GUARANTEES.md", "docs/FORMAT.md", "docs/DIFFERENTIAL.md"] {
         let text = page(name);
         let pieces: Vec<&str> = text.split('`').collect();
         // What the tests are in that a path names: "`path`: `one`, `another`".
