@@ -74,6 +74,8 @@ pub(super) fn from_client(mut headers: HeaderMap) -> HeaderMap {
     // `Expect` is answered by our own server; `Host` is that of the backend.
     headers.remove(EXPECT);
     headers.remove(HOST);
+    // No client needs it, and CGI would make the proxy for its own calls of it (CVE-2016-5385).
+    headers.remove("proxy");
     remove_where(&mut headers, |name| is_ours(name) || is_alias_of_framing(name));
     join_cookies(&mut headers);
     // HTTP/2 lets a length be said twice, alike; in HTTP/1.1 some servers refuse that.
@@ -148,9 +150,9 @@ pub(super) fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name)
 }
 
-/// Whether only the gateway may set a field. Some servers read `X_Real_IP` as `X-Real-IP`.
+/// Whether only the gateway may set a field, in any spelling that a server could take for it.
 pub(super) fn is_ours(name: &str) -> bool {
-    let name = if name.contains('_') { Cow::Owned(name.replace('_', "-")) } else { Cow::Borrowed(name) };
+    let name = as_cgi_reads(name);
     name == "forwarded"
         || name == "x-real-ip"
         || name == "x-request-id"
@@ -163,10 +165,15 @@ pub(super) fn is_ours(name: &str) -> bool {
 
 /// Whether some servers would read this as a field of one connection, or as a length: `Transfer_Encoding`.
 fn is_alias_of_framing(name: &str) -> bool {
-    name.contains('_') && {
-        let name = name.replace('_', "-");
-        is_hop_by_hop(&name) || name == "content-length"
-    }
+    let read = as_cgi_reads(name);
+    read != name && (is_hop_by_hop(&read) || read == "content-length")
+}
+
+/// A name as CGI, WSGI and PHP see it: all that is no letter and no digit is the same to them, `X_Real_IP` to most and
+/// `X.Real.IP` to some (lighttpd's `http_cgi_encode_varname`).
+fn as_cgi_reads(name: &str) -> Cow<'_, str> {
+    let is_odd = |letter: char| !letter.is_ascii_alphanumeric() && letter != '-';
+    if name.contains(is_odd) { Cow::Owned(name.replace(is_odd, "-")) } else { Cow::Borrowed(name) }
 }
 
 fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
@@ -213,6 +220,10 @@ mod tests {
             ("x_forwarded_host", "evil"),
             ("transfer_encoding", "chunked"),
             ("content_length", "9"),
+            ("x.real.ip", "1.2.3.4"),
+            ("x~forwarded'for", "1.2.3.4"),
+            ("transfer.encoding", "chunked"),
+            ("proxy", "http://evil"),
             ("x-real-ip", "1.2.3.4"),
             ("forwarded", "for=1.2.3.4"),
             ("host", "api.example.com"),
