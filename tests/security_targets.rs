@@ -87,6 +87,15 @@ async fn an_encoded_slash_stays_one_segment_as_it_was_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bytes_above_ascii_are_encoded_on_the_way() {
+    // No request line may have them (RFC 9112, 3.2): HAProxy refuses them, and others read them in the one or other way.
+    let (_, open, node) = two().await;
+    let bytes = b"GET /caf\xc3\xa9?name=caf\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(statuses(&send(&node, bytes).await), [200]);
+    assert_eq!(open.request_lines(), ["GET /caf%C3%A9?name=caf%C3%A9"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_parameter_never_becomes_the_host_that_is_called() {
     // SSRF: what a client sends chooses a path, never where it goes.
     let (_, open, node) = two().await;

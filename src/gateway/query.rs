@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{CONTROLS, percent_decode_str, utf8_percent_encode};
 
 /// Whether `query` has the parameter `name` exactly once, with exactly the value `expected`. More than
 /// once is no match: the gateway and a backend could each believe another one.
@@ -20,6 +20,11 @@ pub(super) fn values(query: &str, name: &str) -> Vec<String> {
 pub(super) fn without<'a>(query: &'a str, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.filter(|pair| !names.contains(&&*decode(pair.split('=').next().unwrap_or_default())))
+}
+
+/// The query as a request line can have it: bytes above ASCII are encoded (RFC 3986, 2.1), as those of the path are.
+pub(super) fn in_ascii(query: String) -> String {
+    if query.is_ascii() { query } else { utf8_percent_encode(&query, CONTROLS).to_string() }
 }
 
 /// Names and values, decoded as HTML forms encode them (`+` is a space).

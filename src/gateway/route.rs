@@ -147,7 +147,7 @@ impl ForwardRoute {
             None => Target { path: path.clone(), query: None },
         };
         let query = self.rewrite.query.apply(target.query.as_deref().or(query), params);
-        Ok(Target { query, ..target }.with_query(None))
+        Ok(Target { query: query.map(query::in_ascii), ..target }.with_query(None))
     }
 }
 
