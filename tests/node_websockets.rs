@@ -1,4 +1,4 @@
-//! WebSockets through a real node, spoken by a library of others (tungstenite) at both ends.
+//! `WebSocket`s through a real node, spoken by a library of others (tungstenite) at both ends.
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test may panic")]
 
@@ -211,14 +211,14 @@ async fn two_hundred_sockets_at_once_each_hear_their_own_words() {
         let mut client = world.connect().await;
         talks.spawn(async move {
             for turn in 0..20 {
-                let word = format!("{number}.{turn}.{}", "x".repeat(number * 20));
-                client.send(Message::text(word.clone())).await.unwrap();
-                assert_eq!(next(&mut client).await, Message::text(word));
+                let said = format!("{number}.{turn}.{}", "x".repeat(number * 20));
+                client.send(Message::text(said.clone())).await.unwrap();
+                assert_eq!(next(&mut client).await, Message::text(said));
             }
             client
         });
     }
-    let clients = timeout(Duration::from_secs(60), talks.join_all()).await.expect("all are served");
+    let clients = timeout(Duration::from_mins(1), talks.join_all()).await.expect("all are served");
     assert_eq!(clients.len(), 200);
 }
 

@@ -169,7 +169,8 @@ impl Node {
         // process before any write had failed.
         let size = self.file_size_max.map(|bytes| format!("trap '' XFSZ; ulimit -f {}", bytes / 512));
         let files = self.open_files_max.map(|files| format!("ulimit -n {files}"));
-        let hosts = self.has_hosts.then(|| format!("mount --bind {:?} /etc/hosts", self.hosts_path()));
+        let hosts =
+            self.has_hosts.then(|| format!("mount --bind '{}' /etc/hosts", self.hosts_path().display()));
         let limits: Vec<String> = size.into_iter().chain(files).chain(hosts).collect();
         if limits.is_empty() { program() } else { limited(&limits, self.has_hosts) }
     }
