@@ -43,6 +43,13 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// The time of day as finely as this machine has it, for spans. It may go back.
+#[expect(clippy::disallowed_methods, reason = "this is the one file that asks the system")]
+#[must_use]
+pub fn time_of_day() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Where the time of day comes from.
 pub trait Clock: Send + Sync + 'static {
     /// The time of day now.
@@ -54,7 +61,7 @@ pub trait Clock: Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system")]
+    #[expect(clippy::disallowed_methods, reason = "this is the one file that asks the system")]
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(millis(since))

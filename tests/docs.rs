@@ -233,7 +233,8 @@ fn the_check_script_runs_the_commands_of_the_readme() {
         readme.contains("\ncargo run --release -- demo ")
             && script.contains("target/release/unanimous demo ")
     );
-    assert!(readme.contains("\ncargo test --workspace ") && script.contains("cargo test --workspace\n"));
+    let tests = "cargo test --workspace --features otlp";
+    assert!(readme.contains(&format!("\n{tests} ")) && script.contains(&format!("{tests}\n")));
 }
 
 /// One page's commands, run one after the other on ports of their own.

@@ -247,3 +247,35 @@ async fn a_body_is_passed_on_while_it_comes() {
             .unwrap_or_else(|_| panic!("{part}: {}", String::from_utf8_lossy(&got)));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_try_and_each_part_has_a_span_of_its_own_in_the_trace_of_the_client() {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-";
+    let stub = Stub::start().await;
+    let routes = r#"
+        [[routes]]
+        id = "tries"
+        match = { path = "/tries" }
+        forward = { service = "accounts", retry = { on = [503] } }
+        [[routes]]
+        id = "parts"
+        match = { path = "/parts" }
+        [routes.merge]
+        parts = [
+          { service = "accounts", path = "/a", as = "a" },
+          { service = "accounts", path = "/b", as = "b" },
+        ]
+    "#;
+    let mut node = Node::new(&(kit::service("accounts", &stub, false) + routes));
+    node.start().await;
+    stub.next("/tries", [Answer::status(503)]);
+    let parent = format!("{TRACE}00f067aa0ba902b7-01");
+    for path in ["/tries", "/parts"] {
+        let headers = [("traceparent", parent.as_str())];
+        node.send(Method::GET, &node.url(path), &headers, None).await.expect(200);
+    }
+    let told: std::collections::BTreeSet<_> =
+        stub.calls().iter().map(|call| call.header("traceparent").to_owned()).collect();
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(told.iter().all(|told| told.starts_with(TRACE) && told.ends_with("-01") && *told != parent));
+}

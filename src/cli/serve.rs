@@ -12,6 +12,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::server::node::{Setup, Stopped, run as run_node};
 use crate::server::reload::Origin;
 use crate::telemetry;
+use crate::trace::{Exporter, Spans};
 use crate::watched::Watched;
 
 /// Run a gateway node until SIGTERM or Ctrl-C; a second signal stops it at once, and loses nothing.
@@ -56,7 +57,13 @@ pub async fn run(args: Args) -> Result<(), ServeError> {
     let mut setup = read(&args)?;
     let again = move || read(&args).map_err(|error| mistakes(&error));
     setup.origin = Some(Origin { file, read: Arc::new(again), parse });
-    Ok(run_node(setup, signals()?).await?)
+    let exporter = Exporter::from_environment();
+    setup.spans = exporter.spans();
+    let ended = run_node(setup, signals()?).await;
+    if !matches!(ended, Err(Stopped::AtOnce)) {
+        exporter.finish().await;
+    }
+    Ok(ended?)
 }
 
 /// What the file, the environment and the command line say.
@@ -101,6 +108,7 @@ pub fn setup(config: Config) -> Setup {
         routes: config.routes,
         guards: config.guards,
         origin: None,
+        spans: Spans::default(),
     }
 }
 

@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy;
 use tokio::time::Instant;
 
+use super::caller::TRACEPARENT;
 use super::key::key;
 use super::pace::TooSlow;
 use super::pattern::Params;
@@ -27,6 +28,8 @@ use super::upload::Upload;
 use crate::balance::{RetryRule, is_harmless};
 use crate::clients::{Forwarders, Speaks};
 use crate::discovery::{Discovery, Endpoint};
+use crate::trace::span::Called;
+use crate::trace::{Context, Span};
 
 /// The field by which a service that is declared idempotent knows a request again.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -68,6 +71,8 @@ pub(super) struct Call<'a> {
     pub(super) retry: Option<&'a RetryRule>,
     /// Where it goes, for a service that is balanced by hash.
     pub(super) key: Option<u64>,
+    /// The trace that it belongs to.
+    pub(super) context: Context,
 }
 
 /// Why a call has no answer.
@@ -199,12 +204,20 @@ impl Backends {
 }
 
 impl Call<'_> {
+    /// The span of one try at this endpoint of a service; as many as `before` went before.
+    pub(super) fn span(&self, service: &str, endpoint: &Endpoint, before: u32) -> Span {
+        let (endpoint, method, target) = (endpoint.as_str(), &self.method, self.target.as_str());
+        self.context.call(&Called { what: None, service, endpoint, method, target, before })
+    }
+
     /// The request as it goes to this endpoint, in what it speaks.
-    pub(super) fn request(&self, endpoint: &Endpoint, speaks: Speaks) -> Option<Request<Body>> {
+    pub(super) fn request(&self, endpoint: &Endpoint, speaks: Speaks, span: &Span) -> Option<Request<Body>> {
         let mut request = Request::new(self.upload.lend());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::try_from(format!("{endpoint}{}", self.target)).ok()?;
         *request.headers_mut() = self.headers.clone();
+        let parent = span.parent().and_then(|parent| HeaderValue::try_from(parent).ok());
+        request.headers_mut().extend(parent.map(|parent| (TRACEPARENT, parent)));
         // The client library takes a GET or HEAD whose length nobody has said for one without a body, and leaves it out.
         let is_in_chunks = self.upload.is_streamed() && !self.headers.contains_key(CONTENT_LENGTH);
         if speaks == Speaks::Http1 && is_in_chunks {
@@ -229,6 +242,21 @@ impl Failure {
             Self::BodyTooLong => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
         };
         Problem::new(status, code, detail).with("service", service)
+    }
+
+    /// In one word, for spans.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Crowded => "crowded",
+            Self::BreakerOpen(_) => "breaker_open",
+            Self::Full => "full",
+            Self::Unreachable => "unreachable",
+            Self::Broken => "broken",
+            Self::Late => "late",
+            Self::BodyBroke => "body_broke_off",
+            Self::BodySlow => "slow_body",
+            Self::BodyTooLong => "body_too_large",
+        }
     }
 
     /// What the client library says.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use ipnet::IpNet;
 
 use super::problem::Problem;
-use crate::trace::Trace;
+use crate::trace::{Context, Spans, Trace};
 
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -20,7 +20,7 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The name of a request in logs, on both sides of the gateway.
@@ -48,11 +48,11 @@ pub struct Caller {
     pub address: IpAddr,
     /// The name of the request in logs: that of the client, where it gave one that is fit, or one made here.
     pub request_id: HeaderValue,
-    /// The trace of the client.
-    trace: Option<Trace>,
+    /// The trace of the client, or one that begins here because spans are exported.
+    pub context: Context,
     /// Drawn at random.
     number: u128,
-    /// Fields that say to a backend for whom it works. Each call has a span of its own besides.
+    /// Fields that say to a backend for whom it works. Each call has a `traceparent` of its own besides.
     fields: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -67,8 +67,8 @@ impl Trust {
         self.proxies.iter().any(|net| net.contains(&address))
     }
 
-    /// Who asks. 508 `loop_detected` where this gateway itself has sent the request.
-    pub fn caller(&self, request: &Parts, peer: SocketAddr) -> Result<Caller, Problem> {
+    /// Who asks; the spans of the request go to `spans`. 508 `loop_detected` where this gateway itself has sent it.
+    pub fn caller(&self, request: &Parts, peer: SocketAddr, spans: &Spans) -> Result<Caller, Problem> {
         if self.is_loop(&request.headers) {
             let detail = "this gateway has sent the request itself: one of its routes leads back to it";
             return Err(Problem::new(StatusCode::LOOP_DETECTED, "loop_detected", detail));
@@ -76,15 +76,15 @@ impl Trust {
         let peer = peer.ip().to_canonical();
         let said = Said::of(&request.headers, self.covers(peer));
         let number = fastrand::u128(1..);
-        let request_id = request_id(&request.headers).cloned();
+        let (request_id, trace) = (request_id(&request.headers).cloned(), traceparent(&request.headers));
         let caller = Caller {
             address: self.client(said.hops.as_deref(), peer),
             request_id: request_id.unwrap_or_else(|| value(format!("{number:032x}"))),
-            trace: traceparent(&request.headers),
+            context: spans.of_request(trace, number),
             number,
             fields: Vec::new(),
         };
-        Ok(caller.with_fields(self, request, peer, &said))
+        Ok(caller.with_fields(self, request, peer, &said, trace.is_some()))
     }
 
     /// The last address that nobody vouches for: from there on everything may be invented (MDN, "X-Forwarded-For").
@@ -118,18 +118,22 @@ impl Caller {
                 headers.insert(name, value.clone());
             }
         }
-        // None is begun here: whether a backend records what nobody else does is for the backend to say.
-        let parent = self.trace.map(|trace| value(trace.parent(fastrand::u64(..)).to_string()));
-        headers.extend(parent.map(|parent| (TRACEPARENT, parent)));
     }
 
-    /// The trace of the client, or one that begins here and bears the name that was made for the request.
+    /// The trace of the request, or one that begins here and bears the name that was made for the request.
     #[must_use]
     pub fn trace(&self) -> Trace {
-        self.trace.unwrap_or_else(|| Trace::begin(self.number))
+        self.context.trace().unwrap_or_else(|| Trace::begin(self.number))
     }
 
-    fn with_fields(mut self, trust: &Trust, request: &Parts, peer: IpAddr, said: &Said<'_>) -> Self {
+    fn with_fields(
+        mut self,
+        trust: &Trust,
+        request: &Parts,
+        peer: IpAddr,
+        said: &Said<'_>,
+        is_traced: bool,
+    ) -> Self {
         // In HTTP/2 the host is a part of the target.
         let target =
             || request.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
@@ -151,7 +155,7 @@ impl Caller {
         fields.extend(said.host.or(host.as_ref()).map(|host| (FORWARDED_HOST, host.clone())));
         fields.extend(said.prefix.map(|prefix| (FORWARDED_PREFIX, prefix.clone())));
         // What belongs to a trace that could not be read belongs to nothing (W3C trace context, 3.3).
-        let state = request.headers.get_all(TRACESTATE).iter().filter(|_| self.trace.is_some());
+        let state = request.headers.get_all(TRACESTATE).iter().filter(|_| is_traced);
         fields.extend(state.map(|state| (TRACESTATE, state.clone())));
         self
     }
@@ -220,7 +224,7 @@ fn joined(before: Option<&str>, last: String) -> HeaderValue {
     })
 }
 
-fn traceparent(headers: &HeaderMap) -> Option<Trace> {
+fn traceparent(headers: &HeaderMap) -> Option<(Trace, u64)> {
     let mut fields = headers.get_all(TRACEPARENT).iter();
     let first = fields.next()?.to_str().ok()?;
     // Two of them are as good as none.
@@ -263,7 +267,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        let caller = trust.caller(&parts, peer.parse().unwrap())?;
+        let caller = trust.caller(&parts, peer.parse().unwrap(), &Spans::default())?;
         let mut headers = HeaderMap::new();
         caller.add_to(&mut headers);
         Ok((caller, headers))
@@ -359,21 +363,17 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_goes_on_with_a_span_of_ours_and_of_a_broken_one_nothing_is_passed_on() {
+    fn a_trace_goes_on_and_of_a_broken_one_nothing_is_passed_on() {
         const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let trust = trust(&[]);
-        let (_, headers) =
+        let (caller, headers) =
             asks(&trust, "1.1.1.1:9", &[("traceparent", PARENT), ("tracestate", "a=1")]).unwrap();
-        let parent = headers["traceparent"].to_str().unwrap();
-        assert!(parent.starts_with(&PARENT[..36]) && parent != PARENT && parent.ends_with("-01"), "{parent}");
+        assert_eq!(caller.context.trace(), Trace::parse(PARENT).map(|(trace, _)| trace));
         assert_eq!(headers["tracestate"], "a=1");
         for broken in [&[("traceparent", "x")][..], &[("traceparent", PARENT), ("traceparent", PARENT)]] {
             let fields = [broken, &[("tracestate", "a=1")]].concat();
             let (caller, headers) = asks(&trust, "1.1.1.1:9", &fields).unwrap();
-            assert!(
-                !headers.contains_key("traceparent") && !headers.contains_key("tracestate"),
-                "{headers:?}"
-            );
+            assert!(caller.context.trace().is_none() && !headers.contains_key("tracestate"), "{headers:?}");
             let begun = caller.trace().parent(1).to_string();
             assert_eq!(caller.request_id.to_str().unwrap(), &begun[3..35], "one name for the request");
         }

@@ -92,6 +92,7 @@ fn call<'a>(
         try_timeout: route.try_timeout,
         retry: route.retry.as_ref(),
         key: None,
+        context: client.context.clone(),
     }
 }
 

@@ -14,7 +14,7 @@ use http::Method;
 use super::Routed;
 use super::host::{HostPattern, Rank as HostRank};
 use super::index::Index;
-use super::pattern::{Params, Rank as PathRank};
+use super::pattern::{Params, Pattern, Rank as PathRank};
 use super::route::{Asked, Matcher, Route};
 
 /// Routes in order of precedence, no two of which could be mistaken for each other.
@@ -86,6 +86,12 @@ impl RouteTable {
     /// The routes in order of precedence.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter()
+    }
+
+    /// The path that the route of this name matches.
+    #[must_use]
+    pub fn pattern_of(&self, id: &str) -> Option<&Pattern> {
+        self.routes.iter().find(|route| route.id == id).map(|route| &route.matches.path)
     }
 
     /// What becomes of a request whose host and path can be read in one way only.

@@ -28,7 +28,8 @@ pub(super) struct Tries<'a> {
     round: Round,
     slot: Option<Slot>,
     begun: Instant,
-    /// Tries that may have reached the service.
+    /// All tries, and those that may have reached the service.
+    made: u32,
     sent: u8,
 }
 
@@ -42,7 +43,7 @@ impl<'a> Tries<'a> {
         slot: Slot,
         begun: Instant,
     ) -> Self {
-        Self { client, call, pool, round, slot: Some(slot), begun, sent: 0 }
+        Self { client, call, pool, round, slot: Some(slot), begun, made: 0, sent: 0 }
     }
 
     /// The answer: of the first try that is good, or else of the last that may have reached the service.
@@ -70,7 +71,12 @@ impl<'a> Tries<'a> {
 
     async fn try_at(&mut self, busy: &Busy) -> Result<Response<Incoming>, Failure> {
         let endpoint = &busy.peer().endpoint;
-        let request = self.call.request(endpoint, self.pool.policy().speaks).ok_or(Failure::Unreachable)?;
+        let mut span = self.call.span(self.pool.service(), endpoint, self.made);
+        self.made += 1;
+        let Some(request) = self.call.request(endpoint, self.pool.policy().speaks, &span) else {
+            span.failed(Failure::Unreachable.word());
+            return Err(Failure::Unreachable);
+        };
         let begun = Instant::now();
         let answer = self.in_time(begun, self.client.request(request)).await;
         let took = begun.max(self.call.upload.last_moved()).elapsed();
@@ -84,6 +90,10 @@ impl<'a> Tries<'a> {
             }
             Err(failure) => Err(failure),
         };
+        match &answer {
+            Ok(answer) => span.answered(answer.status().as_u16()),
+            Err(failure) => span.failed(failure.word()),
+        }
         if let Some(went) = went(answer.as_ref()) {
             self.pool.tried(busy.peer(), went, took, now());
             let is_telling = went == Went::Well || matches!(answer, Err(Failure::Late));

@@ -17,6 +17,8 @@ use super::{Call, Participants, Reply};
 use crate::budget::Halves;
 use crate::clients::Clients;
 use crate::discovery::Endpoint;
+use crate::trace::span::Called;
+use crate::trace::{Span, Spans};
 use crate::txn::Operation;
 
 /// Told of every attempt, for the metrics.
@@ -42,40 +44,61 @@ pub struct HttpParticipants {
     services: Arc<Services>,
     sender: Arc<Sender>,
     observer: Observer,
+    spans: Spans,
     reply_max: usize,
     answers: Halves,
 }
 
 impl HttpParticipants {
-    /// Participants reached through `clients`. A work answer may have at most `reply_max` bytes, and all that are held together as many as `answers` has.
+    /// Participants reached through `clients`; each call has a span, that goes to `spans`. A work answer may have at most `reply_max` bytes, and all that are held together as many as `answers` has.
     #[must_use]
     pub fn new(
         clients: Clients,
         services: Arc<Services>,
         sender: Sender,
         observer: Observer,
+        spans: Spans,
         reply_max: usize,
         answers: Halves,
     ) -> Self {
-        Self { clients, services, sender: Arc::new(sender), observer, reply_max, answers }
+        Self { clients, services, sender: Arc::new(sender), observer, spans, reply_max, answers }
     }
 
     /// Tries the endpoints in turn until one may have received the call.
     async fn attempt(&self, call: &Call, service: &Service) -> (Outcome, Option<Endpoint>) {
         let client = self.clients.of(service.options.speaks);
         for endpoint in service.endpoints(call) {
-            match timeout(service.options.timeout, self.send(client, call, &endpoint)).await {
-                Ok(Outcome::NeverSent) => {}
-                Ok(outcome) => return (outcome, Some(endpoint)),
-                Err(_) => return (Outcome::Late, Some(endpoint)),
+            let mut span = self.span(call, &endpoint);
+            let sent = self.send(client, call, &endpoint, span.id());
+            let outcome = timeout(service.options.timeout, sent).await.unwrap_or(Outcome::Late);
+            end(&mut span, &outcome);
+            if outcome != Outcome::NeverSent {
+                return (outcome, Some(endpoint));
             }
         }
         (Outcome::NeverSent, None)
     }
 
-    async fn send(&self, client: &Client, call: &Call, endpoint: &Endpoint) -> Outcome {
-        let Message { method, url, headers, body } =
-            wire::message(call, &self.sender, endpoint, fastrand::u64(1..));
+    /// The span of one call to one endpoint: a part of that of the request which began the transaction.
+    fn span(&self, call: &Call, endpoint: &Endpoint) -> Span {
+        let planned = call.plan.branch(call.branch);
+        let (what, service) = (Some(call.operation.name()), call.service());
+        let (endpoint, target) = (endpoint.as_str(), planned.path(call.operation));
+        let (method, before) = (&wire::method(call), call.attempt.saturating_sub(1));
+        let context = self.spans.of_calls(call.plan.trace, call.transaction.span());
+        let mut span = context.call(&Called { what, service, endpoint, method, target, before });
+        span.say(|| {
+            [
+                ("unanimous.transaction.id", call.transaction.to_string().as_str().into()),
+                ("unanimous.transaction.branch", call.branch.to_string().as_str().into()),
+                ("unanimous.transaction.operation", call.operation.name().into()),
+            ]
+        });
+        span
+    }
+
+    async fn send(&self, client: &Client, call: &Call, endpoint: &Endpoint, span: u64) -> Outcome {
+        let Message { method, url, headers, body } = wire::message(call, &self.sender, endpoint, span);
         let request = client.request(method, url).headers(headers).body(body);
         match request.send().await {
             Ok(response) => self.receive(call, response).await,
@@ -118,6 +141,20 @@ impl HttpParticipants {
             Outcome::Late => "late",
         };
         (self.observer)(&Attempt { service: call.service(), operation: call.operation, result, took });
+    }
+}
+
+fn end(span: &mut Span, outcome: &Outcome) {
+    match outcome {
+        Outcome::Answered { reply, .. } => span.answered(reply.status),
+        Outcome::NeverSent => span.failed("unreachable"),
+        Outcome::Broken(status) => {
+            if let Some(status) = status {
+                span.answered(*status);
+            }
+            span.failed("broken");
+        }
+        Outcome::Late => span.failed("late"),
     }
 }
 

@@ -35,13 +35,17 @@ pub struct Message {
 /// `call` as it goes to `endpoint`; `span` is its own in the transaction's trace.
 #[must_use]
 pub fn message(call: &Call, sender: &Sender, endpoint: &Endpoint, span: u64) -> Message {
-    let branch = call.plan.branch(call.branch);
-    let method = match call.operation {
-        Operation::Work => branch.method.parse().unwrap_or(Method::POST),
+    let url = format!("{endpoint}{}", call.plan.branch(call.branch).path(call.operation));
+    Message { method: method(call), url, headers: headers(call, sender, span), body: body(call) }
+}
+
+/// The method of `call`.
+#[must_use]
+pub fn method(call: &Call) -> Method {
+    match call.operation {
+        Operation::Work => call.plan.branch(call.branch).method.parse().unwrap_or(Method::POST),
         Operation::Prepare | Operation::Commit | Operation::Abort => Method::POST,
-    };
-    let url = format!("{endpoint}{}", branch.path(call.operation));
-    Message { method, url, headers: headers(call, sender, span), body: body(call) }
+    }
 }
 
 /// The headers of `call`, those of the client's request included where it is a work call.

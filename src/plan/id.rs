@@ -105,6 +105,14 @@ impl TransactionId {
         Timestamp(u64::try_from(self.0 >> 80).unwrap_or_default())
     }
 
+    /// The span of the request that began the transaction. It follows from the id, so that a call made after a crash, of which
+    /// only the log knows, names the same.
+    #[must_use]
+    pub fn span(self) -> u64 {
+        let half = |number: u128| u64::try_from(number & u128::from(u64::MAX)).unwrap_or_default();
+        (half(self.0) ^ half(self.0 >> 64)).max(1)
+    }
+
     /// The id as a plain number.
     #[must_use]
     pub fn as_u128(self) -> u128 {

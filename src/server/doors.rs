@@ -1,5 +1,6 @@
 //! How the two doors of a node are opened, and what those are told who find no seat behind them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,6 +14,7 @@ use tower::ServiceExt;
 
 use super::listen::{Limits, serve};
 use super::metrics::Metrics;
+use super::node::Stopped;
 use super::options::NodeOptions;
 use super::public::Public;
 use crate::gateway::Problem;
@@ -20,6 +22,11 @@ use crate::participant::Participants;
 
 /// Operators are few. Each of them who follows the log has a thread.
 const ADMIN_CONNECTIONS_MAX: usize = 200;
+
+/// Takes the address of a door, which is configured as `key`.
+pub(super) async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, Stopped> {
+    TcpListener::bind(address).await.map_err(|source| Stopped::Bind { address, key, source })
+}
 
 /// Opens the door for operators, until `closing`.
 pub(super) fn open_admin(

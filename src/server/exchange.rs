@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::metrics::Metrics;
 use super::reply::TRANSACTION_ID;
 use crate::gateway::{Caller, Polled, looking_on};
+use crate::trace::Span;
 
 /// What is known of a request before it is answered. When it goes, the answer has been sent or nobody waits for it any more.
 pub(super) struct Exchange {
@@ -19,6 +20,10 @@ pub(super) struct Exchange {
     started: Instant,
     line: Option<Line>,
     answer: Option<Answer>,
+    /// From the head of the request to the last byte of the answer.
+    span: Span,
+    /// Of such an answer only the head is sent.
+    is_head: bool,
 }
 
 /// What the access log says of a request; the query is left out, because people put secrets there.
@@ -50,12 +55,30 @@ impl Exchange {
             client: client.address.to_string(),
             request_id: text(&client.request_id),
         });
-        Self { metrics: metrics.clone(), started: Instant::now(), line, answer: None }
+        let span = client.context.request(&request.method, || {
+            vec![
+                ("url.path", request.uri.path().into()),
+                ("url.scheme", "http".into()),
+                ("client.address", client.address.to_string().as_str().into()),
+                ("unanimous.request_id", text(&client.request_id).as_str().into()),
+            ]
+        });
+        let is_head = request.method == Method::HEAD;
+        Self { metrics: metrics.clone(), started: Instant::now(), line, answer: None, span, is_head }
+    }
+
+    /// The span of the request.
+    pub(super) fn span(&mut self) -> &mut Span {
+        &mut self.span
     }
 
     /// The same answer, observed to its end. `route` is empty where none matched.
     pub(super) fn ends_with(mut self, route: &str, answer: Response) -> Response {
         let transaction = answer.headers().get(TRANSACTION_ID).map(text).unwrap_or_default();
+        self.span.answered(answer.status().as_u16());
+        if !transaction.is_empty() {
+            self.span.say(|| [("unanimous.transaction.id", transaction.as_str().into())]);
+        }
         self.answer = Some(Answer {
             route: route.to_owned(),
             status: answer.status(),
@@ -96,6 +119,9 @@ impl Drop for Exchange {
         };
         let Answer { route, status, transaction, bytes, is_whole } = answer;
         self.metrics.request_took(route, took);
+        if !is_whole && !self.is_head {
+            self.span.failed("answer_broke_off");
+        }
         if let Some(Line { method, path, version, client, request_id }) = &self.line {
             tracing::info!(
                 target: "unanimous::access",

@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -16,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::admin::{Admin, router};
-use super::doors::{limits, open_admin, open_public};
+use super::doors::{bind, limits, open_admin, open_public};
 use super::files::connections_max;
 use super::in_force::InForce;
 use super::metrics::{Live, Metrics};
@@ -41,6 +40,7 @@ use crate::participant::options::TransactionOptions;
 use crate::participant::services::Services;
 use crate::participant::wire::Sender;
 use crate::recovery;
+use crate::trace::Spans;
 
 /// Everything the configuration says, as each layer wants it.
 pub struct Setup {
@@ -68,6 +68,8 @@ pub struct Setup {
     pub register: Option<Entry>,
     /// Where to read all this again; `None`: it does not change.
     pub origin: Option<Origin>,
+    /// Where spans go.
+    pub spans: Spans,
 }
 
 /// Why a node stopped, or did not start.
@@ -301,10 +303,6 @@ impl Node {
     }
 }
 
-async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, Stopped> {
-    TcpListener::bind(address).await.map_err(|source| Stopped::Bind { address, key, source })
-}
-
 async fn open_log(setup: &Setup) -> Result<(Journal, Found), Stopped> {
     let directory = &setup.node.data_dir;
     let opened = Journal::open(directory, &setup.log, Arc::new(SystemClock), env!("CARGO_PKG_VERSION")).await;
@@ -321,8 +319,8 @@ fn participants(
     let observer = Arc::new(move |attempt: &Attempt<'_>| metrics.call(attempt));
     let gateway = &setup.gateway;
     let clients = Clients::new(gateway.connect_timeout, gateway.pool_idle)?;
-    let answers = Halves::new(setup.node.body_budget);
-    Ok(HttpParticipants::new(clients, services, sender, observer, gateway.answer_max, answers))
+    let (spans, answers) = (setup.spans.clone(), Halves::new(setup.node.body_budget));
+    Ok(HttpParticipants::new(clients, services, sender, observer, spans, gateway.answer_max, answers))
 }
 
 fn coordinator(
@@ -368,6 +366,7 @@ fn public(
         kept: Halves::new(setup.node.body_budget),
         waiting: wires.waiting.clone(),
         is_leaving: Arc::default(),
+        spans: setup.spans.clone(),
     };
     (Arc::new(public), wires)
 }

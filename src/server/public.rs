@@ -33,6 +33,7 @@ use crate::gateway::{
 use crate::participant::Participants;
 use crate::participant::options::TransactionOptions;
 use crate::plan::TransactionId;
+use crate::trace::{Span, Spans};
 
 /// Where participants and clients ask what became of a transaction.
 const TRANSACTIONS: &str = "/v1/transactions/";
@@ -59,6 +60,8 @@ pub struct Public<P> {
     pub waiting: Shares,
     /// Whether the node is about to go: its clients are to find another.
     pub is_leaving: Arc<AtomicBool>,
+    /// Where spans go.
+    pub spans: Spans,
 }
 
 /// What one configuration says.
@@ -121,10 +124,10 @@ impl<P: Participants> Public<P> {
     }
 
     async fn answer_from(self: Arc<Self>, parts: Parts, body: Body, peer: SocketAddr) -> Response {
-        match self.trust.caller(&parts, peer) {
+        match self.trust.caller(&parts, peer, &self.spans) {
             Ok(client) => {
-                let exchange = Exchange::begins(&self.metrics, &parts, &client, self.access_log);
-                let (route, mut response) = self.answer_to(&client, parts, body).await;
+                let mut exchange = Exchange::begins(&self.metrics, &parts, &client, self.access_log);
+                let (route, mut response) = self.answer_to(&client, exchange.span(), parts, body).await;
                 response.headers_mut().insert(REQUEST_ID, client.request_id);
                 exchange.ends_with(&route, response)
             }
@@ -136,7 +139,13 @@ impl<P: Participants> Public<P> {
     }
 
     /// The answer, and the id of the route that gave it; empty where none did.
-    async fn answer_to(self: &Arc<Self>, client: &Caller, parts: Parts, body: Body) -> (String, Response) {
+    async fn answer_to(
+        self: &Arc<Self>,
+        client: &Caller,
+        span: &mut Span,
+        parts: Parts,
+        body: Body,
+    ) -> (String, Response) {
         let unrouted = |response: Response| (String::new(), response);
         // A gateway is no tunnel, and an answer to TRACE would show what it adds (RFC 9110, 9.3.6 and 9.3.8).
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
@@ -161,17 +170,21 @@ impl<P: Participants> Public<P> {
         }
         let routed = serving.gateway.route(&parts);
         let Some(id) = routed.id().map(str::to_owned) else { return unrouted(refusal(routed)) };
+        span.takes(&id, || serving.gateway.routes().pattern_of(&id).map(ToString::to_string));
         let Some(guard) = serving.guards.of(&id) else {
-            return (id, self.follow(&serving, routed, client, Request::from_parts(parts, body)).await);
+            let request = Request::from_parts(parts, body);
+            return (id, self.follow(&serving, routed, client, span, request).await);
         };
         let (visit, entered) = guard.enters(client, &parts);
-        let answer = match (entered, guard.body_max) {
-            (Ok(()), None) => self.follow(&serving, routed, client, Request::from_parts(parts, body)).await,
-            (Ok(()), Some(bytes_max)) => {
-                let body = Body::new(Limited::new(body, bytes_max));
-                self.follow(&serving, routed, client, Request::from_parts(parts, body)).await
+        let answer = match entered {
+            Ok(()) => {
+                let body = match guard.body_max {
+                    None => body,
+                    Some(bytes_max) => Body::new(Limited::new(body, bytes_max)),
+                };
+                self.follow(&serving, routed, client, span, Request::from_parts(parts, body)).await
             }
-            (Err(problem), _) => {
+            Err(problem) => {
                 self.metrics.kept_out(guard.route(), problem.code);
                 problem.into_response()
             }
@@ -185,6 +198,7 @@ impl<P: Participants> Public<P> {
         serving: &Serving,
         routed: Routed<'_>,
         client: &Caller,
+        span: &mut Span,
         request: Request<Body>,
     ) -> Response {
         match routed {
@@ -194,7 +208,7 @@ impl<P: Participants> Public<P> {
                 serving.gateway.merge(&matched, &parts, client).await
             }
             Routed::Transaction(matched) => {
-                let response = transact(self, serving, &matched, request, client).await;
+                let response = transact(self, serving, &matched, request, client, span).await;
                 response.unwrap_or_else(IntoResponse::into_response)
             }
             Routed::Redirect(matched) => matched.answer(&request.into_parts().0),

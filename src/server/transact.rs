@@ -23,6 +23,7 @@ use crate::participant::Participants;
 use crate::participant::Work;
 use crate::participant::options::{CallBody, TransactionOptions};
 use crate::plan::{Body as PlanBody, Plan, PlannedBranch};
+use crate::trace::Span;
 
 /// Does what the request asks at every branch or at none, and says which; a problem where nothing was begun.
 pub(super) async fn transact<P: Participants>(
@@ -31,6 +32,7 @@ pub(super) async fn transact<P: Participants>(
     matched: &Matched<'_, TransactionRoute>,
     request: Request<Body>,
     client: &Caller,
+    span: &mut Span,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let (services, key) = (matched.route.services(), key::of(&parts.headers)?);
@@ -53,7 +55,11 @@ pub(super) async fn transact<P: Participants>(
     drop(bodies);
     let reply_within = matched.route.reply_within;
     Ok(match public.coordinator.begin(begin).await? {
-        Start::New(handle) => settle(public, handle, reply_within, false).await,
+        Start::New(handle) => {
+            // The calls name it as the one that they are a part of.
+            span.becomes(handle.id.span());
+            settle(public, handle, reply_within, false).await
+        }
         Start::Open(handle) if handle.now().told.is_none() => reply::undecided(handle.id),
         Start::Open(handle) => settle(public, handle, reply_within, true).await,
         Start::Done(id, past) => Told::past(id, &past).answer(true),

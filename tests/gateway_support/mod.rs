@@ -16,6 +16,7 @@ use unanimous::clients::Forwarders;
 use unanimous::config::Config;
 use unanimous::discovery::Discovery;
 use unanimous::gateway::{Gateway, Pools, Problem, Routed, Shares, Trust, what_may_be_asked};
+use unanimous::trace::Spans;
 
 /// The clients that a node with this configuration would have.
 pub(crate) fn clients(config: &Config) -> Forwarders {
@@ -140,7 +141,8 @@ async fn answer(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let trust = Trust { proxies: Vec::new(), pseudonym: "unanimous".to_owned() };
-    let caller = trust.caller(&parts, client).expect("no test sends what this gateway sent");
+    let caller =
+        trust.caller(&parts, client, &Spans::default()).expect("no test sends what this gateway sent");
     match gateway.route(&parts) {
         Routed::Forward(matched) => {
             gateway.forward(&matched, Request::from_parts(parts, body), &caller).await

@@ -84,7 +84,7 @@ pub(crate) fn plan(key: Option<&str>) -> Arc<Plan> {
         branches: vec![accounts, ledger],
         bodies: vec![body],
         key: key.map(|key| ClientKey { key: key.to_owned(), fingerprint: [7; 32] }),
-        trace: Trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap(),
+        trace: Trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap().0,
     })
 }
 

@@ -268,6 +268,9 @@ fn limited(limits: &[String], is_apart: bool) -> Command {
 
 fn undisturbed(mut command: Command) -> Command {
     command.kill_on_drop(true).stdin(Stdio::null()).env("NO_COLOR", "1");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"OTEL_")) {
+        command.env_remove(name);
+    }
     command
 }
 

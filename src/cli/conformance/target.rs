@@ -22,6 +22,7 @@ use crate::participant::Work;
 use crate::participant::options::{CallBody, Retry, TransactionOptions};
 use crate::plan::{Plan, Trace};
 use crate::server::transact::{planned, work, work_headers};
+use crate::trace::Spans;
 
 /// How many branches each transaction has: the most that a script uses.
 const BRANCHES: usize = 2;
@@ -180,7 +181,11 @@ fn headers(args: &Args) -> Result<HeaderMap, ConformanceError> {
         let name = HeaderName::try_from(name.trim()).map_err(|_| wrong())?;
         client.append(name, HeaderValue::try_from(value.trim()).map_err(|_| wrong())?);
     }
-    let caller = Trust::new(Vec::new()).caller(&request, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let caller = Trust::new(Vec::new()).caller(
+        &request,
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        &Spans::default(),
+    );
     let caller = caller.map_err(|problem| usage(problem.detail))?;
     Ok(work_headers(&request.headers, &caller))
 }

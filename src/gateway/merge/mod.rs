@@ -77,6 +77,7 @@ struct Asking<'a> {
     /// The query of the client.
     query: Option<&'a str>,
     fields: HeaderMap,
+    client: &'a Caller,
     /// What came of each part so far.
     heard: &'a [SetOnce<Heard>],
 }
@@ -106,7 +107,8 @@ impl Gateway {
         client.add_to(&mut fields);
         let parts = &matched.route.parts;
         let heard: Vec<_> = parts.iter().map(|_| SetOnce::new()).collect();
-        let asking = Asking { gateway: self, matched, query: request.uri.query(), fields, heard: &heard };
+        let (gateway, query, heard_so_far) = (self, request.uri.query(), &heard);
+        let asking = Asking { gateway, matched, query, fields, client, heard: heard_so_far };
         join_all(parts.iter().zip(&heard).map(|(part, heard)| asking.hear(part, heard))).await;
         let heard: Vec<_> = heard.into_iter().filter_map(SetOnce::into_inner).collect();
         answer(matched, heard, &self.bodies.of_all([]))
@@ -148,7 +150,9 @@ impl Asking<'_> {
         let method = part.question.method.clone();
         let key = self.gateway.backends.key(&part.service, &headers, &self.matched.params);
         let (service, try_timeout, retry) = (&part.service, None, None);
-        let call = Call { service, method, target, headers, upload, timeout, try_timeout, retry, key };
+        let context = self.client.context.clone();
+        let call =
+            Call { service, method, target, headers, upload, timeout, try_timeout, retry, key, context };
         let answer = async {
             let (answer, _held) = self.gateway.backends.send(&call).await.map_err(Missing::Failed)?;
             *fields = fields::passed(part, answer.headers());

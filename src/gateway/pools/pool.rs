@@ -66,7 +66,7 @@ impl Pool {
         }
     }
 
-    pub(super) fn service(&self) -> &str {
+    pub(in crate::gateway) fn service(&self) -> &str {
         &self.service
     }
 

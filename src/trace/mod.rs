@@ -1,7 +1,20 @@
-//! W3C trace context (<https://www.w3.org/TR/trace-context/>): one trace a request.
+//! One trace a request: as W3C trace context (<https://www.w3.org/TR/trace-context/>), and as spans that are exported.
 //!
 //! It is taken over from the client, and every call carries it with a span of its own. That of a transaction, which is begun
 //! here where the client has none, is kept in the log, so that a call made after a crash is found beside those before it.
+//!
+//! | file | holds |
+//! |---|---|
+//! | this one | what the header and the log say of a trace |
+//! | [`span`] | one request or one call, from its beginning to its end |
+//! | `otlp` | where spans go: to a collector, by OTLP. Without the feature `otlp`, `no_otlp` stands in its place |
+
+#[cfg_attr(not(feature = "otlp"), path = "no_otlp.rs")]
+mod otlp;
+pub mod span;
+
+pub use otlp::Exporter;
+pub use span::{Context, Span, Spans};
 
 use std::fmt;
 
@@ -21,10 +34,10 @@ impl Trace {
         Self { id: random.max(1), flags: 1 }
     }
 
-    /// The trace of a client's `traceparent` header; `None` where that is not well formed, in
-    /// which case the standard says to begin a new one.
+    /// The trace of a client's `traceparent` header, and the client's own span in it; `None` where that is not well formed,
+    /// in which case the standard says to begin a new one.
     #[must_use]
-    pub fn parse(header: &str) -> Option<Self> {
+    pub fn parse(header: &str) -> Option<(Self, u64)> {
         let known = header.is_ascii() && header.bytes().all(|byte| !byte.is_ascii_uppercase());
         let mut parts = header.split('-');
         let (version, id, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -34,8 +47,14 @@ impl Trace {
             return None;
         }
         let (id, span, flags) = (hex(id, 32)?, hex(span, 16)?, hex(flags, 2)?);
-        let flags = u8::try_from(flags & 1).ok()?;
-        (id != 0 && span != 0).then_some(Self { id, flags })
+        let (span, flags) = (u64::try_from(span).ok()?, u8::try_from(flags & 1).ok()?);
+        (id != 0 && span != 0).then_some((Self { id, flags }, span))
+    }
+
+    /// Whether its spans are to be kept.
+    #[must_use]
+    pub fn is_sampled(self) -> bool {
+        self.flags & 1 == 1
     }
 
     /// The `traceparent` of one call, whose span is `span`.
@@ -58,7 +77,8 @@ mod tests {
 
     #[test]
     fn a_call_keeps_the_trace_of_the_client_and_has_a_span_of_its_own() {
-        let trace = Trace::parse(CLIENT).unwrap();
+        let (trace, span) = Trace::parse(CLIENT).unwrap();
+        assert_eq!((span, trace.is_sampled()), (0x00f0_67aa_0ba9_02b7, true));
         assert_eq!(
             trace.parent(0xabc).to_string(),
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000abc-01"
