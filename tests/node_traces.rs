@@ -317,7 +317,7 @@ async fn a_client_that_goes_away_and_an_answer_that_breaks_off_are_errors() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_down_or_hangs_costs_no_request_and_is_said_once() {
     for is_down in [true, false] {
-        let mut shop = shop(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "100")]).await;
+        let mut shop = shop(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "100"), ("OTEL_BSP_MAX_QUEUE_SIZE", "8")]).await;
         shop.collector.always("/v1/traces", Answer::hang());
         if is_down {
             shop.collector.stop().await;
@@ -328,11 +328,12 @@ async fn a_collector_that_is_down_or_hangs_costs_no_request_and_is_said_once() {
             let asked = Instant::now();
             shop.get("/accounts/1", &[]).await.expect(200);
             slowest = slowest.max(asked.elapsed());
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let says = || shop.node.stderr().matches("the collector takes no spans").count();
         kit::until("it is said", async || says() == 1).await;
         assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+        let dropped = || shop.node.stderr().matches("dropped a Span due to queue full").count();
+        assert!(is_down || dropped() == 1, "what does not fit is said once: {}", shop.node.stderr());
         shop.collector.always("/v1/traces", Answer::status(200));
         if is_down {
             shop.collector.start_again().await;
