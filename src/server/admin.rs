@@ -37,15 +37,28 @@ const FINISHED_MAX: usize = 1_000;
 /// comes when the log has been read.
 pub struct Admin<P> {
     /// The transactions, once the log has been read.
-    pub coordinator: OnceLock<Coordinator<P>>,
+    pub(super) coordinator: OnceLock<Coordinator<P>>,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    metrics: Arc<Metrics>,
     /// Why the node should get no traffic; empty when it should.
-    pub unready: Unready,
+    unready: Unready,
     /// Where to say that the configuration is to be read again.
-    pub reload: mpsc::Sender<Ask>,
+    reload: mpsc::Sender<Ask>,
     /// Where the services are looked for.
-    pub(super) in_force: Arc<InForce>,
+    in_force: Arc<InForce>,
+}
+
+impl<P> Admin<P> {
+    /// A door behind which nobody knows of transactions yet.
+    #[must_use]
+    pub fn new(
+        metrics: Arc<Metrics>,
+        unready: Unready,
+        in_force: Arc<InForce>,
+        reload: mpsc::Sender<Ask>,
+    ) -> Self {
+        Self { coordinator: OnceLock::new(), metrics, unready, in_force, reload }
+    }
 }
 
 /// Why a node is not ready; `None` when it is.

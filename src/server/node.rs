@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -122,7 +122,8 @@ struct Node {
     journal: Journal,
     coordinator: Coordinator<HttpParticipants>,
     drain: Duration,
-    is_leaving: Arc<AtomicBool>,
+    /// Told to those who answer clients, when the node is about to go.
+    leaving: Arc<AtomicBool>,
     readiness: watch::Sender<Option<&'static str>>,
     /// Cancelled when the public listener is to close.
     closing: CancellationToken,
@@ -189,13 +190,7 @@ impl Node {
         let triggers = setup.origin.take().map(|origin| Triggers::new(origin, asks));
         // Before the log is read, which may take a while: by then it may be known where the services are.
         let in_force = Arc::new(InForce::new(setup.sources.clone(), &metrics));
-        let door = Arc::new(Admin {
-            coordinator: OnceLock::new(),
-            metrics: metrics.clone(),
-            unready,
-            in_force: in_force.clone(),
-            reload,
-        });
+        let door = Arc::new(Admin::new(metrics.clone(), unready, in_force.clone(), reload));
         let limits = limits(&setup.node);
         // Until the log is read, a probe can already be answered and the operator can see why it waits.
         open_admin(router(door.clone(), admin_address), admin, limits, admin_closing.clone(), &tasks);
@@ -229,7 +224,8 @@ impl Node {
         };
         readiness.send_replace(disk.is_nearly_full.then_some(NEARLY_FULL));
         tracing::info!(address = %listen, admin = %admin_address, epoch = journal.epoch(), "ready");
-        let serving = open_public(public.clone(), metrics, listener, limits, closing.clone(), &tasks);
+        let leaving = public.leaving.clone();
+        let serving = open_public(public, metrics, listener, limits, closing.clone(), &tasks);
         in_force.register(setup.register, &advertised, admin_address);
         let admin = admin_closing.drop_guard();
         Ok(Self {
@@ -237,7 +233,7 @@ impl Node {
             coordinator,
             drain,
             readiness,
-            is_leaving: public.is_leaving.clone(),
+            leaving,
             closing,
             serving,
             reload,
@@ -272,7 +268,7 @@ impl Node {
     async fn stop(&self) {
         tracing::info!("draining: still accepting for {:?}", self.drain);
         self.readiness.send_replace(Some("draining"));
-        self.is_leaving.store(true, Ordering::Relaxed);
+        self.leaving.store(true, Ordering::Relaxed);
         // What is plain goes on being forwarded; a new transaction is refused, and nothing of it begun.
         self.coordinator.drain();
         tokio::join!(sleep(self.drain), self.in_force.drain());
@@ -365,7 +361,7 @@ fn public(
         body_timeout: setup.gateway.body_timeout,
         kept: Halves::new(setup.node.body_budget),
         waiting: wires.waiting.clone(),
-        is_leaving: Arc::default(),
+        leaving: Arc::default(),
         spans: setup.spans.clone(),
     };
     (Arc::new(public), wires)

@@ -59,7 +59,7 @@ pub struct Public<P> {
     /// How many clients may wait for each service.
     pub waiting: Shares,
     /// Whether the node is about to go: its clients are to find another.
-    pub is_leaving: Arc<AtomicBool>,
+    pub leaving: Arc<AtomicBool>,
     /// Where spans go.
     pub spans: Spans,
 }
@@ -117,7 +117,7 @@ impl<P: Participants> Public<P> {
         let mut response = self.clone().answer_from(parts, body, peer).await;
         // In HTTP/2 the connection itself says that it ends.
         let is_kept = version <= Version::HTTP_11 && response.status() != StatusCode::SWITCHING_PROTOCOLS;
-        if is_kept && self.is_leaving.load(Ordering::Relaxed) {
+        if is_kept && self.leaving.load(Ordering::Relaxed) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
