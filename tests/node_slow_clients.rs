@@ -364,8 +364,9 @@ async fn a_body_that_drips_while_its_answer_is_being_sent_costs_the_connection()
     node.start().await;
     tasks.spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\nok").await.unwrap();
         let mut taken = Vec::new();
+        stream.read_buf(&mut taken).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\nok").await.unwrap();
         while stream.read_buf(&mut taken).await.is_ok_and(|count| count > 0) {}
     });
     let mut client = connect(&node).await;
