@@ -50,8 +50,7 @@ pub struct Admin<P> {
 
 impl<P> Admin<P> {
     /// A door behind which nobody knows of transactions yet.
-    #[must_use]
-    pub fn new(
+    pub(super) fn new(
         metrics: Arc<Metrics>,
         unready: Unready,
         in_force: Arc<InForce>,
