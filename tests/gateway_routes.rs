@@ -205,7 +205,7 @@ fn head_falls_back_to_get_unless_a_route_names_it() {
 #[test]
 fn head_never_begins_a_transaction() {
     let table = table(&[("t", "path = \"/a\", methods = [\"GET\", \"POST\"]")]);
-    assert_eq!(asked(&table, "HEAD /a"), "405 [GET, POST]");
+    assert_eq!(asked(&table, "HEAD /a"), "405 [GET, POST, OPTIONS]");
     assert_eq!(asked(&table, "POST /a"), "t");
 }
 
@@ -214,8 +214,8 @@ fn methods_left_out_depend_on_what_the_route_does() {
     let table =
         table(&[("forward", "path = \"/f\""), ("merge", "path = \"/m\""), ("transaction", "path = \"/t\"")]);
     assert_eq!(asked(&table, "PROPFIND /f"), "forward");
-    assert_eq!(asked(&table, "POST /m"), "405 [GET, HEAD]");
-    assert_eq!(asked(&table, "GET /t"), "405 [POST, PUT, PATCH, DELETE]");
+    assert_eq!(asked(&table, "POST /m"), "405 [GET, HEAD, OPTIONS]");
+    assert_eq!(asked(&table, "GET /t"), "405 [POST, PUT, PATCH, DELETE, OPTIONS]");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn the_methods_that_are_allowed_are_those_of_all_routes_that_fit() {
         ("put", "path = \"/{x}/b\", methods = [\"PUT\"]"),
         ("other", "path = \"/c\", methods = [\"POST\"]"),
     ]);
-    assert_eq!(asked(&table, "DELETE /a/b"), "405 [GET, HEAD, PUT]");
+    assert_eq!(asked(&table, "DELETE /a/b"), "405 [GET, HEAD, PUT, OPTIONS]");
     assert_eq!(asked(&table, "PUT /a/b"), "put");
     assert_eq!(asked(&table, "DELETE /d"), "404");
 }

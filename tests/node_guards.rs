@@ -151,6 +151,21 @@ async fn a_web_page_of_a_listed_origin_may_ask_and_the_browser_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_a_strange_origin_is_told_nothing_at_all() {
+    let stub = Stub::start().await;
+    let cors = "cors = { origins = [\"https://shop.example.com\"], headers = [\"x-key\"], expose = [\"x-id\"], credentials = true }";
+    let node = node(&stub, cors).await;
+    let strange = [("origin", "https://evil.example"), ("access-control-request-method", "GET")];
+    for method in [Method::GET, Method::OPTIONS] {
+        let told = node.send(method, &node.url("/r/x"), &strange, None).await.expect(200);
+        let fields: Vec<_> =
+            told.headers.keys().filter(|name| name.as_str().starts_with("access-control-")).collect();
+        assert!(fields.is_empty(), "{fields:?}");
+        assert!(told.header("vary").contains("origin"), "{told:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_compressed_for_who_takes_it_and_a_stream_of_events_never() {
     let stub = Stub::start().await;
     let text = "0123456789".repeat(1_000);

@@ -72,7 +72,7 @@ async fn a_request_that_cannot_be_meant_is_refused_and_begins_nothing() {
         (Some("no_route"), "application/problem+json")
     );
     let method = node.get("/transfers").await.expect(405);
-    assert_eq!((method.header("allow"), method.json()["status"].as_u64()), ("POST", Some(405)));
+    assert_eq!((method.header("allow"), method.json()["status"].as_u64()), ("POST, OPTIONS", Some(405)));
     let status =
         node.post("/v1/transactions/4b6f9a52-0f2e-4d3c-9a55-0242ac120002", &json!({})).await.expect(405);
     assert_eq!(status.header("allow"), "GET, HEAD");

@@ -152,7 +152,14 @@ fn a_request_that_no_route_takes_is_told_its_answer_and_ends_with_1() {
         said("GET /b"),
         "GET /b takes no route: 404 no_route, no route of this gateway matches the request."
     );
-    assert_eq!(said("GET /a"), "GET /a takes no route: 405 method_not_allowed, this path takes PUT.");
+    assert_eq!(
+        said("GET /a"),
+        "GET /a takes no route: 405 method_not_allowed, this path takes PUT, OPTIONS."
+    );
+    assert_eq!(
+        said("TRACE /a"),
+        "TRACE /a takes no route: 501 not_implemented, this gateway does not do TRACE."
+    );
     assert_eq!(
         said("OPTIONS /a"),
         "OPTIONS /a takes no route: the gateway answers 204, Allow: PUT, OPTIONS."
@@ -160,11 +167,40 @@ fn a_request_that_no_route_takes_is_told_its_answer_and_ends_with_1() {
     assert_eq!(said("OPTIONS *"), "OPTIONS * takes no route: the gateway answers 204, Allow: PUT, OPTIONS.");
     assert!(said("PUT /a/%2e%2e").contains("400 bad_path, the path has a dot segment"));
     assert!(said("PUT http://h/a Host:i").contains("400 bad_host, the request has more than one Host field"));
-    for request in ["GET /v1/transactions/x", "GET /v1/%74ransactions/x", "TRACE /a"] {
+    for request in ["GET /v1/transactions/x", "GET /v1/%74ransactions/x"] {
         assert!(said(request).ends_with("is answered by the node itself, before any route."), "{request}");
     }
     let (code, _) = explain(config.path(), "PUT /a", Format::Table).expect("a request");
     assert_eq!(code, ExitCode::SUCCESS);
+}
+
+#[test]
+fn a_preflight_is_answered_by_the_gateway_where_the_route_of_what_it_asks_about_has_cors() {
+    let config = file(
+        "[services.s]\nendpoints = [\"http://h\"]\n\
+         [[routes]]\nid = \"a\"\nmatch = { path = \"/{*rest}\" }\nforward = { service = \"s\" }\n\
+         [[routes]]\nid = \"put\"\nmatch = { path = \"/a\", methods = [\"PUT\"] }\nforward = { service = \"s\" }\n\
+         cors = { origins = [\"https://x.example\"], methods = [\"PUT\"] }\n",
+    );
+    let asks =
+        |words: &str| format!("OPTIONS /a Origin:https://x.example Access-Control-Request-Method:{words}");
+    let (code, printed) = explain(config.path(), &asks("PUT"), Format::Table).expect("a request");
+    assert_eq!(code, ExitCode::SUCCESS);
+    assert!(
+        printed.starts_with(
+            "OPTIONS /a is a preflight for PUT, which takes the route `put`: the gateway itself answers it, by `cors`.\n"
+        ) && !printed.contains("asks"),
+        "{printed}"
+    );
+    let (first, lost) = told(config.path(), &asks("PUT"));
+    assert_eq!((&first["does"], &first["status"]), (&"preflight".into(), &200.into()));
+    assert_eq!(first["calls"].to_string(), "[]");
+    assert_eq!(lost, ["a: `put` is more specific by its path"]);
+    // Without `cors` it is a request like any other.
+    let (first, _) = told(config.path(), &asks("DELETE"));
+    assert_eq!((&first["route"], &first["calls"][0]["method"]), (&"a".into(), &"OPTIONS".into()));
+    let (first, _) = told(config.path(), "OPTIONS /a Origin:https://x.example");
+    assert_eq!((&first["route"], &first["does"]), (&"a".into(), &"forward".into()));
 }
 
 #[test]

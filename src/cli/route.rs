@@ -12,7 +12,8 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use serde_json::{Map, Value, json};
 
 use super::check::Format;
-use crate::config::{self, ConfigError};
+use crate::config::{self, Config, ConfigError};
+use crate::gateway::guard::preflight_of;
 use crate::gateway::{Call, CleanPath, Explained, Lost, Problem, Routed};
 
 /// Look into the routes of a configuration.
@@ -56,7 +57,7 @@ pub enum RouteError {
 }
 
 /// What becomes of the request, and what there is to say about it.
-struct Verdict {
+struct Verdict<'a> {
     /// The whole, as a sentence.
     says: String,
     route: Option<String>,
@@ -65,6 +66,7 @@ struct Verdict {
     code: Option<&'static str>,
     location: Option<String>,
     allow: Vec<String>,
+    calls: Vec<Call<'a>>,
 }
 
 /// Explains what becomes of a request, to `out`.
@@ -72,10 +74,14 @@ pub fn run(command: &Command, out: &mut dyn Write) -> Result<ExitCode, RouteErro
     let Command::Explain(args) = command;
     let request = request(args)?;
     let config = config::load(&args.config, config::process_env())?;
-    let explained = config.routes.explain(&request);
-    let verdict = verdict(&request, &explained);
+    let preflight = preflight(&request, &config);
+    let explained = config.routes.explain(preflight.as_ref().unwrap_or(&request));
+    let verdict = match &preflight {
+        Some(asked) => preflighted(&request, asked, &explained),
+        None => verdict(&request, &explained),
+    };
     match args.format {
-        Format::Table => write!(out, "{}", text(&verdict, &request, &explained))?,
+        Format::Table => write!(out, "{}", text(&verdict, &explained))?,
         Format::Json => {
             writeln!(out, "{}", verdict.to_json(&request, &explained))?;
             for lost in &explained.lost {
@@ -124,19 +130,38 @@ fn request(args: &Args) -> Result<Parts, RouteError> {
     Ok(parts)
 }
 
-fn verdict(request: &Parts, explained: &Explained<'_>) -> Verdict {
-    let asks = subject(request, explained);
-    let is_never_passed_on = matches!(request.method, Method::CONNECT | Method::TRACE);
-    let is_of_the_node =
-        explained.path.as_ref().is_some_and(|path| path.as_str().starts_with(config::OF_THE_NODE));
-    if is_never_passed_on || is_of_the_node {
-        let says = format!("{asks} is answered by the node itself, before any route.");
-        let status = is_never_passed_on.then_some(501);
-        return Verdict { says, status, ..Verdict::nothing("node") };
+/// The request that a browser asks about, where `request` is a preflight that the gateway itself answers.
+fn preflight(request: &Parts, config: &Config) -> Option<Parts> {
+    let mut asked = request.clone();
+    asked.method = preflight_of(request)?;
+    let guards = config.guards.get(config.routes.route(&asked).id()?);
+    let has_cors = guards.is_some_and(|guards| guards.cors.is_some());
+    (has_cors && !is_of_the_node(request)).then_some(asked)
+}
+
+fn preflighted<'a>(request: &Parts, asked: &Parts, explained: &Explained<'a>) -> Verdict<'a> {
+    let (subject, method) = (subject(request, explained), &asked.method);
+    let route = explained.routed.id().unwrap_or_default();
+    Verdict {
+        says: format!(
+            "{subject} is a preflight for {method}, which takes the route `{route}`: the gateway itself answers it, by `cors`."
+        ),
+        route: Some(route.to_owned()),
+        status: Some(200),
+        ..Verdict::nothing("preflight")
     }
+}
+
+fn is_of_the_node(request: &Parts) -> bool {
+    CleanPath::parse(request.uri.path()).is_ok_and(|path| path.as_str().starts_with(config::OF_THE_NODE))
+}
+
+fn verdict<'a>(request: &Parts, explained: &Explained<'a>) -> Verdict<'a> {
+    let asks = subject(request, explained);
     let takes = |does| Verdict {
         says: format!("{asks} takes the route `{}`: {does}.", explained.routed.id().unwrap_or_default()),
         route: explained.routed.id().map(str::to_owned),
+        calls: explained.routed.calls(request),
         ..Verdict::nothing(does)
     };
     let refused = |problem: &Problem| Verdict {
@@ -150,6 +175,13 @@ fn verdict(request: &Parts, explained: &Explained<'_>) -> Verdict {
         code: Some(problem.code),
         ..Verdict::nothing("refuse")
     };
+    if matches!(request.method, Method::CONNECT | Method::TRACE) {
+        return refused(&Problem::not_implemented(&request.method));
+    }
+    if is_of_the_node(request) {
+        let says = format!("{asks} is answered by the node itself, before any route.");
+        return Verdict { says, ..Verdict::nothing("node") };
+    }
     match &explained.routed {
         Routed::Forward(_) => takes("forward"),
         Routed::Merge(_) => takes("merge"),
@@ -197,10 +229,10 @@ fn names(methods: &[Method]) -> Vec<String> {
     methods.iter().map(ToString::to_string).collect()
 }
 
-impl Verdict {
+impl Verdict<'_> {
     fn nothing(does: &'static str) -> Self {
-        let (says, allow) = (String::new(), Vec::new());
-        Self { says, route: None, does, status: None, code: None, location: None, allow }
+        let (says, allow, calls) = (String::new(), Vec::new(), Vec::new());
+        Self { says, route: None, does, status: None, code: None, location: None, allow, calls }
     }
 
     fn to_json(&self, request: &Parts, explained: &Explained<'_>) -> Value {
@@ -220,7 +252,7 @@ impl Verdict {
                 .collect::<Map<_, _>>()
                 .into(),
         );
-        add("calls", explained.routed.calls(request).iter().map(call_json).collect());
+        add("calls", self.calls.iter().map(call_json).collect());
         let optional = [
             ("status", json!(self.status)),
             ("code", json!(self.code)),
@@ -244,12 +276,11 @@ fn call_json(call: &Call<'_>) -> Value {
     }
 }
 
-fn text(verdict: &Verdict, request: &Parts, explained: &Explained<'_>) -> String {
+fn text(verdict: &Verdict<'_>, explained: &Explained<'_>) -> String {
     let mut text = format!("{}\n", verdict.says);
     let bound: Vec<_> =
         explained.params().map(|(name, text)| ["bound".to_owned(), format!("{name} = {text}")]).collect();
-    let calls = explained.routed.calls(request);
-    let calls = calls.iter().map(|call| ["asks".to_owned(), call_text(call)]);
+    let calls = verdict.calls.iter().map(|call| ["asks".to_owned(), call_text(call)]);
     let location = verdict.location.iter().map(|to| ["leads to".to_owned(), to.clone()]);
     let rows: Vec<_> = bound.into_iter().chain(calls).chain(location).collect();
     if !rows.is_empty() {

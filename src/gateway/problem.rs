@@ -66,6 +66,14 @@ impl Problem {
         problem.with_header(ALLOW, &list)
     }
 
+    /// 501 `not_implemented`: a gateway is no tunnel, and an answer to TRACE would show what it adds (RFC 9110, 9.3.6 and
+    /// 9.3.8).
+    #[must_use]
+    pub fn not_implemented(method: &Method) -> Self {
+        let detail = format!("this gateway does not do {method}");
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail)
+    }
+
     /// 503 `overloaded`, with a `Retry-After` of 1 to 3 s: nothing was begun.
     #[must_use]
     pub fn overloaded(detail: impl Into<String>) -> Self {

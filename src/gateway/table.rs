@@ -131,13 +131,16 @@ impl RouteTable {
             };
             fitting = entries().filter(is_here).collect();
         }
-        match self.methods(fitting.into_iter()) {
-            methods if methods.is_empty() => Routed::NotFound,
-            mut methods if asked.method == Method::OPTIONS => {
-                add(&mut methods, Method::OPTIONS);
-                Routed::Options(methods)
-            }
-            methods => Routed::MethodNotAllowed(methods),
+        let mut methods = self.methods(fitting.into_iter());
+        if methods.is_empty() {
+            return Routed::NotFound;
+        }
+        // It always has an answer, if only this list.
+        add(&mut methods, Method::OPTIONS);
+        if asked.method == Method::OPTIONS {
+            Routed::Options(methods)
+        } else {
+            Routed::MethodNotAllowed(methods)
         }
     }
 

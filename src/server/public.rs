@@ -147,11 +147,8 @@ impl<P: Participants> Public<P> {
         body: Body,
     ) -> (String, Response) {
         let unrouted = |response: Response| (String::new(), response);
-        // A gateway is no tunnel, and an answer to TRACE would show what it adds (RFC 9110, 9.3.6 and 9.3.8).
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-            let detail = format!("this gateway does not do {}", parts.method);
-            let problem = Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", detail);
-            return unrouted(problem.into_response());
+            return unrouted(Problem::not_implemented(&parts.method).into_response());
         }
         // RFC 9112, 3.2: what a request without it is meant for, two parties can read in two ways.
         if parts.version == Version::HTTP_11 && !parts.headers.contains_key(HOST) {

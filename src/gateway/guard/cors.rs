@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders};
@@ -64,20 +66,26 @@ impl Layer {
     /// The same answer with what a browser has to know; to a preflight, the answer.
     pub(super) async fn apply(&self, method: Method, headers: HeaderMap, mut answer: Response) -> Response {
         // The gateway answers for it, and two words would be none.
-        let theirs: Vec<HeaderName> = answer.headers().keys().filter(|name| is_cors(name)).cloned().collect();
-        for name in theirs {
-            answer.headers_mut().remove(name);
-        }
+        remove(answer.headers_mut());
         let mut answer = Some(answer);
         let inner =
             service_fn(move |_: Request<Body>| ready(Ok::<_, Infallible>(answer.take().unwrap_or_default())));
         let mut asked = Request::new(Body::empty());
         (*asked.method_mut(), *asked.headers_mut()) = (method, headers);
-        let Ok(answer) = self.0.layer(inner).oneshot(asked).await;
+        let Ok(mut answer) = self.0.layer(inner).oneshot(asked).await;
+        // Who may not read it need not know who may do what.
+        if !answer.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+            remove(answer.headers_mut());
+        }
         answer
     }
 }
 
-fn is_cors(name: &HeaderName) -> bool {
-    name.as_str().starts_with("access-control-")
+/// Takes out all that is said of web pages.
+fn remove(headers: &mut HeaderMap) {
+    let is_cors = |name: &&HeaderName| name.as_str().starts_with("access-control-");
+    let names: Vec<HeaderName> = headers.keys().filter(is_cors).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
 }
