@@ -217,6 +217,10 @@ fn guarded(guards: &str) -> String {
 fn a_guard_that_could_not_work_is_refused_with_what_to_write() {
     for (guards, said) in [
         ("allow = [\"10.0.0\"]", "14:10: `10.0.0` is no range of addresses; write one like \"10.0.0.0/8\""),
+        (
+            "allow = []",
+            "14:9: nobody is listed, and nobody could come; list addresses, or leave `allow` out to let everybody in",
+        ),
         ("rate_limits = []", "14:15: here are 0 limits; list 1 to 4"),
         (
             "rate_limits = [{ requests = 0, per = \"1s\" }]",
@@ -234,6 +238,15 @@ fn a_guard_that_could_not_work_is_refused_with_what_to_write() {
         ),
         ("body_max = 0", "14:12: 0 is out of bounds"),
         ("cors = { origins = [] }", "14:20: no origin is listed"),
+        (
+            "cors = { origins = [\"*\"], methods = [] }",
+            "14:37: no method is listed; list some, or leave `methods` out for GET, HEAD and POST",
+        ),
+        (
+            "cors = { origins = [\"https://*.a.example\"] }",
+            "14:21: no browser sends an origin with a `*`, so `https://*.a.example` could never match; list each origin, or \
+             \"*\" alone for all",
+        ),
         ("cors = { origins = [\"*\", \"https://a.example\"] }", "14:20: \"*\" is all origins"),
         (
             "cors = { origins = [\"https://a.example/\"] }",

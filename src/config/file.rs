@@ -168,8 +168,7 @@ pub(super) struct RouteFile {
     pub(super) transaction: Option<TransactionRouteFile>,
     pub(super) redirect: Option<RedirectFile>,
     pub(super) respond: Option<RespondFile>,
-    #[serde(default)]
-    pub(super) allow: Vec<Text>,
+    pub(super) allow: Option<Spanned<Vec<Text>>>,
     #[serde(default)]
     pub(super) deny: Vec<Text>,
     pub(super) rate_limits: Option<Spanned<Vec<RateFile>>>,
@@ -203,8 +202,7 @@ pub(super) enum ByFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct CorsFile {
     pub(super) origins: Spanned<Vec<Text>>,
-    #[serde(default)]
-    pub(super) methods: Vec<Text>,
+    pub(super) methods: Option<Spanned<Vec<Text>>>,
     #[serde(default)]
     pub(super) headers: Vec<Text>,
     #[serde(default)]

@@ -30,9 +30,14 @@ pub(super) fn guards(files: &[RouteFile], findings: &mut Findings<'_>) -> BTreeM
 }
 
 fn guards_of(file: &RouteFile, findings: &mut Findings<'_>) -> Guards {
+    if let Some(allow) = file.allow.as_ref().filter(|allow| allow.get_ref().is_empty()) {
+        let message = "nobody is listed, and nobody could come; list addresses, or leave `allow` out to let everybody in";
+        findings.add(&allow.span(), message);
+    }
     let mut ranges =
         |list: &[Text]| -> Vec<IpNet> { list.iter().filter_map(|text| network(text, findings)).collect() };
-    let addresses = Addresses { allow: ranges(&file.allow), deny: ranges(&file.deny) };
+    let allow = file.allow.as_ref().map(|allow| ranges(allow.get_ref()));
+    let addresses = Addresses { allow: allow.unwrap_or_default(), deny: ranges(&file.deny) };
     Guards {
         addresses,
         rates: rates(file, findings),
@@ -81,20 +86,29 @@ fn cors(file: &CorsFile, findings: &mut Findings<'_>) -> Result<Cors, Noted> {
                        leave `credentials` out";
         return findings.refuse(&at, message);
     }
-    let methods: Vec<_> = file.methods.iter().map(|text| method(text, findings)).collect();
+    let methods = cors_methods(file, findings);
     let mut fields = |list: &[Text]| -> Result<Vec<HeaderName>, Noted> {
         list.iter().map(|text| field(text, findings)).collect::<Vec<_>>().into_iter().collect()
     };
     let (headers, expose) = (fields(&file.headers), fields(&file.expose));
-    let methods: Vec<Method> = methods.into_iter().collect::<Result<_, _>>()?;
     Ok(Cors {
         origins,
-        methods: if methods.is_empty() { vec![Method::GET, Method::HEAD, Method::POST] } else { methods },
+        methods: methods?,
         headers: headers?,
         expose: expose?,
         credentials,
         max_age: findings.time(file.max_age.as_ref(), MAX_AGE, Duration::ZERO..=Duration::from_hours(24)),
     })
+}
+
+fn cors_methods(file: &CorsFile, findings: &mut Findings<'_>) -> Result<Vec<Method>, Noted> {
+    let Some(given) = &file.methods else { return Ok(vec![Method::GET, Method::HEAD, Method::POST]) };
+    if given.get_ref().is_empty() {
+        let message = "no method is listed; list some, or leave `methods` out for GET, HEAD and POST";
+        return findings.refuse(&given.span(), message);
+    }
+    let methods: Vec<_> = given.get_ref().iter().map(|text| method(text, findings)).collect();
+    methods.into_iter().collect()
 }
 
 fn origins(file: &CorsFile, findings: &mut Findings<'_>) -> Result<Origins, Noted> {
@@ -116,6 +130,12 @@ fn origins(file: &CorsFile, findings: &mut Findings<'_>) -> Result<Origins, Note
 /// Scheme, host and port, as a browser writes them: anything else would never be equal to what it sends.
 fn origin(text: &Text, findings: &mut Findings<'_>) -> Result<HeaderValue, Noted> {
     let given = text.get_ref();
+    if given.contains('*') {
+        let message = format!(
+            "no browser sends an origin with a `*`, so `{given}` could never match; list each origin, or \"*\" alone for all"
+        );
+        return findings.refuse(&text.span(), message);
+    }
     let written = Url::parse(given).ok().map(|url| url.origin().ascii_serialization());
     if written.as_deref() == Some(given.as_str())
         && let Ok(value) = HeaderValue::from_str(given)
