@@ -86,6 +86,24 @@ async fn a_proxy_speaks_for_its_client_only_where_it_is_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_scheme_and_no_port_is_passed_on_from_nobody() {
+    let stub = Stub::start().await;
+    let node = node("trusted_proxies = [\"127.0.0.0/8\"]", &stub).await;
+    let own = node.listen().rsplit_once(':').unwrap().1;
+    for (proto, port, passed) in [
+        ("https", "8443", ("https", "8443")),
+        ("javascript", "99999", ("http", own)),
+        ("https, http", "+443", ("http", own)),
+        ("", "0", ("http", own)),
+    ] {
+        let said = [("x-forwarded-proto", proto), ("x-forwarded-port", port)];
+        node.send(Method::GET, &node.url("/x"), &said, None).await.expect(200);
+        let call = stub.calls_to("/x").pop().unwrap();
+        assert_eq!((call.header("x-forwarded-proto"), call.header("x-forwarded-port")), passed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn neither_connect_nor_trace_is_done() {
     let stub = Stub::start().await;
     let node = node("", &stub).await;

@@ -166,6 +166,34 @@ async fn a_page_of_a_strange_origin_is_told_nothing_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_speaks_only_forwarded_names_its_client() {
+    let stub = Stub::start().await;
+    let node = node(&stub, "deny = [\"6.6.6.6\", \"2001:db8::6\"]").await;
+    let ask = async |headers: &[(&str, &str)]| node.send(Method::GET, &node.url("/r/x"), headers, None).await;
+    for denied in [
+        "for=6.6.6.6",
+        "For=\"6.6.6.6:81\";proto=https",
+        "for=1.1.1.1, for=\"[2001:db8::6]:81\", for=127.0.0.1",
+        // Whatever the client wrote before, or into the name of the host that it asked for.
+        "for=\"1.1.1.1, for=6.6.6.6;host=\"a,for=1.1.1.1\"",
+        "proto=http;host=\"a\\\",for=1.1.1.1;b=\\\"\";for=6.6.6.6",
+    ] {
+        assert_eq!(ask(&[("forwarded", denied)]).await.status, 403, "{denied}");
+    }
+    ask(&[("forwarded", "for=6.6.6.6, for=1.1.1.1")]).await.expect(200);
+    let call = stub.calls_to("/r/x").pop().unwrap();
+    assert_eq!(call.header("x-real-ip"), "1.1.1.1");
+    assert_eq!(call.header("x-forwarded-for"), "6.6.6.6, 1.1.1.1, 127.0.0.1");
+    for unknown in ["for=unknown", "for=_hidden", "proto=https"] {
+        ask(&[("forwarded", unknown)]).await.expect(200);
+        assert_eq!(stub.calls_to("/r/x").pop().unwrap().header("x-real-ip"), "127.0.0.1", "{unknown}");
+    }
+    // Where both are there, `X-Forwarded-For` counts.
+    ask(&[("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "1.1.1.1")]).await.expect(200);
+    ask(&[("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "6.6.6.6")]).await.expect(403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_compressed_for_who_takes_it_and_a_stream_of_events_never() {
     let stub = Stub::start().await;
     let text = "0123456789".repeat(1_000);

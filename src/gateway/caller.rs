@@ -1,15 +1,18 @@
 //! For whom a call is made: who asks, through whom, and under which name it is found again in logs.
 //!
 //! Everybody can write `X-Forwarded-For`. What it and its kind say counts only where the connection comes from a proxy that the
-//! configuration trusts; otherwise all of it is removed, and what is passed on is what the socket says.
+//! configuration trusts; otherwise all of it is removed, and what is passed on is what the socket says. Through whom a request came is
+//! read from `X-Forwarded-For`, and from `Forwarded` where that is not there.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 
 use http::header::{HOST, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use ipnet::IpNet;
 
+use super::forwarded::{element, hops};
 use super::problem::Problem;
 use crate::trace::{Context, Spans, Trace};
 
@@ -183,15 +186,21 @@ impl<'a> Said<'a> {
             let lines: Vec<_> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
             (!lines.is_empty()).then(|| lines.join(", "))
         };
+        let forwarded = all(&FORWARDED);
         Self {
-            hops: all(&FORWARDED_FOR),
-            forwarded: all(&FORWARDED),
-            proto: headers.get(FORWARDED_PROTO),
+            hops: all(&FORWARDED_FOR).or_else(|| forwarded.as_deref().map(hops)),
+            forwarded,
+            proto: headers.get(FORWARDED_PROTO).filter(|proto| *proto == "http" || *proto == "https"),
             host: headers.get(FORWARDED_HOST),
-            port: headers.get(FORWARDED_PORT),
+            port: headers.get(FORWARDED_PORT).filter(|port| is_port(port)),
             prefix: headers.get(FORWARDED_PREFIX),
         }
     }
+}
+
+fn is_port(text: &HeaderValue) -> bool {
+    let digits = text.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.is_some_and(|digits| digits.parse::<NonZeroU16>().is_ok())
 }
 
 /// An entry of `X-Forwarded-For`: an address, by some proxies with a port.
@@ -200,21 +209,6 @@ fn address(hop: &str) -> Option<IpAddr> {
     let bare = || hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
     let found = hop.parse().ok().or_else(|| Some(hop.parse::<SocketAddr>().ok()?.ip())).or_else(bare);
     found.map(|address: IpAddr| address.to_canonical())
-}
-
-/// One element of `Forwarded` (RFC 7239, section 4).
-fn element(peer: IpAddr, host: &str) -> String {
-    let node = match peer {
-        IpAddr::V4(peer) => peer.to_string(),
-        IpAddr::V6(peer) => format!("\"[{peer}]\""),
-    };
-    // Quoted, because of the port; a host with a quote in it is none.
-    let host = if host.is_empty() || host.contains(['"', '\\']) {
-        String::new()
-    } else {
-        format!(";host=\"{host}\"")
-    };
-    format!("for={node}{host};proto=http")
 }
 
 fn joined(before: Option<&str>, last: String) -> HeaderValue {

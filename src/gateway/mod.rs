@@ -16,6 +16,7 @@ mod caller;
 mod edge;
 mod explain;
 mod forward;
+mod forwarded;
 pub mod guard;
 mod headers;
 mod host;
