@@ -194,6 +194,22 @@ async fn a_proxy_that_speaks_only_forwarded_names_its_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_backend_says_of_rates_stays_unless_the_route_has_some() {
+    let stub = Stub::start().await;
+    let said = [("ratelimit", "\"b\";r=7"), ("ratelimit-policy", "\"b\";q=9")];
+    stub.always("/r/x", Answer::ok().header(said[0].0, said[0].1).header(said[1].0, said[1].1));
+    for (limits, left) in
+        [("", "\"b\";r=7"), ("rate_limits = [ { requests = 2, per = \"1h\" } ]", "\"default\";r=1;t=1800")]
+    {
+        let node = node(&stub, limits).await;
+        let told = ask(&node, "192.0.2.1", &[]).await.expect(200);
+        assert_eq!(told.header("ratelimit"), left);
+        assert_eq!(told.headers.get_all("ratelimit").iter().count(), 1);
+        assert_eq!(told.headers.get_all("ratelimit-policy").iter().count(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_compressed_for_who_takes_it_and_a_stream_of_events_never() {
     let stub = Stub::start().await;
     let text = "0123456789".repeat(1_000);

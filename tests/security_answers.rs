@@ -131,7 +131,8 @@ async fn a_flood_of_interim_answers_ends_and_a_tunnel_that_nobody_asked_for_is_n
 async fn fields_of_the_connection_to_the_backend_stay_on_it() {
     let (got, _) = answers(
         "HTTP/1.1 200 OK\r\nconnection: keep-alive, x-private\r\nx-private: 1\r\nkeep-alive: timeout=9\r\n\
-         proxy-authenticate: Basic\r\nupgrade: h2c\r\nx-gateway-error: forged\r\ntrailer: x\r\nte: trailers\r\nserver: s\r\ncontent-length: 2\r\n\r\nok",
+         proxy-authenticate: Basic\r\nupgrade: h2c\r\nx-gateway-error: forged\r\n\
+         X-Gateway-Completed: forged\r\nTransaction-Id: forged\r\ntransaction_vote: forged\r\ntrailer: x\r\nte: trailers\r\nserver: s\r\ncontent-length: 2\r\n\r\nok",
     )
     .await;
     let got = got.to_lowercase();

@@ -12,7 +12,6 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::problem::GATEWAY_ERROR;
 use crate::clients::Speaks;
 
 /// The name this gateway gives itself in the `Via` of answers.
@@ -129,8 +128,7 @@ pub(super) fn trailers(trailers: &mut HeaderMap) {
 /// Makes the fields of a backend's answer fit for the client.
 pub(super) fn from_backend(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
-    // Only we may say that an error is ours.
-    headers.remove(GATEWAY_ERROR);
+    remove_where(headers, is_our_word);
     add_via(headers);
 }
 
@@ -150,6 +148,12 @@ pub(super) fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name)
 }
 
+/// Whether only the gateway may say it to a client: that an error is its own, that an answer is whole, how a transaction is named.
+fn is_our_word(name: &str) -> bool {
+    let name = as_cgi_reads(name);
+    name.starts_with("x-gateway-") || name.starts_with("transaction-")
+}
+
 /// Whether only the gateway may set a field, in any spelling that a server could take for it.
 pub(super) fn is_ours(name: &str) -> bool {
     let name = as_cgi_reads(name);
@@ -159,8 +163,7 @@ pub(super) fn is_ours(name: &str) -> bool {
         || name == "traceparent"
         || name == "tracestate"
         || name.starts_with("x-forwarded-")
-        || name.starts_with("x-gateway-")
-        || name.starts_with("transaction-")
+        || is_our_word(&name)
 }
 
 /// Whether some servers would read this as a field of one connection, or as a length: `Transfer_Encoding`.
