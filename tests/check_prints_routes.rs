@@ -7,7 +7,7 @@ use unanimous::cli::check::{Args, CheckError, Format, run};
 
 fn check(config: &str, format: Format) -> Result<String, CheckError> {
     let mut out = Vec::new();
-    run(&Args { config: PathBuf::from(config), format }, &mut out)?;
+    run(&Args { config: PathBuf::from(config), format }, &mut out, &mut Vec::new())?;
     Ok(String::from_utf8(out).expect("text"))
 }
 

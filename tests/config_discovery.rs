@@ -12,6 +12,7 @@ mod config_support;
 use std::time::Duration;
 
 use config_support::said_of;
+use unanimous::cli::check::{Args, Format, run};
 use unanimous::config::{self, Config};
 use unanimous::discovery::consul::{Health, TokenPlace};
 use unanimous::discovery::dns::Family;
@@ -263,6 +264,29 @@ fn a_mistake_in_the_entry_of_the_node_is_said_with_its_place() {
         let said = said_of(&format!("[consul.register]\n{keys}\n"));
         assert!(said.contains(expected), "{keys}: {said}");
     }
+}
+
+#[test]
+fn a_token_that_is_not_there_is_no_mistake_but_check_warns_of_it() {
+    let warned = |place: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!(
+            "[consul]\n{place}\n[services.a]\nconsul = {{ service = \"a\" }}\n[services.b]\nconsul = {{ service = \"b\" }}\n"
+        );
+        std::fs::write(file.path(), text).unwrap();
+        let args = Args { config: file.path().to_owned(), format: Format::Table };
+        let (mut out, mut notes) = (Vec::new(), Vec::new());
+        run(&args, &mut out, &mut notes).unwrap();
+        String::from_utf8(notes).unwrap()
+    };
+    let said = warned("token_env = \"NO_SUCH_VARIABLE\"");
+    assert!(
+        said.ends_with(": there is no token for Consul: the environment has no variable NO_SUCH_VARIABLE\n"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(warned("token_file = \"/no/such/token\"").contains("/no/such/token: No such file"));
+    assert_eq!(warned("token_env = \"PATH\""), "");
 }
 
 /// What is kept of a service for transactions that are in doubt is read alone, when the file may have neither `[consul]` nor

@@ -1,5 +1,6 @@
 //! `unanimous check`: reads the configuration as `serve` would, and prints the routes it makes.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use http::Method;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Service};
+use crate::discovery::Source;
 use crate::gateway::{Action, HostPattern, Route};
 
 /// Validate a configuration and print the resolved route table, in order of precedence.
@@ -92,8 +94,13 @@ enum Hosts {
 }
 
 /// Reads the configuration, with the variables of the environment, and prints its routes to `out`.
-pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), CheckError> {
+///
+/// What is not there yet, and may be when the node starts, is no mistake of the configuration, and goes to `notes`.
+pub fn run(args: &Args, out: &mut dyn Write, notes: &mut dyn Write) -> Result<(), CheckError> {
     let config = config::load(&args.config, config::process_env())?;
+    for missing in missing_tokens(&config) {
+        writeln!(notes, "warning: {}: there is no token for Consul: {missing}", args.config.display())?;
+    }
     let rows: Vec<_> =
         config.routes.iter().enumerate().map(|(place, route)| Row::of(place + 1, route)).collect();
     match args.format {
@@ -110,6 +117,17 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<(), CheckError> {
         }
     }
     Ok(())
+}
+
+/// Why there is no token, for each place where one should be.
+fn missing_tokens(config: &Config) -> BTreeSet<String> {
+    let of_service = |service: &Service| match &service.spec.source {
+        Source::Consul(consul) => consul.agent.token.clone(),
+        Source::Fixed(_) | Source::Dns(_) | Source::Srv(_) | Source::File(_) => None,
+    };
+    let of_services = config.services.values().filter_map(of_service);
+    let of_entry = config.register.iter().filter_map(|entry| entry.agent.token.clone());
+    of_services.chain(of_entry).filter_map(|token| token.missing()).collect()
 }
 
 impl<'a> Row<'a> {

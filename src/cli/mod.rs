@@ -119,7 +119,7 @@ async fn run(command: Command, out: &mut dyn Write) -> Result<ExitCode, Failure>
         Command::Serve(args) => serve::run(args).await?,
         Command::Demo(args) => return Ok(demo::run(&args, out).await?),
         Command::DemoBank(args) => demo::bank::run(args).await?,
-        Command::Check(args) => check::run(&args, out)?,
+        Command::Check(args) => check::run(&args, out, &mut io::stderr())?,
         Command::Route(command) => return Ok(route::run(&command, out)?),
         // Of a log that is followed there is no end to go on to.
         Command::Dump(args) => dump::run(&args, &mut io::stdout()).await?,

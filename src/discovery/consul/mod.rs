@@ -46,6 +46,22 @@ pub enum TokenPlace {
     File(PathBuf),
 }
 
+impl TokenPlace {
+    /// Why there is no token now. It may come until it is needed, and is looked for at each use.
+    #[must_use]
+    pub fn missing(&self) -> Option<String> {
+        match self {
+            Self::Variable(name) => {
+                std::env::var_os(name).is_none().then(|| format!("the environment has no variable {name}"))
+            }
+            Self::File(path) => {
+                let error = std::fs::File::open(path).err()?;
+                Some(format!("{}: {error}", path.display()))
+            }
+        }
+    }
+}
+
 /// A service of Consul.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsulSource {
