@@ -152,6 +152,10 @@ fn a_hash_says_of_what_and_only_a_hash_does() {
             "balance = { policy = \"least-requests\" }",
             "unknown value `least-requests`; did you mean `least-request`?",
         ),
+        (
+            "balance = { policy = \"least_conn\" }",
+            "unknown value `least_conn`; did you mean `least-request`?",
+        ),
         ("balance = { panic_percent = 10 }", "nothing says that an instance is not usable"),
     ];
     for (lines, expected) in cases {
@@ -185,6 +189,14 @@ fn health_outlier_breaker_and_limit_have_to_make_sense() {
         ("health = { path = \"/h\", unhealthy = 0 }", "0 is out of bounds"),
         ("outlier = { max_percent = 0 }", "0 is out of bounds; write a number from 1 to 100"),
         ("outlier = { base_time = \"1m\", max_time = \"1s\" }", "make `max_time` at least `base_time`"),
+        (
+            "outlier = { base_time = \"10m\" }",
+            "the first time is longer than the longest, 5m where `max_time` is left out",
+        ),
+        (
+            "breaker = { open = \"2m\" }",
+            "the first time is longer than the longest, 1m where `open_max` is left out",
+        ),
         ("outlier = { requests_min = 5 }", "`requests_min` counts only with `error_percent`"),
         ("breaker = { error_percent = 101 }", "101 is out of bounds; write a number from 1 to 100"),
         ("breaker = { open = \"1m\", open_max = \"1s\" }", "make `open_max` at least `open`"),

@@ -218,6 +218,24 @@ fn a_shape_that_names_no_place_is_refused() {
 }
 
 #[test]
+fn two_members_of_one_place_that_would_have_one_name_are_refused() {
+    let with = |rename: &str| said_of_part(&format!("as = \"x\", rename = {{ {rename} }}"));
+    let said = with("n = \"z\", \"/m\" = \"z\"");
+    assert!(
+        said.contains("two members of one place would both be called `z`; give one another name, or say with `on_conflict`"),
+        "{said}"
+    );
+    let deeper = with("\"/a/n\" = \"z\", \"/a/m\" = \"z\"");
+    assert!(deeper.contains("would both be called `z`"), "{deeper}");
+    for (keys, rename) in
+        [("", "\"/a/n\" = \"z\", \"/b/n\" = \"z\""), ("on_conflict = \"first\", ", "n = \"z\", m = \"z\"")]
+    {
+        let part = format!("{{ service = \"ledger\", path = \"/\", as = \"x\", rename = {{ {rename} }} }}");
+        fine(&merge(keys, &[&part]));
+    }
+}
+
+#[test]
 fn fields_that_no_part_may_pass_on_are_refused() {
     let with = |name: &str| said_of_part(&format!("as = \"x\", headers = [\"{name}\"]"));
     for name in [

@@ -185,3 +185,38 @@ fn a_budget_in_which_no_whole_body_has_room_is_refused() {
         "{said}"
     );
 }
+
+#[test]
+fn an_endpoint_that_could_not_be_meant_is_refused() {
+    let with = |listen: &str, endpoints: &str| {
+        let text = format!("[node]\nlisten = \"{listen}\"\n[services.a]\nendpoints = [{endpoints}]\n");
+        config::parse("gateway.toml", &text, std::iter::empty())
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    let said = |listen: &str, endpoints: &str| with(listen, endpoints).expect_err(endpoints);
+    let here = "127.0.0.1:8000";
+    assert!(said(here, "\"http://x:0\"").contains("4:14: bad endpoint: `http://x:0` has the port 0"));
+    assert_eq!(
+        said(here, "\"http://x:1\", { url = \"http://X:1/\", weight = 2 }"),
+        "gateway.toml:4:28: the endpoint http://x:1 is listed twice; keep one, with a `weight` if it is to get more"
+    );
+    let own = "4:14: this is the node's own `listen`, and what it sends there is a loop; write the address of the service";
+    for (listen, endpoint) in [
+        (here, "http://127.0.0.1:8000"),
+        ("0.0.0.0:8000", "http://127.0.0.1:8000"),
+        ("[::]:8000", "http://[::1]:8000"),
+        ("127.0.0.1:80", "http://127.0.0.1"),
+    ] {
+        let said = said(listen, &format!("\"{endpoint}\""));
+        assert!(said.contains(own), "{listen} {endpoint}: {said}");
+    }
+    for (listen, endpoint) in [
+        (here, "http://127.0.0.1:8001"),
+        (here, "http://127.0.0.2:8000"),
+        ("0.0.0.0:8000", "http://10.0.0.1:8000"),
+        ("127.0.0.1:0", "http://127.0.0.1:8000"),
+    ] {
+        assert_eq!(with(listen, &format!("\"{endpoint}\"")), Ok(()), "{listen} {endpoint}");
+    }
+}

@@ -206,6 +206,64 @@ fn a_condition_that_could_never_hold_is_refused() {
     assert!(with("headers = { X = \"1\", x = \"2\" }").contains("the field `x` stands here twice; keep one"));
 }
 
+#[test]
+fn a_path_as_other_gateways_write_it_is_told_our_spelling() {
+    let with = |path: &str| {
+        let text = format!("match = {{ path = \"{path}\" }}\nforward = {{ service = \"ledger\" }}");
+        config::parse("gateway.toml", &format!("{SERVICES}{}", route(&text)), std::iter::empty())
+    };
+    for (path, said) in [
+        (
+            "/lit/:id",
+            "`:id` would be this very text; write a parameter as `{id}`, and a colon that is meant as `%3A`",
+        ),
+        (
+            "/r/*",
+            "`*` would be this very text; write `{*rest}` for all that follows, and a star that is meant as `%2A`",
+        ),
+        ("/r/**", "write `{*rest}` for all that follows"),
+        ("/static/*.js", "`*.js` would be this very text"),
+        (
+            "/r/[0-9]+",
+            "`[0-9]+` would be this very text, and there are no regular expressions; write a parameter",
+        ),
+        ("/r/(a|b)", "there are no regular expressions"),
+        ("/r/^a$", "there are no regular expressions"),
+        ("/r/.*", "write `{*rest}` for all that follows"),
+    ] {
+        let found = with(path).expect_err(path).to_string();
+        assert!(
+            found.starts_with("gateway.toml:12:18: bad path pattern: ") && found.contains(said),
+            "{path}: {found}"
+        );
+    }
+    for fine in ["/lit/%3Aid", "/r/%2A", "/a:b", "/odata/Books(1)/$value", "/a+b", "/12:30", "/:"] {
+        assert!(with(fine).is_ok(), "{fine}");
+    }
+}
+
+#[test]
+fn a_redirect_to_its_own_path_is_a_loop() {
+    let with = |matches: &str, redirect: &str| {
+        let text = format!(
+            "match = {{ path = \"/r/{{id}}\"{matches} }}\nredirect = {{ to = \"/r/{{id}}{redirect} }}"
+        );
+        config::parse("gateway.toml", &format!("{SERVICES}{}", route(&text)), std::iter::empty())
+    };
+    let said = with("", "\"").expect_err("a loop").to_string();
+    assert!(
+        said.contains(":13:19: this leads back to the path of the route itself, again and again"),
+        "{said}"
+    );
+    assert!(with(", methods = [\"POST\"]", "\"").is_err());
+    assert!(with("", "\", keep_query = false").is_err());
+    // It may be another request that comes back.
+    assert!(with(", methods = [\"POST\"]", "\", status = 303").is_ok());
+    assert!(with("", "?seen=1\"").is_ok());
+    assert!(with(", query = { old = \"1\" }", "\", keep_query = false").is_ok());
+    assert!(with(", headers = { x = \"1\" }", "\"").is_ok());
+}
+
 /// A route that forwards, with these guards on the line after it.
 fn guarded(guards: &str) -> String {
     said_of_routes(&route(&format!(

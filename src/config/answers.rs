@@ -68,6 +68,13 @@ impl Reader<'_, '_, '_> {
             };
             Ok(status)
         });
+        if let Ok(status) = status
+            && leads_back(file, route, status)
+        {
+            let message = "this leads back to the path of the route itself, again and again; lead elsewhere, or use `forward` or \
+                           `respond`";
+            return self.refuse(&file.to, message);
+        }
         Ok(RedirectRoute { to: to?, status: status?, keeps_query: file.keep_query.unwrap_or(true) })
     }
 
@@ -142,4 +149,19 @@ impl Reader<'_, '_, '_> {
             Err(_) => self.refuse(text, "no header field can have this value; write text in one line"),
         }
     }
+}
+
+/// Whether whoever follows a redirect certainly comes to the same route: nothing but the path decides, and it is the same. 307 and 308
+/// keep the method; the others may make a GET of it.
+fn leads_back(file: &RedirectFile, route: &RouteFile, status: StatusCode) -> bool {
+    let matches = &route.matches;
+    let takes_get = || {
+        let methods = matches.methods.iter().flat_map(Spanned::get_ref);
+        methods.map(Spanned::get_ref).any(|method| method == "GET") || matches.methods.is_none()
+    };
+    let keeps_method = matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+    file.to.get_ref() == matches.path.get_ref()
+        && matches.headers.is_empty()
+        && matches.query.is_empty()
+        && (keeps_method || takes_get())
 }

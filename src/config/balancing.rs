@@ -180,13 +180,11 @@ fn expected(
 fn outlier(file: &OutlierFile, findings: &mut Findings<'_>) -> OutlierPolicy {
     let default = OutlierPolicy::default();
     let base_time = findings.time(file.base_time.as_ref(), default.base_time, WAIT);
-    let max_time = findings.time(file.max_time.as_ref(), default.max_time.max(base_time), WAIT);
-    if let Some(given) = file.max_time.as_ref().filter(|_| max_time < base_time) {
-        findings.add(
-            &given.span(),
-            "the longest time is shorter than the first; make `max_time` at least `base_time`",
-        );
-    }
+    let max_time = findings.time(file.max_time.as_ref(), default.max_time, WAIT);
+    findings.growing(
+        (file.base_time.as_ref(), base_time, "base_time"),
+        (file.max_time.as_ref(), max_time, "max_time"),
+    );
     let error_percent = file.error_percent.as_ref();
     if let Some(given) = file.requests_min.as_ref().filter(|_| error_percent.is_none()) {
         let message = "`requests_min` counts only with `error_percent`; add that, or take this out";
@@ -206,13 +204,8 @@ fn outlier(file: &OutlierFile, findings: &mut Findings<'_>) -> OutlierPolicy {
 fn breaker(file: &BreakerFile, findings: &mut Findings<'_>) -> BreakerPolicy {
     let default = BreakerPolicy::default();
     let open = findings.time(file.open.as_ref(), default.open, WAIT);
-    let open_max = findings.time(file.open_max.as_ref(), default.open_max.max(open), WAIT);
-    if let Some(given) = file.open_max.as_ref().filter(|_| open_max < open) {
-        findings.add(
-            &given.span(),
-            "the longest time is shorter than the first; make `open_max` at least `open`",
-        );
-    }
+    let open_max = findings.time(file.open_max.as_ref(), default.open_max, WAIT);
+    findings.growing((file.open.as_ref(), open, "open"), (file.open_max.as_ref(), open_max, "open_max"));
     BreakerPolicy {
         error_percent: percent(file.error_percent.as_ref(), default.error_percent, PERCENT, findings),
         requests_min: count(file.requests_min.as_ref(), default.requests_min, REQUESTS, findings),

@@ -199,7 +199,19 @@ fn instances(
         );
         findings.add(&list.span(), message);
     }
-    given.iter().filter_map(|file| balancing::instance(file, findings).ok()).collect()
+    let mut instances: Vec<Instance> = Vec::new();
+    for file in given {
+        let Ok(instance) = balancing::instance(file, findings) else { continue };
+        if instances.iter().any(|known| known.endpoint == instance.endpoint) {
+            let message = format!(
+                "the endpoint {} is listed twice; keep one, with a `weight` if it is to get more",
+                instance.endpoint
+            );
+            findings.add(&file.span(), message);
+        }
+        instances.push(instance);
+    }
+    instances
 }
 
 fn of_dns(file: &DnsFile, findings: &mut Findings<'_>) -> Result<DnsSource, Noted> {

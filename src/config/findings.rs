@@ -70,6 +70,29 @@ impl<'a> Findings<'a> {
         time
     }
 
+    /// Refuses a time that grows from a first to a longest one, where the first is longer. Each comes as it is written, as it is
+    /// meant, and with its key.
+    pub(super) fn growing(
+        &mut self,
+        (first, least, name): (Option<&Spanned<Time>>, Duration, &str),
+        (longest, most, name_max): (Option<&Spanned<Time>>, Duration, &str),
+    ) {
+        if most >= least {
+            return;
+        }
+        let most = human(most);
+        let message = match longest {
+            Some(_) => {
+                format!("the longest time is shorter than the first; make `{name_max}` at least `{name}`")
+            }
+            None => format!(
+                "the first time is longer than the longest, {most} where `{name_max}` is left out; make it shorter, or add \
+                 `{name_max}`"
+            ),
+        };
+        self.add(&longest.or(first).map_or(0..0, Spanned::span), message);
+    }
+
     /// A number within bounds; `default` where none is given.
     pub(super) fn number(
         &mut self,
@@ -98,10 +121,14 @@ impl<'a> Findings<'a> {
 /// No key is longer, and what is longer by far is like none: the beginning says as much, for less.
 const COMPARED_MAX: usize = 64;
 
-/// The known name that is most like `name`.
+/// The known name that is most like `name`: one with the same first word, which is what people remember, and of those the nearest.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name: String = name.chars().take(COMPARED_MAX).flat_map(char::to_lowercase).collect();
-    known.into_iter().min_by_key(|known| strsim::osa_distance(&name, &known.to_lowercase()))
+    let first = |text: &str| text.split(['-', '_']).next().unwrap_or_default().to_lowercase();
+    let begins = first(&name);
+    known
+        .into_iter()
+        .min_by_key(|known| (first(known) != begins, strsim::osa_distance(&name, &known.to_lowercase())))
 }
 
 fn human(time: Duration) -> humantime::FormattedDuration {

@@ -35,6 +35,9 @@ impl Reader<'_, '_, '_> {
             ConflictFile::Deep => OnConflict::Deep,
         };
         self.check_members(file, on_conflict);
+        if on_conflict == OnConflict::Error {
+            file.parts.get_ref().iter().for_each(|part| self.check_renames(part));
+        }
         let timeout = self.findings.time(file.timeout.as_ref(), MERGE_TIMEOUT, WAIT);
         let status = self.status(file.status.as_ref());
         let list_missing = file.list_missing.as_ref().map(|text| Label::new(text.get_ref()));

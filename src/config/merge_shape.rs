@@ -50,6 +50,23 @@ impl Reader<'_, '_, '_> {
         Ok(Some(renames).filter(|_| !given.is_empty()))
     }
 
+    /// Members of one place that would get one name, where there is no rule for them: whoever has both would have no answer.
+    pub(super) fn check_renames(&mut self, file: &PartFile) {
+        let mut seen = BTreeSet::new();
+        for (from, to) in declared(&file.rename) {
+            let given = from.get_ref().as_str();
+            let place = given.starts_with('/').then(|| given.rsplit_once('/')).flatten();
+            let (place, name) = (place.map_or("", |(place, _)| place), to.get_ref());
+            if !seen.insert((place, name)) {
+                let message = format!(
+                    "two members of one place would both be called `{name}`; give one another name, or say with \
+                     `on_conflict` what becomes of both"
+                );
+                self.findings.add(&to.span(), message);
+            }
+        }
+    }
+
     fn append(&mut self, to: &Text, from: &[Text]) -> Result<(Vec<Label>, Vec<Pointer>), Noted> {
         let to = labels(&self.place_in(to)?);
         let from: Vec<_> = from.iter().map(|text| self.place_in(text)).collect();

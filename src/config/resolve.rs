@@ -44,6 +44,7 @@ pub(super) fn resolve(file: &File, usual: &Usual, findings: &mut Findings<'_>) -
     let known = services::Known::of(&file.services, gateway.connect_timeout);
     let consul = Consul::of(&file.consul, usual, findings);
     let services = services::services(&file.services, &known, &consul, findings);
+    services::check_loops(&file.services, file.node.listen.is_some().then_some(node.listen), findings);
     let register = register(&file.consul, &consul, findings);
     let guards = guards::guards(&file.routes, findings);
     let routes = routes::routes(&file.routes, &known, findings)?;

@@ -1,10 +1,12 @@
 //! The `[services.NAME]` sections.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
 use reqwest::Url;
+use toml::Spanned;
 
 use super::Service;
 use super::balancing::{self, Retryable};
@@ -103,6 +105,30 @@ pub(super) fn services(
     services
 }
 
+/// An endpoint that certainly is the node itself: what is sent there comes back. Only where `listen` is said: it may also be given on
+/// the command line.
+pub(super) fn check_loops(
+    files: &BTreeMap<Text, ServiceFile>,
+    listen: Option<SocketAddr>,
+    findings: &mut Findings<'_>,
+) {
+    let Some(listen) = listen else { return };
+    for file in files.values().filter_map(|file| file.endpoints.as_ref()).flat_map(Spanned::get_ref) {
+        if is_at(&file.get_ref().url, listen) == Some(true) {
+            let message = "this is the node's own `listen`, and what it sends there is a loop; write the address of the service";
+            findings.add(&file.span(), message);
+        }
+    }
+}
+
+fn is_at(url: &str, listen: SocketAddr) -> Option<bool> {
+    let url = Url::parse(url).ok()?;
+    let address: IpAddr = url.host_str()?.trim_matches(['[', ']']).parse().ok()?;
+    let every = listen.ip().is_unspecified() && address.is_ipv4() == listen.is_ipv4();
+    let is_here = address == listen.ip() || (every && address.is_loopback());
+    Some(is_here && url.port_or_known_default() == Some(listen.port()))
+}
+
 /// The name is a member of answers (`name#1` where it occurs twice), a label of metrics and a part of
 /// the names of variables.
 fn check_name(name: &Text, findings: &mut Findings<'_>) {
@@ -138,6 +164,8 @@ pub(crate) fn endpoint(text: &str) -> Result<Endpoint, String> {
         "has a user name or password, which is never sent"
     } else if url.query().is_some() || url.fragment().is_some() {
         "has a query or a fragment, which belong to the paths of routes"
+    } else if url.port() == Some(0) {
+        "has the port 0, which nobody listens on"
     } else if url.path() != "/" {
         "has a path; paths belong to routes and to [services.NAME.transaction]"
     } else {
@@ -188,7 +216,7 @@ fn retry(file: &RetryFile, findings: &mut Findings<'_>) -> Retry {
     let initial = findings.time(file.initial.as_ref(), default.initial, WAIT);
     let max = findings.time(file.max.as_ref(), default.max.max(initial), WAIT);
     if max < initial {
-        let at = file.max.as_ref().map_or(0..0, toml::Spanned::span);
+        let at = file.max.as_ref().map_or(0..0, Spanned::span);
         findings.add(&at, "the longest wait is shorter than the first one; make `max` at least `initial`");
     }
     Retry { initial, max, jitter: file.jitter.unwrap_or(default.jitter) }

@@ -24,6 +24,22 @@ pub enum PatternError {
     /// A `{` or `}` that is not around a whole segment.
     #[error("`{0}` mixes text and parameter; a parameter takes a whole segment, as in `/a/{{id}}/b`")]
     Partial(String),
+    /// `:id`, as others write a parameter.
+    #[error(
+        "`{0}` would be this very text; write a parameter as `{{id}}`, and a colon that is meant as `%3A`"
+    )]
+    Colon(String),
+    /// `*`, as others write the rest.
+    #[error(
+        "`{0}` would be this very text; write `{{*rest}}` for all that follows, and a star that is meant as `%2A`"
+    )]
+    Star(String),
+    /// What can only be a regular expression.
+    #[error(
+        "`{0}` would be this very text, and there are no regular expressions; write a parameter as `{{id}}`, or characters that \
+         are meant percent-encoded, like `%5B` for `[`"
+    )]
+    Expression(String),
     /// A parameter without a usable name.
     #[error("`{0}` is not a parameter name; use letters, digits and `_`, as in `{{account_id}}`")]
     Name(String),
@@ -138,6 +154,7 @@ impl Pattern {
             literals.push('p');
             return self.push_param(name);
         }
+        refuse_foreign(segment)?;
         literals.push_str(segment);
         let clean = if segment.is_empty() { String::new() } else { clean_segment(segment)? };
         self.0.push(Step::Literal(clean));
@@ -190,6 +207,21 @@ impl Params {
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// What people who know other gateways write would be taken for text, and never match what they mean.
+fn refuse_foreign(segment: &str) -> Result<(), PatternError> {
+    let named = segment.strip_prefix(':').and_then(|name| name.chars().next());
+    if named.is_some_and(|first| first.is_alphabetic() || first == '_') {
+        return Err(PatternError::Colon(segment.to_owned()));
+    }
+    if segment.contains('*') {
+        return Err(PatternError::Star(segment.to_owned()));
+    }
+    if segment.contains(['[', ']', '^', '|']) {
+        return Err(PatternError::Expression(segment.to_owned()));
+    }
+    Ok(())
 }
 
 fn parameter(segment: &str) -> Result<Option<&str>, PatternError> {
