@@ -23,6 +23,9 @@ use tower::util::BoxCloneSyncService;
 const TCP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 const TCP_ALIVE_TRIES: u32 = 3;
 
+/// Header fields of an answer of HTTP/1.1. Without a word hyper takes 100, and a page that sets many cookies has more.
+const ANSWER_FIELDS_MAX: usize = 256;
+
 /// In HTTP/2 one connection carries all calls to an instance. One that is gone without a word would hold them all up.
 const HTTP2_ALIVE_EVERY: Duration = Duration::from_secs(10);
 const HTTP2_ALIVE_WITHIN: Duration = Duration::from_secs(5);
@@ -104,6 +107,7 @@ impl Forwarders {
         let connector = Connector::new(Timeout::new(connector, connect_timeout));
         let mut builder = Client::builder(TokioExecutor::new());
         builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(pool_idle);
+        builder.http1_max_headers(ANSWER_FIELDS_MAX);
         let http1 = builder.build(connector.clone());
         builder
             .http2_only(true)

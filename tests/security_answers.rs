@@ -81,6 +81,61 @@ async fn an_answer_whose_end_could_be_read_in_two_ways_is_passed_on_in_one_or_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_as_long_as_it_was_read_and_no_other_length_is_said_of_it() {
+    for length in [0, 3, 300] {
+        let fields = format!("content-length: {length}\r\ntransfer-encoding: chunked");
+        let (got, next) =
+            answers(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n5\r\nhello\r\n0\r\n\r\n")).await;
+        for got in [got, next] {
+            assert!(got.contains("5\r\nhello\r\n0\r\n\r\n"), "{length}: {got}");
+            assert!(!got.to_lowercase().contains("content-length"), "{length}: {got}");
+        }
+    }
+    for fields in ["content-length: 2, 2", "content-length: 2\r\ncontent-length: 2"] {
+        let (got, next) = answers(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\nok")).await;
+        for got in [got, next] {
+            assert!(got.contains("content-length: 2\r\n") && got.ends_with("\r\n\r\nok"), "{fields}: {got}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_coded_for_the_way_is_not_passed_on_as_if_it_were_not() {
+    for coding in ["gzip, chunked", "gzip\r\ntransfer-encoding: chunked", "gzip", "identity"] {
+        let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: {coding}\r\n\r\n4\r\nxxxx\r\n0\r\n\r\n");
+        let (got, _) = answers(answer).await;
+        assert_eq!(statuses(&got), [502], "{coding}: {got}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_is_read_to_where_its_chunks_end() {
+    for (fields, status) in
+        [("content-length: 3\r\ntransfer-encoding: chunked", 200), ("transfer-encoding: gzip, chunked", 502)]
+    {
+        let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n7\r\n{{\"a\":1}}\r\n0\r\n\r\n");
+        let backend = Backend::answering(answer).await;
+        let config = format!(
+            "[services.s]\nendpoints = [\"http://{}\"]\n[[routes]]\nid = \"m\"\nmatch = {{ path = \"/x\" }}\n\
+             merge = {{ parts = [{{ service = \"s\", path = \"/p\" }}] }}\n",
+            backend.address
+        );
+        let mut node = kit::Node::with_section("", &config);
+        node.start().await;
+        let got = send(&node, ASK).await;
+        assert_eq!(statuses(&got), [status], "{fields}: {got}");
+        assert_eq!(got.ends_with("{\"a\":1}"), status == 200, "{fields}: {got}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_with_more_fields_than_most_have_is_passed_on() {
+    let many = "x-many: y\r\n".repeat(200);
+    let (got, _) = answers(format!("HTTP/1.1 200 OK\r\n{many}content-length: 2\r\n\r\nok")).await;
+    assert_eq!((statuses(&got), got.matches("x-many").count()), (vec![200], 200), "{got}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_breaks_off_is_not_taken_for_a_whole_one() {
     for (bytes, framing) in [
         ("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 100\r\n\r\nhalf", "content-length: 100"),

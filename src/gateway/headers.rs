@@ -8,7 +8,8 @@
 use std::borrow::Cow;
 
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, RANGE, TE, TRAILER, VIA,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, RANGE, TE, TRAILER,
+    TRANSFER_ENCODING, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -123,6 +124,26 @@ pub(super) fn trailers(trailers: &mut HeaderMap) {
             || name.starts_with("if-")
             || NEVER_A_TRAILER.contains(&name)
     });
+}
+
+/// Leaves one word on where a backend's answer ends, the one that it was read by (RFC 9112, 6.3): chunks go before a length,
+/// and a length that is said twice is said once (RFC 9110, 8.6). `None`: it is coded in a way that is not undone here.
+pub(super) fn one_framing(headers: &mut HeaderMap) -> Option<()> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => {}
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            headers.remove(CONTENT_LENGTH);
+        }
+        (Some(_), _) => return None,
+    }
+    let length = headers.get(CONTENT_LENGTH).cloned();
+    if let Some(length) = length {
+        // All in the list are the same, or it would not have been read.
+        let one = length.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_bytes(one).ok()?);
+    }
+    Some(())
 }
 
 /// Makes the fields of a backend's answer fit for the client.
@@ -257,6 +278,25 @@ mod tests {
     fn cookies_that_came_in_pieces_leave_in_one_field() {
         let client = headers(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3; d=4")]);
         assert_eq!(from_client(client), headers(&[("cookie", "a=1; b=2; c=3; d=4")]));
+    }
+
+    #[test]
+    fn where_an_answer_ends_is_said_once() {
+        for (fields, left) in [
+            (&[("content-length", "3")][..], Some(&[("content-length", "3")][..])),
+            (&[("content-length", "3"), ("content-length", "3")], Some(&[("content-length", "3")])),
+            (&[("content-length", "3, 3")], Some(&[("content-length", "3")])),
+            (
+                &[("content-length", "3"), ("transfer-encoding", "Chunked")],
+                Some(&[("transfer-encoding", "Chunked")]),
+            ),
+            (&[("transfer-encoding", "gzip, chunked")], None),
+            (&[("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")], None),
+            (&[("transfer-encoding", "gzip")], None),
+        ] {
+            let mut answer = headers(fields);
+            assert_eq!(one_framing(&mut answer).map(|()| answer), left.map(headers), "{fields:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::backend::{Call, Failure, IDEMPOTENCY_KEY};
+use super::headers;
 use super::pools::{Busy, Pool, Round, Slot, Went, now};
 use crate::balance::{Ended, Reason, Repeat};
 use crate::clients::Forwarder;
@@ -81,7 +82,10 @@ impl<'a> Tries<'a> {
         let answer = self.in_time(begun, self.client.request(request)).await;
         let took = begun.max(self.call.upload.last_moved()).elapsed();
         let answer = match answer {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(mut answer)) => match headers::one_framing(answer.headers_mut()) {
+                Some(()) => Ok(answer),
+                None => Err(Failure::Broken),
+            },
             Ok(Err(error)) => {
                 let (service, failure) = (self.call.service, Failure::of(&error));
                 tracing::warn!(service, "a service {failure}");
