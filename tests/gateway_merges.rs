@@ -49,12 +49,26 @@ async fn parts_get_the_clients_fields_and_query_but_never_its_conditions() {
 #[tokio::test]
 async fn an_answer_that_is_not_json_is_wrapped_with_its_type() {
     let ((a, _), (b, _)) =
-        (recorder(typed("text/plain", "hi \"you\"")).await, recorder(json("{broken")).await);
+        (recorder(typed("text/plain", "hi \"you\"")).await, recorder(typed("text/html", "{broken")).await);
     let answer = get(gateway(&merging(&[a, b], "", BOTH)).await, "/m/7", &[]).await;
     assert_eq!(
         body(&answer),
-        r#"{"z":{"content_type":"text/plain","body":"hi \"you\""},"y":{"content_type":"application/json","body":"{broken"}}"#
+        r#"{"z":{"content_type":"text/plain","body":"hi \"you\""},"y":{"content_type":"text/html","body":"{broken"}}"#
     );
+}
+
+#[tokio::test]
+async fn what_calls_itself_json_and_is_none_is_a_part_that_failed() {
+    for broken in ["{\"n\":1,}", "\u{feff}{}", "{\"n\":", "{\"n\":NaN}"] {
+        let ((a, _), (b, _)) = (recorder(json(broken)).await, recorder(json("{}")).await);
+        let answer = get(gateway(&merging(&[a, b], "", BOTH)).await, "/m/7", &[]).await;
+        assert_eq!(status(&answer), "502", "{answer}");
+        let error = r#""errors":[{"part":"z","service":"a","kind":"not_json"}]"#;
+        assert!(body(&answer).contains(error), "{answer}");
+        let ((a, _), (b, _)) = (recorder(json("1")).await, recorder(json(broken)).await);
+        let answer = get(gateway(&merging(&[a, b], "", SECOND_OPTIONAL)).await, "/m/7", &[]).await;
+        assert_eq!(body(&answer), r#"{"z":1}"#);
+    }
 }
 
 #[tokio::test]

@@ -211,17 +211,25 @@ impl Text<String> {
         // Without a copy: nobody else has the bytes.
         let text = match String::from_utf8(body.into()) {
             Ok(text) => text,
-            Err(error) => return Ok(Self::wrapped(content_type, error.as_bytes())),
+            Err(error) => return Self::no_json(content_type, error.as_bytes()),
         };
         match check(&text) {
             Ok(()) => {
                 let trimmed = text.trim_ascii();
                 Ok(Self::Json(if trimmed.len() == text.len() { text } else { trimmed.to_owned() }))
             }
-            Err(BadText::NotJson) => Ok(Self::wrapped(content_type, text.as_bytes())),
+            Err(BadText::NotJson) => Self::no_json(content_type, text.as_bytes()),
             Err(BadText::DuplicateKey) => Err(Missing::BadAnswer("duplicate_key")),
             Err(BadText::TooDeep) => Err(Missing::BadAnswer("too_deep")),
         }
+    }
+
+    /// What calls itself JSON and is none has been cut or is broken: nobody can do anything with it.
+    fn no_json(content_type: Option<&str>, body: &[u8]) -> Result<Self, Missing> {
+        if content_type.is_some() {
+            return Err(Missing::BadAnswer("not_json"));
+        }
+        Ok(Self::wrapped(content_type, body))
     }
 
     fn wrapped(content_type: Option<&str>, body: &[u8]) -> Self {
