@@ -139,6 +139,7 @@ async fn the_access_log_has_a_line_for_each_request_and_no_secret_of_its_query()
     assert_eq!((&plain["status"], &plain["route"]), (&json!(200), &json!("all")));
     assert_eq!((&plain["bytes"], &plain["is_whole"]), (&json!(body.len()), &json!(true)));
     assert_eq!((&plain["client"], &plain["version"]), (&json!("127.0.0.1"), &json!("HTTP/1.1")));
+    assert!(plain["took_seconds"].is_f64(), "{plain}");
     assert_eq!(of("/transfers", "POST")["transaction"], id.as_str());
     let refused = of("/some/thing", "DELETE");
     assert_eq!((&refused["status"], &refused["request_id"]), (&json!(405), &json!("order-7")));

@@ -14,10 +14,15 @@ use super::reply::TRANSACTION_ID;
 use crate::gateway::{Caller, Polled, looking_on};
 use crate::trace::Span;
 
+/// What the access log says in place of a status where the client hung up before there was one, as in nginx.
+const CLIENT_GONE: u16 = 499;
+
 /// What is known of a request before it is answered. When it goes, the answer has been sent or nobody waits for it any more.
 pub(super) struct Exchange {
     metrics: Arc<Metrics>,
     started: Instant,
+    /// Empty where none matched, or none has yet.
+    route: String,
     line: Option<Line>,
     answer: Option<Answer>,
     /// From the head of the request to the last byte of the answer.
@@ -37,7 +42,6 @@ struct Line {
 
 /// What came of it.
 struct Answer {
-    route: String,
     status: StatusCode,
     transaction: String,
     bytes: u64,
@@ -64,7 +68,8 @@ impl Exchange {
             ]
         });
         let is_head = request.method == Method::HEAD;
-        Self { metrics: metrics.clone(), started: Instant::now(), line, answer: None, span, is_head }
+        let (metrics, route) = (metrics.clone(), String::new());
+        Self { metrics, started: Instant::now(), route, line, answer: None, span, is_head }
     }
 
     /// The span of the request.
@@ -72,21 +77,25 @@ impl Exchange {
         &mut self.span
     }
 
-    /// The same answer, observed to its end. `route` is empty where none matched.
-    pub(super) fn ends_with(mut self, route: &str, answer: Response) -> Response {
+    /// It is this route's.
+    pub(super) fn matched(&mut self, route: &str) {
+        route.clone_into(&mut self.route);
+    }
+
+    /// The same answer, observed to its end.
+    pub(super) fn ends_with(mut self, answer: Response) -> Response {
         let transaction = answer.headers().get(TRANSACTION_ID).map(text).unwrap_or_default();
         self.span.answered(answer.status().as_u16());
         if !transaction.is_empty() {
             self.span.say(|| [("unanimous.transaction.id", transaction.as_str().into())]);
         }
         self.answer = Some(Answer {
-            route: route.to_owned(),
             status: answer.status(),
             transaction,
             bytes: 0,
             is_whole: answer.body().is_end_stream(),
         });
-        self.metrics.request(route, answer.status());
+        self.metrics.request(&self.route, answer.status());
         looking_on(answer, move |polled, is_end| self.sends(polled, is_end))
     }
 
@@ -98,7 +107,8 @@ impl Exchange {
                 answer.is_whole = is_end;
             }
             Poll::Ready(None) => answer.is_whole = true,
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+            Poll::Ready(Some(Err(_))) => self.metrics.broke_off(&self.route),
+            Poll::Pending => {}
         }
     }
 }
@@ -106,27 +116,26 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.metrics.in_flight(-1);
-        let took = self.started.elapsed();
-        let Some(answer) = &self.answer else {
-            // The client hung up before there was one.
-            if let Some(Line { method, path, version, client, request_id }) = &self.line {
-                tracing::info!(
-                    target: "unanimous::access",
-                    %method, path, ?version, client, request_id, ?took, "no answer: the client has gone"
-                );
-            }
-            return;
-        };
-        let Answer { route, status, transaction, bytes, is_whole } = answer;
+        let (route, took) = (&self.route, self.started.elapsed());
         self.metrics.request_took(route, took);
-        if !is_whole && !self.is_head {
-            self.span.failed("answer_broke_off");
+        match &self.answer {
+            Some(answer) if !answer.is_whole && !self.is_head => self.span.failed("answer_broke_off"),
+            Some(_) => {}
+            None => self.metrics.client_gone(route),
         }
-        if let Some(Line { method, path, version, client, request_id }) = &self.line {
+        let Some(Line { method, path, version, client, request_id }) = &self.line else { return };
+        let took_seconds = took.as_secs_f64();
+        if let Some(Answer { status, transaction, bytes, is_whole }) = &self.answer {
             tracing::info!(
                 target: "unanimous::access",
-                %method, path, ?version, status = status.as_u16(), route, bytes, is_whole, ?took, client, request_id,
+                %method, path, ?version, status = status.as_u16(), route, bytes, is_whole, took_seconds, client, request_id,
                 transaction, "answered"
+            );
+        } else {
+            tracing::info!(
+                target: "unanimous::access",
+                %method, path, ?version, status = CLIENT_GONE, route, bytes = 0, is_whole = false, took_seconds, client,
+                request_id, "no answer: the client has gone"
             );
         }
     }

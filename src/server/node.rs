@@ -343,6 +343,7 @@ fn public(
     let pools = Pools::new(Forwarders::new(setup.gateway.connect_timeout, setup.gateway.pool_idle));
     let read = pools.clone();
     metrics.watch_pools(move || read.readings());
+    metrics.participants(setup.participants.keys().map(String::as_str));
     let wires = Wires {
         options: setup.gateway,
         bodies: Halves::new(setup.node.body_budget),

@@ -127,9 +127,9 @@ impl<P: Participants> Public<P> {
         match self.trust.caller(&parts, peer, &self.spans) {
             Ok(client) => {
                 let mut exchange = Exchange::begins(&self.metrics, &parts, &client, self.access_log);
-                let (route, mut response) = self.answer_to(&client, exchange.span(), parts, body).await;
+                let mut response = self.answer_to(&mut exchange, &client, parts, body).await;
                 response.headers_mut().insert(REQUEST_ID, client.request_id);
-                exchange.ends_with(&route, response)
+                exchange.ends_with(response)
             }
             Err(problem) => {
                 self.metrics.request("", problem.status);
@@ -138,39 +138,40 @@ impl<P: Participants> Public<P> {
         }
     }
 
-    /// The answer, and the id of the route that gave it; empty where none did.
+    /// The answer; `exchange` learns which route gives it.
     async fn answer_to(
         self: &Arc<Self>,
+        exchange: &mut Exchange,
         client: &Caller,
-        span: &mut Span,
         parts: Parts,
         body: Body,
-    ) -> (String, Response) {
-        let unrouted = |response: Response| (String::new(), response);
+    ) -> Response {
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-            return unrouted(Problem::not_implemented(&parts.method).into_response());
+            return Problem::not_implemented(&parts.method).into_response();
         }
         // RFC 9112, 3.2: what a request without it is meant for, two parties can read in two ways.
         if parts.version == Version::HTTP_11 && !parts.headers.contains_key(HOST) {
             let detail = "a request of HTTP/1.1 needs a Host field";
-            return unrouted(Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail).into_response());
+            return Problem::new(StatusCode::BAD_REQUEST, "bad_host", detail).into_response();
         }
         if let Some(refusal) = framing::refusal(parts.version, &parts.headers) {
-            return unrouted(refusal);
+            return refusal;
         }
         if let Some(id) = transaction_asked(parts.uri.path()) {
-            return unrouted(self.fate(&parts.method, &id).await);
+            return self.fate(&parts.method, &id).await;
         }
         let serving = self.serving.load_full();
         if let Some((route, answer)) = serving.preflight(&parts).await {
-            return (route, answer);
+            exchange.matched(&route);
+            return answer;
         }
         let routed = serving.gateway.route(&parts);
-        let Some(id) = routed.id().map(str::to_owned) else { return unrouted(refusal(routed)) };
-        span.takes(&id, || serving.gateway.routes().pattern_of(&id).map(ToString::to_string));
-        let Some(guard) = serving.guards.of(&id) else {
-            let request = Request::from_parts(parts, body);
-            return (id, self.follow(&serving, routed, client, span, request).await);
+        let Some(id) = routed.id() else { return refusal(routed) };
+        exchange.matched(id);
+        let span = exchange.span();
+        span.takes(id, || serving.gateway.routes().pattern_of(id).map(ToString::to_string));
+        let Some(guard) = serving.guards.of(id) else {
+            return self.follow(&serving, routed, client, span, Request::from_parts(parts, body)).await;
         };
         let (visit, entered) = guard.enters(client, &parts);
         let answer = match entered {
@@ -186,7 +187,7 @@ impl<P: Participants> Public<P> {
                 problem.into_response()
             }
         };
-        (id, guard.leaves(visit, answer).await)
+        guard.leaves(visit, answer).await
     }
 
     /// Does what the route says.

@@ -29,7 +29,7 @@ use crate::coordinator::Phase;
 use crate::discovery::Status;
 use crate::gateway::Reading;
 use crate::participant::http::Attempt;
-use crate::txn::Decision;
+use crate::txn::{Decision, Operation};
 
 /// The counters of a node.
 pub struct Metrics {
@@ -41,6 +41,7 @@ pub struct Metrics {
     requests: Family<Labels<2>, Counter>,
     request_durations: Family<Labels<1>, Histogram>,
     in_flight: Gauge,
+    broken_off: Family<Labels<1>, Counter>,
     kept_out: Family<Labels<2>, Counter>,
     reloads: Family<Labels<1>, Counter>,
     last_reload: LastReload,
@@ -61,6 +62,11 @@ struct LastReload {
 
 /// From a millisecond, a call on loopback, to the longest timeouts people set.
 const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+const OPERATIONS: [Operation; 4] = [Operation::Work, Operation::Prepare, Operation::Commit, Operation::Abort];
+
+/// How a call to a participant can end ([`Attempt`]).
+const CALL_RESULTS: [&str; 6] = ["ok", "no", "error", "never_sent", "broken", "late"];
 
 impl Metrics {
     /// Counters that are all zero, with a series for each outcome.
@@ -95,7 +101,9 @@ impl Metrics {
         );
         let in_flight = Gauge::default();
         registry.register("http_requests_in_flight", "Requests that are not answered yet", in_flight.clone());
-        let kept_out = Family::default();
+        let (broken_off, kept_out) = (Family::default(), Family::default());
+        let help = "Answers that broke off on their way from a backend";
+        registry.register("http_answers_broken_off", help, broken_off.clone());
         let help = "Requests that what stands before their route kept out";
         registry.register("http_requests_kept_out", help, kept_out.clone());
         let (reloads, last_reload) = (Family::default(), LastReload::default());
@@ -114,6 +122,7 @@ impl Metrics {
             requests,
             request_durations,
             in_flight,
+            broken_off,
             kept_out,
             reloads,
             last_reload,
@@ -123,6 +132,9 @@ impl Metrics {
         };
         for decision in [Decision::Commit, Decision::Abort] {
             drop(metrics.transactions.get_or_create(&outcome(decision)));
+        }
+        for phase in ["working", "preparing", "committing", "aborting"] {
+            drop(metrics.phases.get_or_create(&[("phase", phase.into())]));
         }
         for result in ["success", "failure"] {
             drop(metrics.reloads.get_or_create(&[("result", result.into())]));
@@ -172,6 +184,28 @@ impl Metrics {
             _ => "5xx",
         };
         self.requests.get_or_create(&[label("route", route), ("code", code.into())]).inc();
+    }
+
+    /// A client hung up before there was an answer. Otherwise a service that becomes slow would look better.
+    pub fn client_gone(&self, route: &str) {
+        self.requests.get_or_create(&[label("route", route), ("code", "gone".into())]).inc();
+    }
+
+    /// An answer broke off after its status had been counted.
+    pub fn broke_off(&self, route: &str) {
+        self.broken_off.get_or_create(&[label("route", route)]).inc();
+    }
+
+    /// The services that take part in transactions: what is counted of them begins at zero.
+    pub fn participants<'a>(&self, services: impl Iterator<Item = &'a str>) {
+        for (service, operation) in services.flat_map(|service| OPERATIONS.map(|one| (service, one))) {
+            let (service, operation) = (label("service", service), ("operation", operation.name().into()));
+            for result in CALL_RESULTS {
+                let labels = [service.clone(), operation.clone(), ("result", result.into())];
+                drop(self.calls.get_or_create(&labels));
+            }
+            drop(self.call_durations.get_or_create(&[service, operation]));
+        }
     }
 
     /// So many more requests are in flight, or fewer.

@@ -201,6 +201,7 @@ impl<P: Participants> Reloader<P> {
         let sources = self.in_force.next(setup.sources.clone());
         let discovery: Arc<dyn Discovery> = sources.clone();
         let serving = Arc::new(self.wires.serving(&setup, &discovery));
+        self.public.metrics.participants(setup.participants.keys().map(String::as_str));
         self.services.replace(setup.participants, &discovery, |name| needed.contains(name));
         self.in_force.replace(sources);
         self.older.push(Arc::downgrade(&self.public.serving.swap(serving)));
