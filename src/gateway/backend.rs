@@ -23,7 +23,7 @@ use super::pattern::Params;
 use super::pools::{Busy, Pool, Pools, Round, Shed, Went, now};
 use super::problem::Problem;
 use super::shares::{Share, Shares};
-use super::tries::{Answer, Tries, went};
+use super::tries::{Tries, went};
 use super::upload::Upload;
 use crate::balance::{RetryRule, is_harmless};
 use crate::clients::{Forwarders, Speaks};
@@ -57,6 +57,8 @@ pub type Answered = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// One call to a service.
 pub(super) struct Call<'a> {
+    /// Whose call it is, for the log.
+    pub(super) route: &'a str,
     pub(super) service: &'a str,
     pub(super) method: Method,
     /// Path and query, as they are sent.
@@ -111,7 +113,17 @@ pub(super) enum Failure {
 #[derive(Debug)]
 pub(super) struct Held {
     _share: Share,
-    _busy: Busy,
+    pub(super) giver: Giver,
+}
+
+/// The instance that an answer comes from. That it has done well is known when the answer is whole.
+#[derive(Debug)]
+pub(super) struct Giver {
+    busy: Busy,
+    pool: Arc<Pool>,
+    route: String,
+    /// Whether it is still to be said how the instance did.
+    is_open: bool,
 }
 
 impl Backends {
@@ -141,7 +153,7 @@ impl Backends {
         let mut first = None;
         for service in self.serving(call.service) {
             match self.send_to(service, call, begun).await {
-                Ok((answer, busy)) => return Ok((answer, Held { _share: share, _busy: busy })),
+                Ok((answer, giver)) => return Ok((answer, Held { _share: share, giver })),
                 Err(failure @ (Failure::Unreachable | Failure::BreakerOpen(_)))
                     if call.upload.is_still_there() =>
                 {
@@ -153,20 +165,33 @@ impl Backends {
         Err(first.unwrap_or(Failure::Unreachable))
     }
 
-    async fn send_to(&self, service: &Candidate, call: &Call<'_>, begun: Instant) -> Result<Answer, Failure> {
+    async fn send_to(
+        &self,
+        service: &Candidate,
+        call: &Call<'_>,
+        begun: Instant,
+    ) -> Result<(Response<Incoming>, Giver), Failure> {
         let (name, pool) = (service.name.as_str(), &service.pool);
         let slot = pool.enter(now(), fastrand::f64())?;
         let members = pool.members(self.discovery.instances(name), now());
         let client = self.clients.of(pool.policy().speaks);
         let answer = Tries::new(client, call, pool, Round::of(members), slot, begun).run().await;
-        if let Some(went) = went(answer.as_ref().map(|(answer, _)| answer)) {
-            pool.outcome(went == Went::Failed, now());
+        let went = went(answer.as_ref().map(|(answer, _)| answer));
+        let is_open = went == Some(Went::Well);
+        if went.is_some() && !is_open {
+            pool.outcome(went == Some(Went::Failed), now());
         }
         let (answer, busy) = answer?;
         if !answer.status().is_server_error() {
             (self.answered)(name);
         }
-        Ok((answer, busy))
+        Ok((answer, Giver { busy, pool: pool.clone(), route: call.route.to_owned(), is_open }))
+    }
+
+    /// Whether a line of this kind may be written about a service: how many were left out before it.
+    pub(super) fn may_say(&self, service: &str, kind: &'static str) -> Option<u64> {
+        let candidate = self.of_each.get(service).and_then(|all| all.first())?;
+        candidate.pool.seldom.may_say(kind, now())
     }
 
     /// What a service and all who stand in for it speak: HTTP/1.1 only where each of them does.
@@ -200,6 +225,36 @@ impl Backends {
         let mut well = candidates.iter().filter(can_be).peekable();
         let itself = if well.peek().is_none() { candidates.first() } else { None };
         well.chain(itself)
+    }
+}
+
+impl Giver {
+    /// The rest of the answer does not come.
+    pub(super) fn broke_off(&mut self, cause: &'static str) {
+        if let Some(left_out) = self.pool.seldom.may_say(cause, now()) {
+            let (service, route) = (self.pool.service(), &self.route);
+            tracing::warn!(service, route, kind = cause, left_out, "an answer broke off");
+        }
+        self.judge(true);
+    }
+
+    /// The instance did its part: what follows is the affair of others.
+    pub(super) fn went_well(&mut self) {
+        self.judge(false);
+    }
+
+    fn judge(&mut self, is_failure: bool) {
+        if std::mem::take(&mut self.is_open) {
+            self.pool.judged(self.busy.peer(), is_failure, now());
+            self.pool.outcome(is_failure, now());
+        }
+    }
+}
+
+impl Drop for Giver {
+    fn drop(&mut self) {
+        // It came whole, or its client did not want the rest.
+        self.judge(false);
     }
 }
 

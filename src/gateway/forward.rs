@@ -1,5 +1,7 @@
 //! Plain forwarding: one call to one service, both bodies streamed.
 
+use std::task::Poll;
+
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::header::HOST;
@@ -10,14 +12,13 @@ use hyper::body::{Frame, Incoming};
 
 use super::backend::{Call, Failure, Held};
 use super::caller::Caller;
-use super::headers;
-use super::keeping::keeping;
+use super::keeping::looking_on;
 use super::pace::Pace;
 use super::problem::Problem;
 use super::route::ForwardRoute;
 use super::tunnel::Wish;
 use super::upload::Upload;
-use super::{Gateway, Matched};
+use super::{Gateway, Matched, cause, headers};
 use crate::clients::Speaks;
 
 impl Gateway {
@@ -47,7 +48,8 @@ impl Gateway {
             wish.add_to(&mut call.headers);
         }
         match (self.backends.send(&call).await, wish) {
-            (Ok((answer, held)), Some(wish)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            (Ok((answer, mut held)), Some(wish)) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                held.giver.went_well();
                 wish.granted(answer, held, self.options.tunnel_idle, call.service)
             }
             (Ok((answer, held)), _) => from_backend(answer, held, call.service, matched),
@@ -83,6 +85,7 @@ fn call<'a>(
     headers.extend(host.map(|host| (HOST, host)));
     client.add_to(&mut headers);
     Call {
+        route: matched.id,
         service,
         method: parts.method,
         target,
@@ -98,7 +101,7 @@ fn call<'a>(
 
 fn from_backend(
     answer: http::Response<Incoming>,
-    held: Held,
+    mut held: Held,
     service: &str,
     matched: &Matched<'_, ForwardRoute>,
 ) -> Response {
@@ -121,5 +124,9 @@ fn from_backend(
         Err(frame) => frame,
     });
     // The client waits for it until its last byte.
-    keeping(Response::from_parts(parts, Body::new(body)), held)
+    looking_on(Response::from_parts(parts, Body::new(body)), move |polled, _| {
+        if let Poll::Ready(Some(Err(error))) = polled {
+            held.giver.broke_off(cause::of_answer(error));
+        }
+    })
 }

@@ -13,6 +13,7 @@
 
 mod backend;
 mod caller;
+mod cause;
 mod edge;
 mod explain;
 mod forward;
@@ -37,6 +38,7 @@ mod query;
 mod redirect;
 mod rewrite;
 mod route;
+mod seldom;
 mod shares;
 mod split;
 mod table;
@@ -76,6 +78,7 @@ pub use problem::{Problem, what_may_be_asked};
 pub use redirect::{Place, PlaceError, RedirectRoute, RespondRoute};
 pub use rewrite::{HeaderEdit, QueryEdit, Rewrite, SentHost};
 pub use route::{Action, ForwardRoute, Matcher, Route};
+pub use seldom::Seldom;
 pub use shares::{Share, Shares};
 pub use split::{Split, SplitError};
 pub use table::{Ambiguous, RouteTable};

@@ -9,8 +9,9 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::backend::{Call, Failure, IDEMPOTENCY_KEY};
-use super::headers;
+use super::caller::REQUEST_ID;
 use super::pools::{Busy, Pool, Round, Slot, Went, now};
+use super::{cause, headers};
 use crate::balance::{Ended, Reason, Repeat};
 use crate::clients::Forwarder;
 
@@ -50,7 +51,11 @@ impl<'a> Tries<'a> {
     /// The answer: of the first try that is good, or else of the last that may have reached the service.
     pub(super) async fn run(mut self) -> Result<Answer, Failure> {
         let mut last: Option<Result<Answer, Failure>> = None;
+        let mut again = None;
         while let Some(busy) = self.round.next(self.pool, self.call.key, now()) {
+            if let Some(reason) = again.take() {
+                self.pool.retried(reason);
+            }
             let answer = self.try_at(&busy).await;
             let ended = ended(answer.as_ref());
             let wait = answer.as_ref().ok().and_then(retry_after);
@@ -59,6 +64,7 @@ impl<'a> Tries<'a> {
                 last = Some(answer.map(|answer| (answer, busy)));
             }
             let Some(reason) = ended.and_then(|ended| self.why_again(ended, wait)) else { break };
+            again = Some(reason);
             match reason {
                 Reason::NeverSent => {}
                 Reason::Broken | Reason::Late | Reason::Status => {
@@ -84,15 +90,13 @@ impl<'a> Tries<'a> {
         let answer = match answer {
             Ok(Ok(mut answer)) => match headers::one_framing(answer.headers_mut()) {
                 Some(()) => Ok(answer),
-                None => Err(Failure::Broken),
+                None => Err(self.failed(Failure::Broken, "a transfer coding")),
             },
             Ok(Err(error)) => {
-                let (service, failure) = (self.call.service, Failure::of(&error));
-                tracing::warn!(service, "a service {failure}");
-                tracing::debug!(service, %endpoint, error = super::backend::chain(&error), "a call failed");
-                Err(failure)
+                tracing::debug!(service = self.call.service, %endpoint, error = super::backend::chain(&error), "a call failed");
+                Err(self.failed(Failure::of(&error), cause::of_call(&error)))
             }
-            Err(failure) => Err(failure),
+            Err(failure) => Err(self.failed(failure, "no answer in time")),
         };
         match &answer {
             Ok(answer) => span.answered(answer.status().as_u16()),
@@ -107,6 +111,18 @@ impl<'a> Tries<'a> {
         }
         self.sent = self.sent.saturating_add(u8::from(ended(answer.as_ref()) != Some(Ended::NeverSent)));
         answer
+    }
+
+    /// Says that there is no answer, and why.
+    fn failed(&self, failure: Failure, kind: &'static str) -> Failure {
+        // What a client does to its own request is no trouble of ours.
+        let is_of_the_service = ended(Err(&failure)).is_some();
+        if is_of_the_service && let Some(left_out) = self.pool.seldom.may_say(kind, now()) {
+            let Call { service, route, headers, .. } = self.call;
+            let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+            tracing::warn!(service, route, request_id, kind, left_out, "a service {failure}");
+        }
+        failure
     }
 
     /// Waits for the head of the answer; a body that is still moving puts the deadline off. Where there is one that does not

@@ -4,7 +4,6 @@
 //! hyper-util's builder, with a timer, themselves.
 
 use std::convert::Infallible;
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -21,14 +20,14 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 
 use super::linger::lingering;
 use super::seats::{Guest, Seats};
 use super::unread::Answers;
-use crate::gateway::{Exit, keeping};
+use crate::gateway::{Exit, Seldom, keeping};
 
 /// How long somebody for whom there is no seat may take to say what they want.
 const REFUSED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -78,6 +77,8 @@ struct Door<A, R> {
     builders: Builders,
     builders_for_refused: Builders,
     closing: CancellationToken,
+    /// What the log was told of connections.
+    seldom: Seldom,
 }
 
 /// Accepts connections until `closing`, then lets those there are finish. Whoever asks for something while everybody who is
@@ -104,6 +105,7 @@ pub async fn serve<A, F, R>(
         builders: Builders::new(&limits),
         builders_for_refused: Builders::new(&Limits { header_timeout, ..limits }),
         closing,
+        seldom: Seldom::default(),
     });
     loop {
         let (place, stream, client) = tokio::select! {
@@ -199,7 +201,7 @@ where
                 connection.await
             }
         };
-        note(ended, client);
+        note(ended, client, &self.seldom);
         if let Some(tunnel) = exit.take() {
             let _busy = guest.asks();
             tunnel.await;
@@ -223,11 +225,11 @@ where
             // Whoever is refused here is not to stay: what has come by then is answered, and nothing more is taken.
             let ended = timeout(REFUSED_HEADER_TIMEOUT, connection.as_mut()).await;
             if let Ok(ended) = ended {
-                return note(ended, client);
+                return note(ended, client, &self.seldom);
             }
             connection.as_mut().graceful_shutdown();
         }
-        note(connection.await, client);
+        note(connection.await, client, &self.seldom);
     }
 
     /// A client that reads nothing would otherwise hold its seat, and a share of what is held for answers, for ever.
@@ -238,10 +240,27 @@ where
     }
 }
 
-/// What a connection comes to that breaks is its client's affair.
-fn note<E: Display>(ended: Result<(), E>, client: SocketAddr) {
-    if let Err(error) = ended {
-        tracing::debug!(%client, %error, "a connection ended early");
+/// What a connection comes to that breaks is its client's affair. What hyper refuses by itself, before there is a request,
+/// shows nowhere else.
+fn note(ended: Result<(), tower::BoxError>, client: SocketAddr, seldom: &Seldom) {
+    let Err(error) = ended else { return };
+    let kind = error.downcast_ref::<hyper::Error>().and_then(refused);
+    if let Some((kind, left_out)) =
+        kind.and_then(|kind| Some((kind, seldom.may_say(kind, Instant::now().into_std())?)))
+    {
+        tracing::info!(kind, left_out, "a client sent what is no request");
+    }
+    tracing::debug!(%client, %error, "a connection ended early");
+}
+
+/// What hyper answers with a bare 400 or 431.
+fn refused(error: &hyper::Error) -> Option<&'static str> {
+    if error.is_parse_too_large() {
+        Some("its head is over a limit")
+    } else if error.is_parse() {
+        Some("not HTTP")
+    } else {
+        None
     }
 }
 

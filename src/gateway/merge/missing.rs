@@ -10,6 +10,9 @@ use crate::gateway::backend::Failure;
 use crate::gateway::path::BadPath;
 use crate::gateway::problem::Problem;
 
+/// The answer of a part broke off.
+pub(super) const BROKE_OFF: &str = "answer_broke_off";
+
 /// Why a part is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Missing {
@@ -36,7 +39,7 @@ impl<E> From<BufferError<E>> for Missing {
         match error {
             BufferError::TooLong(_) => Self::BadAnswer("answer_too_large"),
             BufferError::NoBudget => Self::NoBudget,
-            BufferError::Broken(_) => Self::BadAnswer("answer_broke_off"),
+            BufferError::Broken(_) => Self::BadAnswer(BROKE_OFF),
         }
     }
 }
@@ -77,6 +80,29 @@ impl Missing {
             Self::Dependency => "needs_missing_part",
             Self::NoValue(_) => "missing_value",
             Self::BadValue(_) => "bad_value",
+        }
+    }
+
+    /// The status with which the service refused.
+    pub(super) fn refused(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused(status) => Some(*status),
+            Self::Failed(_)
+            | Self::BadAnswer(_)
+            | Self::NoBudget
+            | Self::Path(_)
+            | Self::Dependency
+            | Self::NoValue(_)
+            | Self::BadValue(_) => None,
+        }
+    }
+
+    /// Whether it may be for what the client asked.
+    pub(super) fn is_perhaps_the_clients(&self) -> bool {
+        match self {
+            Self::Refused(status) => !status.is_server_error(),
+            Self::Path(_) | Self::Dependency | Self::NoValue(_) | Self::BadValue(_) => true,
+            Self::Failed(_) | Self::BadAnswer(_) | Self::NoBudget => false,
         }
     }
 

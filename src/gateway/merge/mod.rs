@@ -111,7 +111,7 @@ impl Gateway {
         let asking = Asking { gateway, matched, query, fields, client, heard: heard_so_far };
         join_all(parts.iter().zip(&heard).map(|(part, heard)| asking.hear(part, heard))).await;
         let heard: Vec<_> = heard.into_iter().filter_map(SetOnce::into_inner).collect();
-        answer(matched, heard, &self.bodies.of_all([]))
+        answer(self, matched, heard)
     }
 }
 
@@ -149,14 +149,29 @@ impl Asking<'_> {
         let timeout = part.timeout.unwrap_or(self.matched.route.timeout);
         let method = part.question.method.clone();
         let key = self.gateway.backends.key(&part.service, &headers, &self.matched.params);
-        let (service, try_timeout, retry) = (&part.service, None, None);
+        let (route, service, try_timeout, retry) = (self.matched.id, &part.service, None, None);
         let context = self.client.context.clone();
-        let call =
-            Call { service, method, target, headers, upload, timeout, try_timeout, retry, key, context };
+        let call = Call {
+            route,
+            service,
+            method,
+            target,
+            headers,
+            upload,
+            timeout,
+            try_timeout,
+            retry,
+            key,
+            context,
+        };
         let answer = async {
-            let (answer, _held) = self.gateway.backends.send(&call).await.map_err(Missing::Failed)?;
+            let (answer, mut held) = self.gateway.backends.send(&call).await.map_err(Missing::Failed)?;
             *fields = fields::passed(part, answer.headers());
-            self.read(part, answer, &budget).await
+            let came = self.read(part, answer, &budget).await;
+            if matches!(came, Err(Missing::BadAnswer(missing::BROKE_OFF))) {
+                held.giver.broke_off("closed before its end");
+            }
+            came
         };
         let late = Err(Missing::Failed(Failure::Late));
         tokio::time::timeout(timeout + NOTICED_WITHIN, answer).await.unwrap_or(late)
@@ -250,8 +265,8 @@ impl Text<String> {
     }
 }
 
-/// The answer from what came. `budget` is for what it has beside the texts of the parts.
-fn answer(matched: &Matched<'_, MergeRoute>, heard: Vec<Heard>, budget: &Budget) -> Response {
+/// The answer from what came.
+fn answer(gateway: &Gateway, matched: &Matched<'_, MergeRoute>, heard: Vec<Heard>) -> Response {
     let route = matched.route;
     let texts =
         heard.iter().map(|heard| heard.came.as_ref().map(|came| came.text.as_deref()).map_err(Clone::clone));
@@ -268,7 +283,7 @@ fn answer(matched: &Matched<'_, MergeRoute>, heard: Vec<Heard>, budget: &Budget)
             missing.clone().map_or(Ok(status), Err)
         })
         .collect();
-    say_what_is_missing(matched, missing);
+    say_what_is_missing(gateway, matched, missing);
     let text = match made {
         Ok(Document { text, .. }) => text,
         Err(Refused::Missing(_)) => return refusal(route, &heard, &statuses),
@@ -285,7 +300,8 @@ fn answer(matched: &Matched<'_, MergeRoute>, heard: Vec<Heard>, budget: &Budget)
     let fields = fields_for(status, &heard, &statuses);
     let mut permits: Vec<_> = heard.into_iter().filter_map(|heard| Some(heard.came.ok()?.permit)).collect();
     let held: usize = permits.iter().map(Permit::held).sum();
-    let mut more = budget.permit();
+    // For what it has beside the texts of the parts.
+    let mut more = gateway.bodies.of_all([]).permit();
     if !more.grow(text.len().saturating_sub(held)) {
         return missing::overloaded().into_response();
     }
@@ -295,11 +311,16 @@ fn answer(matched: &Matched<'_, MergeRoute>, heard: Vec<Heard>, budget: &Budget)
     whole(body, status, fields, is_complete)
 }
 
-fn say_what_is_missing(matched: &Matched<'_, MergeRoute>, missing: &[Option<Missing>]) {
+/// A client that asks for what there is not must not fill the log.
+fn say_what_is_missing(gateway: &Gateway, matched: &Matched<'_, MergeRoute>, missing: &[Option<Missing>]) {
     for (part, missing) in matched.route.parts.iter().zip(missing) {
-        if let Some(missing) = missing {
-            let (route, kind) = (matched.id, missing.kind());
-            tracing::warn!(route, part = part.name, service = part.service, kind, "a part is missing");
+        let Some(missing) = missing else { continue };
+        let (route, kind, status) = (matched.id, missing.kind(), missing.refused().map(|code| code.as_u16()));
+        let (part, service) = (&part.name, &part.service);
+        if missing.is_perhaps_the_clients() {
+            tracing::debug!(route, part, service, kind, status, "a part is missing");
+        } else if let Some(left_out) = gateway.backends.may_say(service, kind) {
+            tracing::warn!(route, part, service, kind, status, left_out, "a part is missing");
         }
     }
 }

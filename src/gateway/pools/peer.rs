@@ -102,22 +102,24 @@ impl Peer {
         self.with(|known| known.since = Some(now));
     }
 
-    /// A try at it took so long and went so. Says until when it is ejected, where this is the moment.
-    pub(super) fn answered(
+    /// A try at it took so long and went so.
+    pub(super) fn answered(&self, went: Went, took: Duration, now: Instant) {
+        self.with(|known| match went {
+            Went::Well => known.ewma.answered(took, now),
+            Went::Refused | Went::Failed => known.ewma.failed(took, now),
+        });
+    }
+
+    /// It failed or not. Says until when it is ejected, where this is the moment.
+    pub(super) fn judged(
         &self,
-        went: Went,
-        took: Duration,
-        policy: Option<&OutlierPolicy>,
+        is_failure: bool,
+        policy: &OutlierPolicy,
         now: Instant,
         may_be: impl FnOnce() -> bool,
     ) -> Option<Instant> {
         self.with(|known| {
-            match went {
-                Went::Well => known.ewma.answered(took, now),
-                Went::Refused | Went::Failed => known.ewma.failed(took, now),
-            }
-            let policy = policy?;
-            let until = known.outlier.answered(went == Went::Failed, now, policy, may_be)?;
+            let until = known.outlier.answered(is_failure, now, policy, may_be)?;
             // It comes back slowly.
             known.since = Some(until);
             Some(until)

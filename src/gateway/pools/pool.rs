@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::members::Members;
+use super::members::{Member, Members};
 use super::now;
 use super::peer::{Peer, Standing, Went};
 use super::reading::{InstanceReading, Reading};
 use super::round::Round;
 use crate::balance::{Breaker, BreakerState, Limit, LimitPolicy, OutlierPolicy, Policy, Reason, RetryBudget};
 use crate::discovery::Instance;
+use crate::gateway::Seldom;
 
 /// One service.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(in crate::gateway) struct Pool {
     retries: [AtomicU64; Reason::ALL.len()],
     shed_by_breaker: AtomicU64,
     shed_by_limit: AtomicU64,
+    /// What the log was told of it.
+    pub(in crate::gateway) seldom: Seldom,
 }
 
 /// Why a service is not asked.
@@ -63,6 +66,7 @@ impl Pool {
             retries: [const { AtomicU64::new(0) }; Reason::ALL.len()],
             shed_by_breaker: AtomicU64::new(0),
             shed_by_limit: AtomicU64::new(0),
+            seldom: Seldom::default(),
         }
     }
 
@@ -135,44 +139,73 @@ impl Pool {
         }
     }
 
-    /// One try at one of its instances took so long and went so.
+    /// One try at one of its instances took so long and went so. One that went well is judged when its answer is whole.
     pub(in crate::gateway) fn tried(&self, peer: &Arc<Peer>, went: Went, took: Duration, now: Instant) {
+        peer.answered(went, took, now);
+        match went {
+            Went::Well => {}
+            Went::Refused | Went::Failed => self.judged(peer, went == Went::Failed, now),
+        }
+    }
+
+    /// One of its instances failed or not.
+    pub(in crate::gateway) fn judged(&self, peer: &Arc<Peer>, is_failure: bool, now: Instant) {
         let policy = self.policy();
-        let watched = policy.outlier.as_ref();
-        let _ejecting = watched.filter(|_| went == Went::Failed).map(|_| lock(&self.ejecting));
+        let Some(watched) = &policy.outlier else { return };
+        let _ejecting = is_failure.then(|| lock(&self.ejecting));
         // Before the lock of the instance, which whoever changes the members takes last.
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let may_be = || watched.is_some_and(|policy| has_room_beside(peer, &members, policy, now));
-        if let Some(until) = peer.answered(went, took, watched, now, may_be) {
+        let may_be = || has_room_beside(peer, &members, watched, now);
+        if let Some(until) = peer.judged(is_failure, watched, now, may_be) {
             let (service, seconds) = (&self.service, (until - now).as_secs());
-            tracing::warn!(service, endpoint = %peer.endpoint, seconds, "an instance fails too often and is left out");
+            let (usable, instances) = self.usable(now);
+            tracing::warn!(
+                service,
+                usable,
+                instances,
+                seconds,
+                "an instance fails too often and is left out"
+            );
+            tracing::debug!(service, endpoint = %peer.endpoint, "it is this one");
         }
     }
 
     /// An instance was checked.
     pub(super) fn checked(&self, peer: &Peer, is_good: bool, now: Instant) {
         if peer.checked(is_good, &self.policy(), now) {
-            let (service, endpoint) = (&self.service, &peer.endpoint);
+            let (service, (usable, instances)) = (&self.service, self.usable(now));
             if is_good {
-                tracing::info!(service, %endpoint, "an instance is well again");
+                tracing::info!(service, usable, instances, "an instance is well again");
             } else {
-                tracing::warn!(service, %endpoint, "an instance is not well, as its checks say");
+                tracing::warn!(service, usable, instances, "an instance is not well, as its checks say");
             }
+            tracing::debug!(service, endpoint = %peer.endpoint, "it is this one");
         }
+    }
+
+    /// How many of its instances are usable, and how many there are. The log says that in place of an address.
+    fn usable(&self, now: Instant) -> (usize, usize) {
+        let (members, policy) =
+            (self.members.read().unwrap_or_else(PoisonError::into_inner).clone(), self.policy());
+        let is_usable = |member: &&Member| member.peer.standing(&policy, now).0 == Standing::Usable;
+        (members.list.iter().filter(is_usable).count(), members.list.len())
     }
 
     /// Whether there is budget for one more retry; what was never sent needs none.
     pub(in crate::gateway) fn may_retry(&self, reason: Reason, now: Instant) -> bool {
-        let may = match reason {
+        match reason {
             Reason::NeverSent => true,
             Reason::Broken | Reason::Late | Reason::Status => {
                 lock(&self.budget).spend(now, &self.policy().retries)
             }
-        };
-        if may && let Some(count) = self.retries.get(reason as usize) {
+        }
+    }
+
+    /// Another try is made.
+    pub(in crate::gateway) fn retried(&self, reason: Reason) {
+        if let Some(count) = self.retries.get(reason as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        may
     }
 
     /// What is to be seen of it now.
