@@ -67,13 +67,13 @@ async fn each_failure_of_a_service_is_said_with_its_cause_and_without_an_address
         "a service gave no answer that could be read; whether it acted on the request is not known";
     let kinds = |message: &str| -> Vec<Value> {
         let lines = said(&node, message);
-        lines.iter().for_each(|line| {
+        for line in &lines {
             assert_eq!(
                 (&line["level"], &line["route"], &line["service"]),
                 (&json!("WARN"), &json!("all"), &json!("s"))
             );
             assert_eq!(line["request_id"].as_str().unwrap().len(), 32, "{line}");
-        });
+        }
         lines.into_iter().map(|line| line["kind"].clone()).collect()
     };
     assert_eq!(kinds("a service did not answer in time"), ["no answer in time"]);
