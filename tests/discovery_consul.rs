@@ -151,6 +151,22 @@ async fn where_everything_changes_all_the_time_the_loop_is_slow_and_otherwise_it
     assert!(last - first >= Duration::from_millis(4 * 150 - 30), "then one a while: {gaps:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_without_an_instance_is_asked_for_each_second_however_often_it_changed() {
+    let agent = Agent::start().await;
+    let empty = |index| Answer::list(index, &json!([]));
+    agent.script([
+        Answer::list(1, &json!([one()])),
+        empty(2),
+        empty(3),
+        empty(4),
+        Answer::list(5, &json!([two()])),
+    ]);
+    let rate = Rate { burst: 2, refill: 60 * SECOND };
+    let sources = follow(ConsulSource { rate, ..source(&agent) });
+    until_known(&sources, &[TWO]).await;
+}
+
 /// <https://developer.hashicorp.com/consul/docs/agent/limits>: 429 where requests are limited. 500 is what an agent says
 /// without a leader, 403 what ACLs say (<https://developer.hashicorp.com/consul/api-docs/api-structure>): none of them means
 /// that there are no instances.

@@ -16,12 +16,17 @@ use crate::discovery::trouble::Trouble;
 /// How old an answer may be where the operators of Consul have made stale answers the default and we have not.
 const AGE_MAX: Duration = Duration::from_secs(10);
 
+/// The longest wait for a service of which no instance is known: until one is, every request to it fails.
+const EMPTY_WAITS: Duration = Duration::from_secs(1);
+
 /// Follows a service of Consul.
 pub(in crate::discovery) struct ConsulFeed {
     source: ConsulSource,
     agent: Option<Agent>,
     index: Index,
     bucket: Bucket,
+    /// Whether no instance was known at the last answer.
+    is_empty: bool,
     /// Whether the question is the first, or the first after a failure, for which the loop has waited already.
     is_due: bool,
 }
@@ -36,7 +41,7 @@ enum Who {
 impl ConsulFeed {
     pub(in crate::discovery) fn new(source: ConsulSource) -> Self {
         let bucket = Bucket::new(source.rate);
-        Self { source, agent: None, index: Index::NONE, bucket, is_due: true }
+        Self { source, agent: None, index: Index::NONE, bucket, is_empty: false, is_due: true }
     }
 
     /// Asks with this index; an answer that is too old is asked of the leader instead, at once.
@@ -49,6 +54,7 @@ impl ConsulFeed {
             Meaning::Known { next, found } => {
                 self.index = next;
                 self.is_due = false;
+                self.is_empty = found.instances.is_empty();
                 Ok(found)
             }
             Meaning::TooOld => Err(Trouble::Unreadable("it is older than it may be".to_owned())),
@@ -80,7 +86,9 @@ impl ConsulFeed {
 impl Feed for ConsulFeed {
     async fn next(&mut self) -> Result<Found, Trouble> {
         if !self.is_due {
-            sleep_until(self.bucket.take(Instant::now())).await;
+            let now = Instant::now();
+            let at = self.bucket.take(now);
+            sleep_until(if self.is_empty { at.min(now + EMPTY_WAITS) } else { at }).await;
         }
         self.ask(self.index).await
     }
