@@ -52,7 +52,7 @@ fn element_end(bytes: &[u8]) -> usize {
 }
 
 /// Just behind the quote that ends the string whose first character is at `at`.
-fn string_end(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn string_end(bytes: &[u8], mut at: usize) -> usize {
     loop {
         match bytes.get(at) {
             Some(b'"') | None => return at + 1,
