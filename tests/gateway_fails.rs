@@ -111,7 +111,7 @@ async fn an_unknown_path_is_404_and_a_wrong_method_405() {
     assert!(body(&answer).contains(r#""code":"no_route""#), "{answer}");
     let answer = raw(gateway, "DELETE /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert_eq!(status(&answer), "405");
-    assert!(has_line(&answer, "allow: GET, PUT, HEAD"), "{answer}");
+    assert!(has_line(&answer, "allow: GET, PUT, HEAD, OPTIONS"), "{answer}");
     assert!(body(&answer).contains(r#""code":"method_not_allowed""#), "{answer}");
     assert!(seen(&record).is_empty());
 }
