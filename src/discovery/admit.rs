@@ -3,7 +3,7 @@
 //! Whoever may write to a registry could otherwise send the gateway's calls to the metadata service of the cloud, which
 //! gives away the credentials of the machine. Addresses that no instance can have are refused, one by one: the others of
 //! the same answer count. What a *name* leads to is looked at in the same way whenever it is called, in
-//! [`addresses`](crate::clients::addresses).
+//! `clients::addresses`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
