@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONNECTION, HOST};
+use http::header::{CONNECTION, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 
@@ -219,9 +219,7 @@ impl<P: Participants> Public<P> {
 
     async fn fate(&self, method: &Method, id: &str) -> Response {
         if !matches!(*method, Method::GET | Method::HEAD) {
-            let mut response = Problem::method_not_allowed(&[Method::GET, Method::HEAD]).into_response();
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
+            return Problem::method_not_allowed(&[Method::GET, Method::HEAD]).into_response();
         }
         fate_of(&self.coordinator, id).await
     }
